@@ -1,0 +1,9 @@
+//! The decisions of Sluice: what a tenant asked for, what its group is now, and what should be done next.
+//!
+//! Everything here is a function of its arguments: no I/O, no clock, no async, no randomness. Time is passed
+//! in as a [`jiff::Timestamp`], so the daemon and the simulator run the same code.
+
+pub mod decision;
+pub mod group;
+pub mod samples;
+pub mod spec;

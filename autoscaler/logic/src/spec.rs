@@ -1,0 +1,170 @@
+//! What a tenant asked for: its `tenant.yml`, checked and with every default filled in.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// A tenant's name: 1 to 32 of `a–z`, `0–9`, `-` and `_`, the first a letter or digit.
+///
+/// It becomes part of the names of namespaces, cgroups and labels, so nothing else is let in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TenantName(String);
+
+/// Why a text is not a [`TenantName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a tenant name: 1 to 32 of a-z, 0-9, `-` and `_`, the first a letter or digit")]
+pub struct BadTenantName(String);
+
+impl TenantName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TenantName {
+    type Error = BadTenantName;
+
+    fn try_from(text: String) -> Result<Self, BadTenantName> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if starts_well && text.len() <= 32 && text.chars().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err(BadTenantName(text))
+        }
+    }
+}
+
+impl From<TenantName> for String {
+    fn from(name: TenantName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A customer of the service: one `tenant.yml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TenantSpec {
+    /// Unique on the host.
+    pub name: TenantName,
+    /// Where its instances live; the first network carries the service.
+    pub networks: Vec<NetworkSpec>,
+    /// What clients address.
+    pub services: Vec<ServiceSpec>,
+    /// What an instance is made of.
+    pub template: TemplateSpec,
+    /// How many instances there may be, and at which pace their number changes.
+    pub group: GroupSpec,
+    /// What decides how many there should be. Empty: the number stays where a person puts it.
+    pub policies: Vec<PolicySpec>,
+    /// `should_log`: whether the tenant's logs are kept.
+    pub keep_logs: bool,
+    /// `should_encrypt_pwd`: whether guests get their password as a salted hash only.
+    pub encrypt_passwords: bool,
+}
+
+/// An IPv4 network of a tenant: one bridge on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// The tenant's name for it.
+    pub name: String,
+    /// The addresses on the bridge.
+    pub subnet: Ipv4Net,
+    /// The transit namespace's address in the subnet: the instances' default route.
+    pub gateway: Ipv4Addr,
+    /// First address given to an instance.
+    pub dhcp_start: Ipv4Addr,
+    /// Last address given to an instance.
+    pub dhcp_end: Ipv4Addr,
+}
+
+/// What a service carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// ICMP echo.
+    Icmp,
+    /// TCP.
+    Tcp,
+}
+
+/// What clients address: a VIP, a protocol, and for TCP a port or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// The public address.
+    pub vip: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port; `None` is every port (TCP), and the only choice for ICMP.
+    pub port: Option<u16>,
+}
+
+/// What an instance is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TemplateSpec {
+    /// The command an instance runs; `None` is the built-in responder.
+    pub command: Option<Vec<String>>,
+    /// The CPU an instance may use, in cores; its utilisation is measured against it.
+    pub cpus: f64,
+    /// CPU time the built-in responder spends on a request.
+    pub request_cost: Duration,
+    /// The TCP port an instance answers on when it is ready.
+    pub port: u16,
+    /// How long an instance may take from its start to ready before it is replaced.
+    pub start_timeout: Duration,
+}
+
+/// A scaling group's limits and pace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Fewest instances.
+    pub min: u32,
+    /// Most instances.
+    pub max: u32,
+    /// After a scaling action no further one starts for so long.
+    pub buffer_time: Duration,
+    /// How long a draining instance keeps its flows before it is shut down.
+    pub cool_down: Duration,
+}
+
+/// What a policy looks at: a value per instance, averaged over the instances in service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// CPU utilisation: CPU time used ÷ (time × the template's cores). 1.0 is all of them.
+    Cpu,
+    /// Packets a second towards the instance, from the XDP program.
+    Packets,
+    /// Bytes a second towards the instance, from the XDP program.
+    Bytes,
+    /// Flows begun a second, from the XDP program.
+    NewFlows,
+    /// Live flows, from the XDP program.
+    LiveFlows,
+}
+
+/// A rule that wants a number of instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PolicySpec {
+    /// Adds above the threshold and removes below it, in proportion to the distance.
+    Reactive {
+        /// What is looked at.
+        metric: Metric,
+        /// In the metric's own unit; for [`Metric::Cpu`] a fraction of the template's cores.
+        threshold: f64,
+        /// The mean is taken over so long.
+        window: Duration,
+    },
+}

@@ -1,0 +1,1 @@
+//! What people and programs say to Sluice: tenant and host files, the API and its client.

@@ -1,0 +1,3 @@
+//! What Sluice does to the world: providers of instances, their metrics, and the tenants' networks.
+
+pub mod provider;

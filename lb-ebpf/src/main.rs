@@ -1,0 +1,3 @@
+//! Sluice's programs for the kernel.
+#![no_std]
+#![no_main]

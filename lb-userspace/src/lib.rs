@@ -1,0 +1,6 @@
+//! Sluice's load balancer as a library: loader and pins, services, Maglev tables, draining, counters, and the
+//! namespaces, veths and bridges around it.
+
+pub mod lb;
+pub mod net;
+pub mod service;

@@ -1,0 +1,7 @@
+//! Namespaces, links and addresses of the host.
+
+mod mac;
+mod netns;
+
+pub use mac::MacAddr;
+pub use netns::Netns;
