@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result};
 use sluice_logic::spec::TenantSpec;
-use sluice_southbound::networks::TenantNetwork;
+use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::InstanceSpec;
 
@@ -54,12 +54,17 @@ pub(crate) async fn withdraw(host: &Host, spec: &TenantSpec) -> Result<()> {
 pub(crate) async fn remove(host: &Host, spec: &TenantSpec) -> Result<()> {
     for network in host.networks.list().await? {
         if network.owner.as_ref().is_some_and(|(owner, _)| *owner == spec.name) {
-            let interface = network.links.transit.clone();
-            host.balancer.call(move |balancer| balancer.detach_tenant(&interface)).await??;
-            host.networks.remove(&network).await?;
+            remove_one(host, &network).await?;
         }
     }
     Ok(())
+}
+
+/// Removes one network and the program on it.
+pub(crate) async fn remove_one(host: &Host, network: &OwnedNetwork) -> Result<()> {
+    let interface = network.links.transit.clone();
+    host.balancer.call(move |balancer| balancer.detach_tenant(&interface)).await??;
+    Ok(host.networks.remove(network).await?)
 }
 
 /// Waits until an instance takes a connection, as long as its template allows.

@@ -65,6 +65,7 @@ impl Tenant {
         self.spec = spec;
         // Its public addresses may have changed: the next round looks.
         self.attached = None;
+        self.announced = false;
         self.decide(Timestamp::now()).await;
     }
 

@@ -22,7 +22,7 @@ use serde_json::json;
 use sluice_logic::decision::{self, Action, Decision, Group};
 use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
-use sluice_logic::spec::TenantSpec;
+use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer, TenantStatus};
 use sluice_southbound::provider::Observed;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -133,6 +133,8 @@ pub(crate) struct Tenant {
     samples: Samples,
     decision: Option<Decision>,
     attached: Option<Attached>,
+    /// Its public addresses are on the uplink.
+    announced: bool,
     /// The tenant's services as the load balancer has them, as far as is known.
     services: Vec<Service>,
     /// The keys of services that may be this tenant's.
@@ -149,7 +151,7 @@ pub(crate) struct Tenant {
 impl Tenant {
     /// Starts a tenant's task on what is there of it. It ends when nothing of the tenant is left, or, leaving
     /// everything as it is, when the last handle is gone.
-    pub(crate) fn spawn(host: Arc<Host>, beginning: Beginning, tasks: &mut JoinSet<sluice_logic::spec::TenantName>) -> Handle {
+    pub(crate) fn spawn(host: Arc<Host>, beginning: Beginning, tasks: &mut JoinSet<TenantName>) -> Handle {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let tenant = Self::begin(host, beginning);
         let status = tenant.status.subscribe();
@@ -176,6 +178,7 @@ impl Tenant {
             samples,
             decision: None,
             attached: None,
+            announced: false,
             services,
             keys,
             launches: Backoff::default(),
@@ -191,7 +194,7 @@ impl Tenant {
         tenant
     }
 
-    async fn run(mut self, mut messages: mpsc::Receiver<Message>) -> sluice_logic::spec::TenantName {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) -> TenantName {
         loop {
             self.reconcile().await;
             if self.leaving && self.members.is_empty() && self.vanish().await {
@@ -221,7 +224,7 @@ impl Tenant {
                 let answer = self.drain_by_hand(&id, decrement).await;
                 let _ = reply.send(answer);
             }
-            Message::Leave => self.leave(),
+            Message::Leave => self.leave().await,
         }
     }
 
@@ -310,11 +313,17 @@ impl Tenant {
         }
     }
 
-    fn leave(&mut self) {
-        if !self.leaving {
-            self.leaving = true;
-            let message = format!("{} is gone: its instances and networks are removed", self.file.display());
-            self.host.events.record(self.event(EventKind::TenantLeaving, message));
+    /// Begins to remove everything of the tenant.
+    async fn leave(&mut self) {
+        if self.leaving {
+            return;
+        }
+        self.leaving = true;
+        let message = format!("{} is gone: its instances and networks are removed", self.file.display());
+        self.host.events.record(self.event(EventKind::TenantLeaving, message));
+        // Before the services go: without them the kernel itself would answer for the addresses.
+        if let Err(error) = super::network::withdraw(&self.host, &self.spec).await {
+            self.step_failed("taking its public addresses away", &format!("{error:#}"));
         }
     }
 

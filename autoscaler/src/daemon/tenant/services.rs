@@ -45,8 +45,20 @@ impl Tenant {
                 Err(error) => return self.step_failed("setting its services", &error.to_string()),
             }
         }
+        self.announce().await;
         for member in self.members.values_mut() {
             member.released = member.instance.state == InstanceState::Terminating;
+        }
+    }
+
+    /// Makes its public addresses known, once its services are there.
+    async fn announce(&mut self) {
+        if self.announced || self.leaving {
+            return;
+        }
+        match network::announce(&self.host, &self.spec).await {
+            Ok(()) => self.announced = true,
+            Err(error) => self.step_failed("making its public addresses known", &format!("{error:#}")),
         }
     }
 }
