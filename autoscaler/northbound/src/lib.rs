@@ -1,5 +1,4 @@
 //! What people and programs say to Sluice: tenant and host files, the API and its client.
-
 //!
 //! Every file is read to its end: all of its faults come back at once, each with file, line and column
 //! ([`diagnostic`]). [`tenant`] and [`host`] read one file each, [`check`] any number of both, and [`watch`]
