@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest, Status,
-    StopAnswer, path,
+    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest,
+    Status, StopAnswer, path,
 };
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;

@@ -28,7 +28,8 @@ pub(crate) fn describe(from: &TenantSpec, to: &TenantSpec) -> String {
         (from.template != to.template, "template (instances made from now on have it)"),
         (from.keep_logs != to.keep_logs || from.encrypt_passwords != to.encrypt_passwords, "options"),
     ];
-    let changed: Vec<&str> = parts.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect();
+    let changed: Vec<&str> =
+        parts.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect();
     format!("changed: {}", changed.join(", "))
 }
 
@@ -44,10 +45,7 @@ mod tests {
         is.group.max = 9;
         is.template.cpus = 2.0;
         assert_eq!(refused(&was, &is), None);
-        assert_eq!(
-            describe(&was, &is),
-            "changed: group, template (instances made from now on have it)"
-        );
+        assert_eq!(describe(&was, &is), "changed: group, template (instances made from now on have it)");
         is.networks[0].subnet = "20.0.0.0/24".parse().unwrap();
         let reason = refused(&was, &is).unwrap();
         assert!(reason.contains("19.0.0.0/24") && reason.contains("20.0.0.0/24"), "{reason}");

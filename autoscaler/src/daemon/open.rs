@@ -59,7 +59,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
 
 /// The provider of instances on this host.
 pub(crate) fn provider(scope: Scope) -> Result<NetnsProvider> {
-    Ok(NetnsProvider::new(scope)?)
+    Ok(NetnsProvider::open(scope)?)
 }
 
 fn settings(config: &HostConfig, transit: &Netns) -> Settings {

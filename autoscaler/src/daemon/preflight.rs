@@ -50,7 +50,8 @@ fn missing_rights(status: &str) -> Option<String> {
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
     let lacks = |&(bit, _): &(u32, &str)| effective & (1 << bit) == 0;
     let lacking: Vec<&str> = RIGHTS.into_iter().filter(lacks).map(|(_, name)| name).collect();
-    (!lacking.is_empty()).then(|| format!("the rights {}: run it as root, outside a container", lacking.join(", ")))
+    (!lacking.is_empty())
+        .then(|| format!("the rights {}: run it as root, outside a container", lacking.join(", ")))
 }
 
 fn old_kernel(release: &str) -> Option<String> {
@@ -64,7 +65,9 @@ fn open_transit(namespace: Option<&str>, uplink: &str) -> Result<Netns> {
     let (netns, place) = match namespace {
         Some(name) => {
             let netns = Netns::open(name).with_context(|| {
-                format!("the network namespace `{name}` (`transit.namespace`): make it with `ip netns add {name}`")
+                format!(
+                    "the network namespace `{name}` (`transit.namespace`): make it with `ip netns add {name}`"
+                )
             })?;
             (netns, format!("the namespace `{name}`"))
         }
@@ -85,8 +88,9 @@ fn provide_bpffs(pins: &Path) -> Result<()> {
     if !pins.starts_with(BPF_MOUNT) {
         bail!("{} is not in a bpffs: choose `pins` below {BPF_MOUNT}, or mount one there", pins.display());
     }
-    mount(Some("bpf"), BPF_MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>)
-        .with_context(|| format!("cannot mount a bpffs on {BPF_MOUNT}: does the kernel have CONFIG_BPF_SYSCALL=y?"))?;
+    mount(Some("bpf"), BPF_MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
+        format!("cannot mount a bpffs on {BPF_MOUNT}: does the kernel have CONFIG_BPF_SYSCALL=y?")
+    })?;
     tracing::info!("mounted a bpffs on {BPF_MOUNT}");
     Ok(())
 }

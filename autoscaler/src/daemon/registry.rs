@@ -1,7 +1,7 @@
 //! What the API sees of the daemon.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lb_userspace::lb::Counters;
@@ -91,10 +91,6 @@ impl Registry {
         self.read().tenants.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect()
     }
 
-    pub(crate) fn names(&self) -> Vec<TenantName> {
-        self.read().tenants.keys().cloned().collect()
-    }
-
     pub(crate) fn refused(&self) -> Vec<RefusedFile> {
         self.read().refused.values().cloned().collect()
     }
@@ -110,11 +106,6 @@ impl Registry {
     /// The files that are refused now.
     pub(crate) fn set_refused(&self, files: impl IntoIterator<Item = RefusedFile>) {
         self.write().refused = files.into_iter().map(|file| (file.file.clone(), file)).collect();
-    }
-
-    /// Whether a file is refused now.
-    pub(crate) fn is_refused(&self, file: &Path) -> bool {
-        self.read().refused.contains_key(file)
     }
 
     pub(crate) fn set_drops(&self, counters: &Counters) {

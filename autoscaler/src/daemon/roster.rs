@@ -1,12 +1,12 @@
 //! A tenant's instances as the daemon knows them, and how those that were there before it are taken over: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use lb_userspace::service::{BackendState, Service};
 use sluice_logic::group::{GroupState, Instance, InstanceId, InstanceState};
-use sluice_logic::spec::{NetworkSpec, TenantName};
+use sluice_logic::spec::TenantName;
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -105,13 +105,6 @@ fn carries(services: &[Service], address: Ipv4Addr) -> Option<BackendState> {
     backends.filter(|backend| backend.address == address).map(|backend| backend.state).min()
 }
 
-/// The lowest address for an instance that none has.
-pub(crate) fn free_address(network: &NetworkSpec, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-    (u32::from(network.dhcp_start)..=u32::from(network.dhcp_end))
-        .map(Ipv4Addr::from)
-        .find(|address| *address != network.gateway && !taken.contains(address))
-}
-
 /// An id that no instance has.
 pub(crate) fn free_id(
     tenant: &TenantName,
@@ -188,20 +181,6 @@ mod tests {
             assert_eq!(adopted(presence, &pinned, &known).0, InstanceState::Terminating);
         }
         assert!(adopt(&observed(2, Presence::Broken), &pinned, &GroupState::default(), at(0)).is_none());
-    }
-
-    #[test]
-    fn addresses_are_given_from_the_lowest_and_never_twice() {
-        let mut network = tenant("demo").networks.remove(0);
-        network.dhcp_start = network.gateway;
-        network.dhcp_end = Ipv4Addr::new(19, 0, 0, 4);
-        let mut taken = BTreeSet::from([Ipv4Addr::new(19, 0, 0, 3)]);
-        for expected in [2, 4] {
-            let address = free_address(&network, &taken).unwrap();
-            assert_eq!(address, Ipv4Addr::new(19, 0, 0, expected));
-            taken.insert(address);
-        }
-        assert_eq!(free_address(&network, &taken), None);
     }
 
     #[test]

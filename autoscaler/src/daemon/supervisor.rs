@@ -139,7 +139,9 @@ impl Supervisor {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(name)) => return name,
-                Some(Err(error)) => tracing::error!(%error, "a tenant's task ended by a bug; restart the daemon"),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a tenant's task ended by a bug; restart the daemon");
+                }
                 None => std::future::pending().await,
             }
         }
@@ -236,7 +238,8 @@ impl Supervisor {
     }
 
     fn refuse(&self, tenant: Option<&TenantName>, message: &str, faults: &[String]) {
-        let event = NewEvent::new(EventKind::TenantRefused, message).with(serde_json::json!({ "faults": faults }));
+        let event =
+            NewEvent::new(EventKind::TenantRefused, message).with(serde_json::json!({ "faults": faults }));
         self.host.events.record(match tenant {
             Some(tenant) => event.of(tenant),
             None => event,

@@ -37,7 +37,9 @@ impl Tenant {
             None => return Err(Refusal::Unknown(format!("no instance {id}: see `sluice status`"))),
             Some(InstanceState::InService) => {}
             Some(state) => {
-                return Err(Refusal::NotNow(format!("{id} is {state}: only an instance in service can drain")));
+                return Err(Refusal::NotNow(format!(
+                    "{id} is {state}: only an instance in service can drain"
+                )));
             }
         }
         let in_service = self.members.values().filter(|member| member.instance.is_serving()).count();

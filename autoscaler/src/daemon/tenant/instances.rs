@@ -8,11 +8,12 @@ use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_northbound::api::EventKind;
+use sluice_southbound::addresses::lowest_free;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
 use tokio::time::Instant;
 
 use super::{Tenant, Tick};
-use crate::daemon::roster::{Member, adopt, free_address, free_id};
+use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
@@ -66,9 +67,9 @@ impl Tenant {
         };
         let network = self.spec.networks.first().ok_or("it has no network")?;
         let taken: BTreeSet<_> = self.members.values().map(|member| member.instance.address).collect();
-        let address = free_address(network, &taken).ok_or_else(|| {
-            format!("no address is free from {} to {}", network.dhcp_start, network.dhcp_end)
-        })?;
+        let range = network.dhcp_start..=network.dhcp_end;
+        let address = lowest_free(&range, network.gateway, network.subnet, &taken)
+            .ok_or_else(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
         Ok(InstanceSpec {
             id: free_id(&self.spec.name, &self.members, || fastrand::u32(..)),
             tenant: self.spec.name.clone(),
@@ -137,7 +138,9 @@ impl Tenant {
     /// Compares the instances with what the provider has. What a look can't know yet, because it began before
     /// the instance's last change, it says nothing about.
     pub(super) fn compare(&mut self, tick: &Tick, observed: &[Observed]) {
-        let mine = || observed.iter().filter(|found| found.spec.as_ref().is_some_and(|s| s.tenant == self.spec.name));
+        let mine = || {
+            observed.iter().filter(|found| found.spec.as_ref().is_some_and(|s| s.tenant == self.spec.name))
+        };
         let unknown: Vec<Observed> = mine()
             .filter(|found| !self.members.contains_key(&found.id))
             .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.at))

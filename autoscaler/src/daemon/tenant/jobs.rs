@@ -136,5 +136,8 @@ async fn remove(host: Arc<Host>, id: InstanceId) -> Result<()> {
 
 /// Turns a panic into an error of the instance, so that it does not end the tenant's task.
 async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(anyhow!("a bug: see the daemon's log")))
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(anyhow!("a bug: see the daemon's log")))
 }

@@ -54,7 +54,11 @@ impl Tenant {
     }
 
     /// Turns what was read into samples, and decides at once.
-    pub(super) async fn measured(&mut self, tick: &Tick, metrics: Vec<(InstanceId, Option<InstanceMetrics>)>) {
+    pub(super) async fn measured(
+        &mut self,
+        tick: &Tick,
+        metrics: Vec<(InstanceId, Option<InstanceMetrics>)>,
+    ) {
         self.measuring = false;
         let now = Timestamp::now();
         self.group.rewind(now);
@@ -69,9 +73,8 @@ impl Tenant {
         let Some(member) = self.members.get_mut(id) else { return };
         member.instance.rewind(now);
         let address = IpAddr::V4(member.instance.address);
-        let flows = tick.counters.as_ref().and_then(|(at, counters)| {
-            Some((*at, *counters.backends.get(&address)?))
-        });
+        let flows =
+            tick.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
         // The live flows of before its last change say nothing about now.
         if member.instance.since < tick.at {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);

@@ -167,6 +167,7 @@ impl Tenant {
         let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
         let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
         let members = adopted.map(|member| (member.spec.id.clone(), member)).collect();
+        let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let mut tenant = Self {
             host,
@@ -187,7 +188,7 @@ impl Tenant {
             leaving: false,
             problem: None,
             saved: None,
-            status: watch::Sender::new(view::empty()),
+            status,
         };
         tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
         tenant.report_adopted();
@@ -308,7 +309,9 @@ impl Tenant {
     fn step_failed(&mut self, step: &str, reason: &str) {
         let problem = format!("{step} failed: {reason}");
         if self.problem.as_ref() != Some(&problem) {
-            self.host.events.record(self.event(EventKind::StepFailed, format!("{problem}; it is tried again")));
+            self.host
+                .events
+                .record(self.event(EventKind::StepFailed, format!("{problem}; it is tried again")));
             self.problem = Some(problem);
         }
     }

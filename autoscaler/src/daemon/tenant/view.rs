@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sluice_logic::decision::{Action, Clip, Decision};
 use sluice_logic::policy::Wish;
-use sluice_logic::spec::PolicySpec;
+use sluice_logic::spec::{PolicySpec, TenantSpec};
 use sluice_northbound::api::{InstanceStatus, Load, TenantStatus};
 
 use super::Tenant;
@@ -21,20 +21,15 @@ impl Tenant {
         let begun: u64 = self.members.values().filter_map(|member| member.rates.begun).sum();
         let mut members: Vec<&Member> = self.members.values().collect();
         members.sort_by_key(|member| (member.instance.created, &member.spec.id));
-        let vips: BTreeSet<_> = self.spec.services.iter().map(|service| service.vip).collect();
         TenantStatus {
-            name: self.spec.name.clone(),
-            services: self.spec.services.iter().map(|service| key(service).to_string()).collect(),
-            vips: vips.into_iter().collect(),
             desired: self.desired(),
-            min: self.spec.group.min,
-            max: self.spec.group.max,
             loads: self.loads(),
             last_decision: self.decision.clone(),
             last_action: self.group.last_action,
             leaving: self.leaving,
             problem: self.problem.clone(),
             instances: members.into_iter().map(|member| instance(member, begun)).collect(),
+            ..unstarted(&self.spec)
         }
     }
 
@@ -46,6 +41,25 @@ impl Tenant {
                 Load { metric, value: evaluation.load, threshold }
             })
             .collect()
+    }
+}
+
+/// A tenant whose task has not done anything yet.
+pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
+    let vips: BTreeSet<_> = spec.services.iter().map(|service| service.vip).collect();
+    TenantStatus {
+        name: spec.name.clone(),
+        services: spec.services.iter().map(|service| key(service).to_string()).collect(),
+        vips: vips.into_iter().collect(),
+        desired: spec.group.min,
+        min: spec.group.min,
+        max: spec.group.max,
+        loads: Vec::new(),
+        last_decision: None,
+        last_action: None,
+        leaving: false,
+        problem: None,
+        instances: Vec::new(),
     }
 }
 
