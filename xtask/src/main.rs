@@ -1,2 +1,8 @@
-//! The program `sluice`.
-fn main() {}
+//! Sluice's tasks: `cargo xtask setup`, `build-ebpf`, `demo`, `test`, `bench`, `check`.
+
+mod build;
+
+fn main() -> anyhow::Result<()> {
+    build::object()?;
+    Ok(())
+}
