@@ -4,7 +4,7 @@ use crate::abi::{Address, FlowKey, TABLE_SLOTS};
 
 /// The hash of a flow, keyed by `seed`.
 ///
-/// Two rounds of the 64-bit finaliser of MurmurHash3 over the key's three words: every input bit reaches every output
+/// Two rounds of the 64-bit finaliser of `MurmurHash3` over the key's three words: every input bit reaches every output
 /// bit, at two multiplications a word. It isn't a cryptographic hash; the secret seed keeps clients from choosing
 /// their slot without a way to observe it.
 #[inline(always)]
@@ -37,7 +37,7 @@ fn words(address: &Address) -> [u64; 2] {
     ]
 }
 
-/// `fmix64` of MurmurHash3 (A. Appleby, public domain).
+/// `fmix64` of `MurmurHash3` (A. Appleby, public domain).
 #[inline(always)]
 const fn mix(mut word: u64) -> u64 {
     word ^= word >> 33;
