@@ -2,8 +2,7 @@
 //!
 //! Without a BPF toolchain the crate still builds, so that everything but the data plane can be worked on: the
 //! object is empty then, a warning says so, and loading it is an error. With a toolchain, an object that doesn't
-//! compile fails the build. `SLUICE_BPF` decides otherwise: `skip` builds no object, `require` fails without a
-//! toolchain.
+//! compile fails the build. `SLUICE_BPF=skip` builds no object whatever there is, for quick checks of the rest.
 
 use std::env;
 use std::error::Error;
@@ -35,7 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let switch = env::var(SWITCH).unwrap_or_default();
     let toolchain = match switch.as_str() {
         "skip" => None,
-        "require" => Some(bpf_toolchain::find()?),
         "" => bpf_toolchain::find()
             .inspect_err(|missing| {
                 println!("cargo::warning=the BPF object is not built and `sluice` can't balance: run `cargo xtask setup`");
@@ -44,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             })
             .ok(),
-        other => return Err(format!("{SWITCH}={other}: it is `skip`, `require` or not set").into()),
+        other => return Err(format!("{SWITCH}={other}: it is `skip` or not set").into()),
     };
     match toolchain {
         None => fs::write(embedded, [])?,
@@ -65,7 +63,6 @@ fn watch(workspace: &Path) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     println!("cargo::rerun-if-env-changed={SWITCH}");
-    println!("cargo::rerun-if-env-changed=PATH");
 }
 
 fn build(toolchain: &Toolchain, workspace: &Path, out_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {

@@ -11,6 +11,9 @@ use crate::missing::{Absent, Missing};
 /// Debian installs its compiler here; rustup's shims are elsewhere on `PATH`.
 const DEBIAN_BIN: &str = "/usr/bin";
 
+/// `rust-version` in the workspace's Cargo.toml.
+const OLDEST_COMPILER: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// Below a compiler's sysroot: the source of the standard library.
 const LIBRARY_SOURCE: &str = "lib/rustlib/src/rust/library";
 
@@ -101,22 +104,28 @@ pub fn find() -> Result<Toolchain, Missing> {
     }
 }
 
-/// The files whose coming or going can change what [`find`] finds: a build script watches them.
+/// What a build script watches to run again when a part of the toolchain comes or goes.
+///
+/// cargo takes a watched path that doesn't exist for changed, at every build; so for a part that is not there this
+/// names the folder it will appear in.
 #[must_use]
 pub fn watched_paths() -> Vec<PathBuf> {
-    let mut paths = vec![Path::new(DEBIAN_BIN).join("rustc"), Path::new("/usr").join(LIBRARY_SOURCE)];
-    paths.extend(cargo_home().map(|home| home.join("bin/bpf-linker")));
-    paths.extend(linker());
-    paths
+    let parts = [
+        Some(Path::new(DEBIAN_BIN).join("rustc")),
+        Some(Path::new("/usr").join(LIBRARY_SOURCE).join("core/Cargo.toml")),
+        linker().or_else(|| cargo_home().map(|home| home.join("bin/bpf-linker"))),
+        // rustup keeps a file for each toolchain here.
+        home_folder("RUSTUP_HOME", ".rustup").map(|home| home.join("update-hashes")),
+    ];
+    parts.into_iter().flatten().filter_map(present).collect()
 }
 
-/// Debian's compiler and the major version of its LLVM, with or without library source; for an installer that has
-/// to pick the packages of the same LLVM.
-#[must_use]
-pub fn debian_compiler() -> Option<(PathBuf, u32)> {
-    let rustc = Path::new(DEBIAN_BIN).join("rustc");
-    let (_, llvm_major) = version(&rustc)?;
-    Some((rustc, llvm_major))
+/// A path, or the folder it would be in, whichever exists.
+fn present(path: PathBuf) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path);
+    }
+    path.parent().filter(|folder| folder.is_dir()).map(Path::to_path_buf)
 }
 
 /// The `bpf-linker` that would be used, whether it runs or not.
@@ -151,6 +160,9 @@ fn compiler_in(bin: &Path, origin: Origin) -> Option<Result<Compiler, Absent>> {
         return None;
     }
     let (release, llvm_major) = version(&rustc)?;
+    if !is_new_enough(&release) {
+        return Some(Err(Absent::OldCompiler { rustc, has: release, needs: OLDEST_COMPILER.to_owned() }));
+    }
     let sysroot = answer(Command::new(&rustc).args(["--print", "sysroot"]))?;
     let source = Path::new(sysroot.trim()).join(LIBRARY_SOURCE);
     Some(if source.join("core/Cargo.toml").is_file() {
@@ -213,6 +225,18 @@ fn parse_version(said: &str) -> Option<(String, u32)> {
     Some((field("release:")?.to_owned(), llvm_major))
 }
 
+/// Whether a compiler of this release is as new as the workspace needs; takes a Debian package's version too.
+#[must_use]
+pub fn is_new_enough(release: &str) -> bool {
+    release_numbers(release) >= release_numbers(OLDEST_COMPILER)
+}
+
+/// Major and minor number of a release such as `1.96.0` or `1.97.0-nightly`.
+fn release_numbers(release: &str) -> (u32, u32) {
+    let mut numbers = release.split('.').map(|part| leading_number(part.as_bytes()).unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// What a program prints, if it runs and succeeds.
 fn answer(command: &mut Command) -> Option<String> {
     // Inside a build script cargo's RUSTUP_TOOLCHAIN would choose another toolchain than the one asked for.
@@ -221,9 +245,14 @@ fn answer(command: &mut Command) -> Option<String> {
 }
 
 fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME")
+    home_folder("CARGO_HOME", ".cargo")
+}
+
+/// The folder a variable names, or one in the user's home.
+fn home_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
+    env::var_os(variable)
         .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(in_home)))
 }
 
 #[cfg(test)]
@@ -240,6 +269,19 @@ mod tests {
     #[test]
     fn a_compiler_that_does_not_name_its_llvm_is_none() {
         assert_eq!(parse_version("rustc 1.96.0\nrelease: 1.96.0\n"), None);
+    }
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert!(release_numbers("1.100.0") > release_numbers("1.95"));
+        assert!(!is_new_enough("1.85.0+dfsg3-1~deb12u3"));
+        assert_eq!(release_numbers("1.97.0-nightly"), (1, 97));
+    }
+
+    #[test]
+    fn what_is_not_there_is_watched_by_its_folder() {
+        assert_eq!(present("/proc/self/no-such-file".into()), Some("/proc/self".into()));
+        assert_eq!(present("/no-such-folder/file".into()), None);
     }
 
     #[test]

@@ -13,5 +13,5 @@ mod find;
 mod missing;
 
 pub use build::{Build, BuildError, Machine, OBJECT, build};
-pub use find::{Origin, Toolchain, debian_compiler, find, linker, watched_paths};
+pub use find::{Origin, Toolchain, find, is_new_enough, linker, watched_paths};
 pub use missing::{Absent, Missing};

@@ -8,6 +8,15 @@ use std::path::PathBuf;
 pub enum Absent {
     /// No compiler with its library source: neither Debian's nor a rustup nightly.
     Compiler,
+    /// A compiler older than the workspace's `rust-version`.
+    OldCompiler {
+        /// The compiler.
+        rustc: PathBuf,
+        /// Its release.
+        has: String,
+        /// The oldest release that does.
+        needs: String,
+    },
     /// A compiler without the source of its library, which `-Z build-std=core` needs.
     LibrarySource {
         /// The compiler that was found.
@@ -47,6 +56,13 @@ impl fmt::Display for Absent {
                 "no compiler for the BPF target. Debian: `apt-get install rustc-web cargo-web rust-web-src`; \
                  elsewhere: `rustup toolchain install nightly --profile minimal --component rust-src`",
             ),
+            Self::OldCompiler { rustc, has, needs } => write!(
+                f,
+                "{} is {has}, {needs} or newer is needed. Debian: its security updates have a newer one, \
+                 `apt-get update && apt-get install rustc-web cargo-web rust-web-src`; elsewhere: `rustup toolchain \
+                 install nightly --profile minimal --component rust-src`",
+                rustc.display()
+            ),
             Self::LibrarySource { rustc, expected } => write!(
                 f,
                 "{} has no library source at {}. Debian: `apt-get install rust-web-src`; rustup: \
@@ -85,6 +101,17 @@ fn linker_remedy(llvm_major: Option<u32>) -> String {
 pub struct Missing {
     /// The parts.
     pub parts: Vec<Absent>,
+}
+
+impl Missing {
+    /// Whether it is the compiler or its library's source, not only the linker.
+    #[must_use]
+    pub fn lacks_compiler(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Absent::Compiler | Absent::OldCompiler { .. } | Absent::LibrarySource { .. } => true,
+            Absent::Linker { .. } | Absent::BrokenLinker { .. } | Absent::OldLinker { .. } => false,
+        })
+    }
 }
 
 impl fmt::Display for Missing {
