@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sluice_demo::traffic::{
-    ClientThread, FailureKind, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings, TcpHolders,
+    Arrivals, ClientThread, FailureKind, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings,
+    TcpHolders,
 };
 use sluice_demo::world::{GATEWAY, Network};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
@@ -87,6 +88,7 @@ impl Bench {
                 interval: Duration::from_millis(100),
                 timeout: Duration::from_secs(2),
                 sources: self.network.sources().expect("sources"),
+                arrivals: Arrivals::default(),
             },
         )
     }
@@ -158,6 +160,7 @@ async fn an_early_end_and_a_refusal_are_seen() {
         rate: 100.0,
         timeout: Duration::from_secs(1),
         sources: bench.network.sources().expect("sources"),
+        arrivals: Arrivals::default(),
     };
     let load = HttpLoad::start(&bench.clients, settings).expect("load");
     until("refusals", || load.counts().failures.get(&FailureKind::Refused) >= Some(&10)).await;
@@ -192,6 +195,7 @@ async fn http_load_keeps_its_rate_and_names_the_instance() {
         rate: 0.0,
         timeout: Duration::from_secs(5),
         sources: bench.network.sources().expect("sources"),
+        arrivals: Arrivals::default(),
     };
     let load = HttpLoad::start(&bench.clients, settings).expect("load");
     load.set_rate(200.0);

@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluice_logic::group::InstanceId;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arrivals::Arrivals;
 use super::failure::{Failure, FailureKind};
 use super::sources::Sources;
 use super::{ClientThread, tcp};
@@ -38,6 +40,8 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// The addresses the connections come from.
     pub sources: Sources,
+    /// Where the instances' new connections are written down.
+    pub arrivals: Arrivals,
 }
 
 /// How the requests have fared so far. `sent` = `answered` + `failed` + those under way.
@@ -145,30 +149,34 @@ impl Shared {
     /// Waits for the moment of the next request; `None` when stopped.
     async fn next_due(&self, rates: &mut watch::Receiver<f64>, last: Instant) -> Option<Instant> {
         loop {
-            let rate = *rates.borrow_and_update();
-            let now = Instant::now();
-            // Requests that a busy machine has delayed are not made up for by more than one interval.
-            let due = (rate > 0.0)
-                .then(|| Duration::from_secs_f64(1.0 / rate))
-                .map(|interval| (last + interval).max(now.checked_sub(interval).unwrap_or(now)));
+            let interval = interval_of(*rates.borrow_and_update());
+            // What a busy machine has delayed is made up for, by a quarter of a second at most.
+            let oldest = Instant::now().checked_sub(Duration::from_millis(250)).unwrap_or(last);
+            let due = interval.map(|interval| (last + interval).max(oldest));
+            let wait = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 changed = rates.changed() => changed.ok()?,
-                () = async { match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                } } => return due,
+                () = wait => return due,
             }
         }
     }
 
     async fn request(self: Arc<Self>, nth: u64) {
         self.lock().counts.sent += 1;
-        let began = Instant::now();
+        let (start, begun) = (Instant::now(), Timestamp::now());
         let limit = self.settings.timeout;
         let outcome = timeout(limit, self.get(nth)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Failure::timeout("a request", limit)));
-        self.lock().add(outcome, began.elapsed());
+        if let Ok(instance) = &outcome {
+            self.settings.arrivals.add(instance, begun);
+        }
+        self.lock().add(outcome, start.elapsed());
     }
 
     async fn get(&self, nth: u64) -> Result<InstanceId, Failure> {
@@ -226,6 +234,11 @@ impl Tally {
             ..self.counts.clone()
         }
     }
+}
+
+/// The time between two requests at `rate` a second; `None` at a rate of 0 or less.
+fn interval_of(rate: f64) -> Option<Duration> {
+    (rate > 0.0).then(|| Duration::try_from_secs_f64(1.0 / rate).ok()).flatten()
 }
 
 /// The instance that an answer's first word names.

@@ -3,6 +3,7 @@
 //! All of them judge what they see as a user would: an answer that is late, missing, or from another instance than
 //! the one that holds the flow is counted with its kind, and never retried in silence.
 
+mod arrivals;
 mod failure;
 mod flows;
 mod http;
@@ -11,8 +12,9 @@ mod sources;
 mod tcp;
 mod thread;
 
+pub use arrivals::Arrivals;
 pub use failure::{Failure, FailureKind};
-pub use flows::{FlowCounts, FlowLog, OpenFlow};
+pub use flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
 pub use http::{HttpCounts, HttpLoad, HttpSettings};
 pub use ping::{PingCounts, PingSettings, Pings};
 pub use sources::Sources;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arrivals::Arrivals;
 use super::failure::Failure;
 use super::flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
 use super::sources::Sources;
@@ -34,6 +35,8 @@ pub struct HolderSettings {
     pub timeout: Duration,
     /// The addresses they come from.
     pub sources: Sources,
+    /// Where the instances' new connections are written down.
+    pub arrivals: Arrivals,
 }
 
 /// TCP connections that are held open, each with a line sent and its echo checked at every interval.
@@ -125,9 +128,13 @@ impl Shared {
     async fn converse(&self, flow: &OpenFlow) -> Result<(), Failure> {
         let nth = self.next.fetch_add(1, Ordering::Relaxed);
         let end = Instant::now() + spread_over(&self.settings.lifetime, nth);
+        let begun = Timestamp::now();
         let mut stream = BufStream::new(self.connect(self.settings.sources.of(nth)).await?);
         for line in 0_u64.. {
-            self.exchange(&mut stream, flow, &format!("hold {nth} {line}")).await?;
+            let instance = self.exchange(&mut stream, flow, &format!("hold {nth} {line}")).await?;
+            if line == 0 {
+                self.settings.arrivals.add(&instance, begun);
+            }
             self.pause(self.settings.interval.min(end.saturating_duration_since(Instant::now()))).await;
             if self.stop.is_cancelled() || Instant::now() >= end {
                 break;
@@ -145,7 +152,7 @@ impl Shared {
         stream: &mut BufStream<TcpStream>,
         flow: &OpenFlow,
         text: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<InstanceId, Failure> {
         let limit = self.settings.timeout;
         let answer = timeout(limit, async {
             stream.write_all(format!("{text}\n").as_bytes()).await?;
@@ -159,9 +166,10 @@ impl Shared {
         if answer.is_empty() {
             return Err(Failure::closed_by_peer("an exchange"));
         }
-        flow.answered_by(&instance_of(&answer, text)?)?;
+        let instance = instance_of(&answer, text)?;
+        flow.answered_by(&instance)?;
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(instance)
     }
 
     /// Ends the connection from our side and waits for the other's end.
