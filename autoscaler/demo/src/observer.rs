@@ -81,7 +81,10 @@ impl Observer {
     /// New flows to draining instances by the load balancer's counters, from two seconds after each drain began on.
     #[must_use]
     pub fn new_flows_while_draining(&self) -> u64 {
-        self.draining.values().map(|count| count.latest.saturating_sub(count.baseline.unwrap_or(count.latest))).sum()
+        self.draining
+            .values()
+            .map(|count| count.latest.saturating_sub(count.baseline.unwrap_or(count.latest)))
+            .sum()
     }
 
     fn count_drain(&mut self, instance: &InstanceStatus) {
@@ -94,7 +97,12 @@ impl Observer {
     }
 
     /// Looks until `condition` holds; an error that names `what` when it does not within `limit`.
-    pub async fn until(&mut self, what: &str, limit: Duration, condition: impl Fn(&Self) -> bool) -> Result<()> {
+    pub async fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Result<()> {
         let waiting = async {
             loop {
                 self.look().await?;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// A stretch of time with one rate of requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Phase {
+pub(crate) struct Phase {
     /// Its name, for people.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// How long it lasts.
-    pub length: Duration,
+    pub(crate) length: Duration,
     /// HTTP requests a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
 }
 
 /// The demo's load.
@@ -19,7 +19,7 @@ pub struct Phase {
 /// of 0.5 lies at 20. So with the reactive rule `ceil((load − threshold) / threshold × n)`: 60 a second on two
 /// instances is a load of 0.75, one more; 90 on three is 0.75 again, two more; 50 on five is 0.25, two fewer; and 15
 /// on three leads back to the minimum of two.
-pub const PHASES: [Phase; 5] = [
+pub(crate) const PHASES: [Phase; 5] = [
     Phase { name: "calm", length: Duration::from_secs(12), rate: 20.0 },
     Phase { name: "rising", length: Duration::from_secs(25), rate: 60.0 },
     Phase { name: "peak", length: Duration::from_secs(30), rate: 90.0 },
@@ -28,11 +28,11 @@ pub const PHASES: [Phase; 5] = [
 ];
 
 /// The demo ends at the latest so long after its load began, also when the group is not back at its minimum.
-pub const LATEST_END: Duration = Duration::from_secs(160);
+pub(crate) const LATEST_END: Duration = Duration::from_secs(160);
 
 /// The phase at that time since the beginning; the last one lasts until the demo ends.
 #[must_use]
-pub fn phase_at(elapsed: Duration) -> Phase {
+pub(crate) fn phase_at(elapsed: Duration) -> Phase {
     let mut end = Duration::ZERO;
     let lasting = PHASES.iter().find(|phase| {
         end += phase.length;
@@ -43,7 +43,7 @@ pub fn phase_at(elapsed: Duration) -> Phase {
 
 /// The length of all phases.
 #[must_use]
-pub fn planned() -> Duration {
+pub(crate) fn planned() -> Duration {
     PHASES.iter().map(|phase| phase.length).sum()
 }
 
@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn phases_follow_one_another_and_the_last_one_stays() {
         let name = |seconds| phase_at(Duration::from_secs(seconds)).name;
-        assert_eq!((name(0), name(11), name(12), name(37), name(67)), ("calm", "calm", "rising", "peak", "falling"));
+        assert_eq!(
+            (name(0), name(11), name(12), name(37), name(67)),
+            ("calm", "calm", "rising", "peak", "falling")
+        );
         assert_eq!(phase_at(Duration::from_secs(5000)), PHASES[4]);
         assert!(planned() < LATEST_END);
     }

@@ -95,7 +95,10 @@ impl Summary {
             ),
             (
                 self.counted_while_draining > 0,
-                format!("the load balancer counted {} new flows to draining instances", self.counted_while_draining),
+                format!(
+                    "the load balancer counted {} new flows to draining instances",
+                    self.counted_while_draining
+                ),
             ),
             (self.scale_outs < ACTIONS, format!("{} scale-outs, fewer than {ACTIONS}", self.scale_outs)),
             (self.scale_ins < ACTIONS, format!("{} scale-ins, fewer than {ACTIONS}", self.scale_ins)),
@@ -113,12 +116,17 @@ impl fmt::Display for Summary {
         writeln!(f, "{:.0} s of load, XDP mode {mode}", self.seconds)?;
         writeln!(f, "scale-outs   {}", self.scale_outs)?;
         writeln!(f, "scale-ins    {}", self.scale_ins)?;
-        let latency = [requests.p50_us, requests.p99_us].map(|us| format!("{:.1?}", Duration::from_micros(us)));
+        let latency =
+            [requests.p50_us, requests.p99_us].map(|us| format!("{:.1?}", Duration::from_micros(us)));
         let lost = requests.sent - requests.answered;
         write!(f, "requests     {} sent, {lost} lost, {} slow", requests.sent, requests.slow)?;
         writeln!(f, " (median {}, 99 % within {})", latency[0], latency[1])?;
         writeln!(f, "pings        {} sent, {} lost", pings.sent, pings.lost)?;
-        writeln!(f, "connections  {} held open, {} lines, {} broken", held.opened, held.exchanges, held.broken)?;
+        writeln!(
+            f,
+            "connections  {} held open, {} lines, {} broken",
+            held.opened, held.exchanges, held.broken
+        )?;
         let strays = self.new_flows_while_draining;
         writeln!(f, "new flows to draining instances: {strays}")?;
         for action in &self.actions {

@@ -1,10 +1,10 @@
 //! The client's and the transit namespace and the veth between them.
 
-use std::net::Ipv4Addr;
-use std::process::Command;
+use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::{Context as _, Result, ensure};
-use lb_userspace::net::Netns;
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use lb_userspace::net::{Address, Links, Mark, Netns, VethEnd};
 
 use crate::traffic::{ClientThread, Sources};
 
@@ -12,12 +12,15 @@ use crate::traffic::{ClientThread, Sources};
 pub const CLIENT_LINK: &str = "cl0";
 /// The interface in the transit namespace on which clients' packets arrive.
 pub const UPLINK: &str = "up0";
-/// The uplink's own address.
+/// The uplink's own address, and the clients' default route.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// The clients' addresses: 198.51.100.2 to .65.
+/// The clients' addresses: 198.51.100.2 to .65. The rest of the subnet (RFC 5737, TEST-NET-2) is for VIPs that
+/// clients find by ARP; all other VIPs they reach by the gateway.
 const CLIENTS: std::ops::RangeInclusive<u8> = 2..=65;
-/// The prefix of the link (RFC 5737, TEST-NET-2).
+/// The subnet's prefix length.
 const PREFIX: u8 = 24;
+/// The interface group of the world's own links; the daemon marks its links with another.
+const GROUP: u32 = 0x6465_6d6f;
 
 /// Both namespaces, joined by a veth. Dropping it removes them.
 #[derive(Debug)]
@@ -29,12 +32,16 @@ pub struct Network {
 
 impl Network {
     /// Makes the namespaces; what an earlier run left under the same name is removed first.
-    pub fn create(name: &str) -> Result<Self> {
+    pub async fn create(name: &str) -> Result<Self> {
         remove(name)?;
         let client = Netns::create(&client_name(name)).context("no client namespace")?;
         let transit = Netns::create(&transit_name(name)).context("no transit namespace")?;
         let network = Self { name: name.to_owned(), client, transit };
-        network.join()?;
+        network.join().await?;
+        // Ping sockets are for nobody by default, not even for root.
+        network.client.set_sysctl("ipv4/ping_group_range", "0 2147483647")?;
+        // XDP on the uplink sees what the client sends as it is: its checksums must be whole.
+        network.client.disable_offloads(CLIENT_LINK)?;
         Ok(network)
     }
 
@@ -66,30 +73,19 @@ impl Network {
         Sources::new(CLIENTS.map(client_address))
     }
 
-    /// Has the clients find `vip` on their link, by ARP.
-    pub fn route(&self, vip: Ipv4Addr) -> Result<()> {
-        ip(&client_name(&self.name), &format!("route replace {vip}/32 dev {CLIENT_LINK}"))
-    }
-
-    fn join(&self) -> Result<()> {
-        let (client, transit) = (client_name(&self.name), transit_name(&self.name));
-        ip(&client, &format!("link add {CLIENT_LINK} type veth peer name {UPLINK} netns {transit}"))?;
+    async fn join(&self) -> Result<()> {
+        let (client, transit) = (Links::open(&self.client)?, Links::open(&self.transit)?);
+        let mark = Mark { group: GROUP, alias: format!("{}: clients", self.name) };
+        let end = |links, name| VethEnd { links, name, mac: None, master: None };
+        client.ensure_veth(&mark, &end(&client, CLIENT_LINK), &end(&transit, UPLINK)).await?;
         for host in CLIENTS {
-            ip(&client, &format!("addr add {}/{PREFIX} dev {CLIENT_LINK}", client_address(host)))?;
+            client.add_address(CLIENT_LINK, &address(client_address(host))?).await?;
         }
-        ip(&transit, &format!("addr add {GATEWAY}/{PREFIX} dev {UPLINK}"))?;
-        for (namespace, link) in [(&client, CLIENT_LINK), (&transit, UPLINK)] {
-            ip(namespace, "link set lo up")?;
-            ip(namespace, &format!("link set {link} up"))?;
-        }
-        self.client.run(|| {
-            // Ping sockets are for nobody by default, not even for root.
-            std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
-            let done =
-                Command::new("ethtool").args(["-K", CLIENT_LINK, "tx", "off", "tso", "off"]).output()?;
-            ensure!(done.status.success(), "ethtool: {}", String::from_utf8_lossy(&done.stderr));
-            Ok(())
-        })?
+        transit.add_address(UPLINK, &address(GATEWAY)?).await?;
+        client.set_up(CLIENT_LINK).await?;
+        transit.set_up(UPLINK).await?;
+        client.set_default_route(CLIENT_LINK, GATEWAY).await?;
+        Ok(())
     }
 }
 
@@ -122,8 +118,7 @@ fn client_address(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, host)
 }
 
-fn ip(namespace: &str, command: &str) -> Result<()> {
-    let done = Command::new("ip").args(["-n", namespace]).args(command.split(' ')).output()?;
-    ensure!(done.status.success(), "ip {command}: {}", String::from_utf8_lossy(&done.stderr).trim());
-    Ok(())
+fn address(address: Ipv4Addr) -> Result<Address> {
+    // Of nobody in particular: the daemon takes only what carries its own protocol number for its own.
+    Ok(Address { net: IpNet::new(IpAddr::V4(address), PREFIX)?, protocol: 0 })
 }
