@@ -15,15 +15,16 @@ pub(crate) struct Phase {
 
 /// The demo's load.
 ///
-/// An instance has 0.2 cores and spends 5 ms on a request: 40 requests a second are all it can do, and the threshold
-/// of 0.5 lies at 20. So with the reactive rule `ceil((load − threshold) / threshold × n)`: 60 a second on two
-/// instances is a load of 0.75, one more; 90 on three is 0.75 again, two more; 50 on five is 0.25, two fewer; and 15
-/// on three leads back to the minimum of two.
+/// An instance has 0.2 cores and spends 2 ms on a request: 100 requests a second are all it can do, and the threshold
+/// of 0.5 lies at 50. The held connections send 40 lines a second more, which cost the same. So with the reactive
+/// rule `ceil((load − threshold) / threshold × n)`: 150 a second on two instances is a load of 0.75, one more; 225 on
+/// three is 0.75 again, two more; 105 on five is 0.21, two fewer; and 55 on three leads back to the minimum of two.
+/// What the network costs comes on top, and changes which number is reached in between, not that it is reached.
 pub(crate) const PHASES: [Phase; 5] = [
-    Phase { name: "calm", length: Duration::from_secs(12), rate: 20.0 },
-    Phase { name: "rising", length: Duration::from_secs(25), rate: 60.0 },
-    Phase { name: "peak", length: Duration::from_secs(30), rate: 90.0 },
-    Phase { name: "falling", length: Duration::from_secs(30), rate: 50.0 },
+    Phase { name: "calm", length: Duration::from_secs(12), rate: 40.0 },
+    Phase { name: "rising", length: Duration::from_secs(25), rate: 110.0 },
+    Phase { name: "peak", length: Duration::from_secs(30), rate: 185.0 },
+    Phase { name: "falling", length: Duration::from_secs(30), rate: 65.0 },
     Phase { name: "calm", length: Duration::from_secs(35), rate: 15.0 },
 ];
 

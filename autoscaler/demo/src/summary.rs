@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use sluice_northbound::api::EventKind;
 
 use crate::traffic::{BrokenFlow, Failure, HttpCounts, PingCounts};
+use crate::world::XdpMode;
 
 /// The demo's result. Its JSON form is what `sluice demo --json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How the XDP program is attached to the uplink: `native`, or `generic` where the driver can't.
-    pub xdp_mode: Option<String>,
+    /// How the XDP program is attached to the uplink, by the kernel's own word.
+    pub xdp_mode: Option<XdpMode>,
     /// How long the load ran.
     pub seconds: f64,
     /// Scaling actions that added instances.
@@ -112,7 +113,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (requests, pings, held) = (&self.requests, &self.pings, &self.connections);
-        let mode = self.xdp_mode.as_deref().unwrap_or("unknown");
+        let mode = self.xdp_mode.map_or("none", XdpMode::name);
         writeln!(f, "{:.0} s of load, XDP mode {mode}", self.seconds)?;
         writeln!(f, "scale-outs   {}", self.scale_outs)?;
         writeln!(f, "scale-ins    {}", self.scale_ins)?;
@@ -174,7 +175,8 @@ mod tests {
 
     #[test]
     fn whatever_is_wrong_is_a_problem() {
-        let spoil: [(&str, fn(&mut Summary)); 7] = [
+        type Spoil = fn(&mut Summary);
+        let spoil: [(&str, Spoil); 7] = [
             ("requests were lost", |s| s.requests.answered -= 1),
             ("pings were lost", |s| s.pings.lost = 1),
             ("held connections broke", |s| s.connections.broken = 1),

@@ -73,6 +73,12 @@ impl Network {
         Sources::new(CLIENTS.map(client_address))
     }
 
+    /// Removes both namespaces, and with them the veth. Idempotent; sockets that are still open hold a namespace
+    /// until they are closed.
+    pub fn remove(&self) -> Result<()> {
+        remove(&self.name)
+    }
+
     async fn join(&self) -> Result<()> {
         let (client, transit) = (Links::open(&self.client)?, Links::open(&self.transit)?);
         let mark = Mark { group: GROUP, alias: format!("{}: clients", self.name) };
@@ -91,14 +97,14 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.name) {
+        if let Err(error) = self.remove() {
             tracing::warn!(world = self.name, %error, "the world's namespaces are not removed");
         }
     }
 }
 
 /// Removes both namespaces, and with them the veth. Nothing there is a success.
-pub(super) fn remove(name: &str) -> Result<()> {
+fn remove(name: &str) -> Result<()> {
     for namespace in [client_name(name), transit_name(name)] {
         Netns::delete(&namespace).with_context(|| format!("namespace {namespace} can't be removed"))?;
     }
