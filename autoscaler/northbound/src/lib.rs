@@ -1,13 +1,12 @@
 //! What people and programs say to Sluice: tenant and host files, the API and its client.
-
-pub mod api;
-pub mod client;
 //!
 //! Every file is read to its end: all of its faults come back at once, each with file, line and column
 //! ([`diagnostic`]). [`tenant`] and [`host`] read one file each, [`check`] any number of both, and [`watch`]
 //! keeps the tenants' directory in force while people edit it.
 
+pub mod api;
 pub mod check;
+pub mod client;
 pub mod diagnostic;
 mod file;
 pub mod host;
