@@ -1,6 +1,7 @@
 //! The demo itself: a world, one tenant, load that rises and falls, and what came of it.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,11 @@ request_cost: 2ms
 ";
 /// The built-in responder's port in [`TENANT`], by default.
 const PORT: u16 = 80;
+
+/// How long a connection is held.
+const CONNECTION_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::from_secs(9);
+/// How long a stream of pings keeps its identifier.
+const PING_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(7);
 
 /// How the demo is run.
 #[derive(Debug, Clone)]
@@ -109,7 +115,7 @@ impl Clients {
             HolderSettings {
                 target,
                 count: 60,
-                lifetime: Duration::from_secs(4)..=Duration::from_secs(9),
+                lifetime: CONNECTION_LIFETIME,
                 interval: Duration::from_millis(1500),
                 timeout: Duration::from_secs(5),
                 sources: sources.clone(),
@@ -121,7 +127,7 @@ impl Clients {
             PingSettings {
                 target: VIP,
                 count: 20,
-                lifetime: Duration::from_secs(3)..=Duration::from_secs(7),
+                lifetime: PING_LIFETIME,
                 interval: Duration::from_millis(200),
                 timeout: Duration::from_secs(2),
                 sources: sources.clone(),
@@ -154,6 +160,15 @@ async fn play(world: &mut World, output: &Output) -> Result<Summary> {
         .await?;
     let clients = Clients::start(world)?;
     let began = Instant::now();
+    run_load(&mut observer, &clients, began, output).await?;
+    clients.stop().await;
+    observer.look().await?;
+    let mode = xdp_mode(world.network().transit(), UPLINK).await?;
+    Ok(summarise(&observer, &clients, began.elapsed(), mode))
+}
+
+/// Follows the phases and shows what happens, until the load has fallen and the group with it.
+async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, output: &Output) -> Result<()> {
     let mut view = output.view()?;
     let mut frames = interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,15 +177,15 @@ async fn play(world: &mut World, output: &Output) -> Result<Summary> {
         let elapsed = began.elapsed();
         let phase = phase_at(elapsed);
         clients.load.set_rate(phase.rate);
-        let new = observer.look().await?;
+        let new_events = observer.look().await?;
         let frame = Frame {
             elapsed,
             remaining: planned().saturating_sub(elapsed),
             phase: phase.name,
             rate: phase.rate,
-            tenant: tenant(&observer),
+            tenant: tenant(observer),
             events: observer.events(),
-            new_events: new,
+            new_events,
             connections: clients.connections.counts(),
             pings: clients.pings.counts(),
             requests: clients.load.counts(),
@@ -181,14 +196,9 @@ async fn play(world: &mut World, output: &Output) -> Result<Summary> {
         }
         let settled = elapsed >= planned() && frame.tenant.is_some_and(at_min);
         if settled || elapsed >= LATEST_END {
-            break;
+            return Ok(());
         }
     }
-    drop(view);
-    clients.stop().await;
-    observer.look().await?;
-    let mode = xdp_mode(world.network().transit(), UPLINK).await?;
-    Ok(summarise(&observer, &clients, began.elapsed(), mode))
 }
 
 fn summarise(observer: &Observer, clients: &Clients, length: Duration, xdp_mode: Option<XdpMode>) -> Summary {
@@ -247,5 +257,27 @@ impl Interrupt {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_is_a_good_one_and_its_drains_can_end() {
+        let tenant = sluice_northbound::tenant::parse("demo.yml", TENANT);
+        let tenant = tenant.unwrap_or_else(|faults| panic!("{faults:#?}"));
+        assert!(tenant.warnings.is_empty(), "{:#?}", tenant.warnings);
+        let cool_down = tenant.spec.group.cool_down;
+        assert!(
+            cool_down > *CONNECTION_LIFETIME.end() + Duration::from_secs(5),
+            "connections outlive a drain"
+        );
+        assert!(
+            cool_down > *PING_LIFETIME.end() + HostSettings::default().icmp_timeout,
+            "pings outlive a drain"
+        );
+        assert_eq!(tenant.spec.template.port, PORT);
     }
 }

@@ -23,4 +23,10 @@ impl Sources {
         // The remainder is below a `usize`.
         self.0[usize::try_from(n % len).unwrap_or(0)]
     }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Ipv4Addr] {
+        &self.0
+    }
 }

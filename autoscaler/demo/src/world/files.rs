@@ -117,3 +117,18 @@ impl Files {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_file_is_a_good_one() {
+        let text = Files::of("a_world").host_text(&HostSettings::default(), "a_world-transit");
+        let host = sluice_northbound::host::parse("sluice.yml", &text);
+        let host = host.unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
+        assert!(host.warnings.is_empty(), "{:#?}", host.warnings);
+        assert_eq!(host.config.name, "a_world");
+        assert_eq!(host.config.load_balancer.timeouts.icmp, HostSettings::default().icmp_timeout);
+    }
+}
