@@ -33,6 +33,9 @@ impl TenantFile {
     }
 
     /// Its name.
+    ///
+    /// # Panics
+    /// When the test has given a name that no tenant may have.
     #[must_use]
     pub fn name(&self) -> TenantName {
         TenantName::try_from(self.name.to_owned()).expect("tests give good names")

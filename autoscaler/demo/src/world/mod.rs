@@ -85,6 +85,12 @@ impl World {
         Client::new(self.files.socket())
     }
 
+    /// A file in the tenants' directory.
+    #[must_use]
+    pub fn tenant_path(&self, file: &str) -> PathBuf {
+        self.files.tenants().join(file)
+    }
+
     /// Writes (or replaces, in one step) a file in the tenants' directory.
     pub fn write_tenant(&self, file: &str, text: &str) -> Result<()> {
         self.files.write_tenant(file, text)
@@ -92,7 +98,7 @@ impl World {
 
     /// Removes a file from the tenants' directory.
     pub fn remove_tenant(&self, file: &str) -> Result<()> {
-        let path = self.files.tenants().join(file);
+        let path = self.tenant_path(file);
         std::fs::remove_file(&path).with_context(|| format!("{} can't be removed", path.display()))
     }
 
