@@ -3,4 +3,5 @@
 
 pub mod lb;
 pub mod net;
+pub mod object;
 pub mod service;

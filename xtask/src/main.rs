@@ -1,2 +1,103 @@
-//! The program `sluice`.
-fn main() {}
+//! Sluice's tasks: everything a person or a CI does with this repository, as `cargo xtask TASK` or `./x TASK`.
+
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod host;
+mod plan;
+mod report;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::plan::Purpose;
+
+/// Builds, shows, tests and measures Sluice.
+///
+/// On a bare Debian or Ubuntu host, as root: `./x demo` installs what is missing (it asks first), builds
+/// everything and shows the balancer and the autoscaler on real packets. `./x test` runs every test. `./x` only
+/// finds or installs a cargo; all else is here, so `cargo xtask TASK` is the same.
+#[derive(Debug, Parser)]
+#[command(name = "x", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    /// Change the system without asking, as with CI=true in the environment.
+    #[arg(short, long, global = true)]
+    yes: bool,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Finds or installs what the tasks need.
+    ///
+    /// Prints what is missing and each command that will run, asks, runs them. Does nothing where nothing is
+    /// missing, so it can be run at any time. Only packages and bpf-linker are installed; nothing is removed.
+    ///
+    /// The BPF toolchain is a compiler with the source of its library (Debian's rustc-web, cargo-web and
+    /// rust-web-src, or a rustup nightly with rust-src) and bpf-linker, built with the same LLVM as the compiler.
+    Setup {
+        /// What to make ready for.
+        #[arg(long = "for", value_enum, default_value = "demo", value_name = "TASK")]
+        purpose: Purpose,
+    },
+    /// Builds the BPF object and prints its path.
+    ///
+    /// A plain `cargo build` does this too and embeds the object; this shows the compiler's messages directly and
+    /// gives a file for `llvm-objdump` and `bpftool`.
+    BuildEbpf,
+    /// Shows the main job on real packets: ends by itself, exit code 1 if anything was lost.
+    ///
+    /// Runs setup if something is missing, builds `sluice` (release) and runs `sluice demo`. Needs root. It
+    /// makes namespaces of its own and removes them.
+    #[command(after_help = "Example: ./x demo --json")]
+    Demo {
+        /// Arguments for `sluice demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Runs everything: format, lints, docs, unit and property tests, and the end-to-end tests.
+    ///
+    /// Runs setup if something is missing. Needs root, for XDP test runs and namespaces; without, it says so and
+    /// fails. With a filter only tests whose name contains it run, and no format, lints or docs.
+    #[command(after_help = "Example: ./x test maglev")]
+    Test {
+        /// Runs only tests whose name contains one of these.
+        filter: Vec<String>,
+    },
+    /// Measures: nanoseconds per packet, packets per second, bulk TCP, each beside a plain alternative.
+    ///
+    /// Runs setup if something is missing, builds the benchmarks (release) and runs them. Needs root.
+    #[command(after_help = "Example: ./x bench --json")]
+    Bench {
+        /// Arguments for the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Format, lints and docs, without tests; needs no root.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let Arguments { yes, task } = Arguments::parse();
+    let result = match task {
+        Task::Setup { purpose } => setup::explicit(purpose, yes),
+        Task::BuildEbpf => build::object().map(|path| println!("{}", path.display())),
+        Task::Demo { arguments } => demo::run(&arguments, yes),
+        Task::Test { filter } => test::run(&filter, yes),
+        Task::Bench { arguments } => bench::run(&arguments, yes),
+        Task::Check => check::run(yes),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::group::Instance;
-use crate::samples::{Load, Samples};
+use crate::samples::{Load, Missing, Samples};
 use crate::spec::{Metric, PolicySpec};
 
 /// What a policy wants, counted from the desired number.
@@ -96,13 +96,18 @@ pub const ROUNDING: f64 = 1e-9;
 /// Out: `ceil((load − threshold) / threshold × n)`. In: `floor((threshold − load) / threshold × n)`. Both round to the
 /// safe side: after either, the same traffic gives a load at or below the threshold. Within [`ROUNDING`] of a
 /// whole number both give that number. `load` and `threshold` are of one unit; the load is finite and not negative,
-/// the threshold finite and positive.
+/// the threshold finite and positive. Without an instance in service there is no load, and the answer is 0.
 #[must_use]
 pub fn reactive(in_service: u32, load: f64, threshold: f64) -> i64 {
+    if in_service == 0 {
+        return 0;
+    }
     let distance = (load - threshold) / threshold * f64::from(in_service);
-    let slack = ROUNDING * distance.abs().max(1.0);
-    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, and so should this")]
-    let change = (distance - slack).ceil() as i64;
+    let slack = (ROUNDING * distance.abs()).clamp(ROUNDING, 0.5);
+    // No group is larger, and the quotient is infinite where the threshold is tiny.
+    let whole = (distance - slack).ceil().min(f64::from(u32::MAX));
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number between -n and u32::MAX")]
+    let change = whole as i64;
     change
 }
 
@@ -133,7 +138,12 @@ fn reactive_wish(desired: u32, measure: &Measure) -> (Wish, String) {
             }
             (Wish::Unknown, format!("{measure}: not enough to add, and too little is known to remove"))
         }
-        Load::Missing(why) => (Wish::Unknown, format!("{} is not known: {why}", name(measure.metric))),
+        Load::Missing(Missing::NothingInService) if desired == 0 => {
+            let way_out =
+                "nothing can be measured with no instance; `sluice scale` or a minimum above 0 begins it";
+            (Wish::Unknown, format!("{measure}; {way_out}"))
+        }
+        Load::Missing(_) => (Wish::Unknown, measure.to_string()),
     }
 }
 
@@ -141,7 +151,7 @@ fn reactive_wish(desired: u32, measure: &Measure) -> (Wish, String) {
 fn known_wish(desired: u32, serving: u32, change: i64) -> (Wish, String) {
     let serving = i64::from(serving);
     // A reactive rule measures instances: with none left it could never add one again.
-    let needed = serving.saturating_add(change).max(1);
+    let needed = (serving + change).max(1);
     let from_desired = needed - i64::from(desired);
     let count = |n: i64| NonZeroU32::new(u32::try_from(n.unsigned_abs()).unwrap_or(u32::MAX));
     if change > 0 {

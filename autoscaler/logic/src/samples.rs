@@ -186,8 +186,11 @@ impl Samples {
     ///   no measure of now.
     #[must_use]
     pub fn load(&self, instances: &[Instance], metric: Metric, window: Duration, now: Timestamp) -> Load {
+        let mut serving: Vec<&Instance> = instances.iter().filter(|instance| instance.is_serving()).collect();
+        // A float sum depends on its order, and a decision must not.
+        serving.sort_by_key(|instance| &instance.id);
         let mut tally = Tally::default();
-        for instance in instances.iter().filter(|instance| instance.is_serving()) {
+        for instance in serving {
             tally.add(&self.in_window(instance, metric, window, now), self.stale_after);
         }
         tally.load(self.stale_after)
@@ -201,8 +204,7 @@ impl Samples {
         for sample in series.into_iter().flatten().filter(|s| s.at > since && s.at <= now) {
             let age = elapsed(sample.at, now);
             if age < window {
-                found.sum += sample.value;
-                found.count += 1;
+                found.mean.add(sample.value);
                 found.newest_age = Some(age);
             }
         }
@@ -210,18 +212,30 @@ impl Samples {
     }
 }
 
+/// A mean kept as a mean: a sum could overflow, and would blur equal values.
+#[derive(Debug, Default)]
+struct Mean {
+    value: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.value += (value - self.value) / f64::from(self.count);
+    }
+}
+
 /// One instance's samples in a window.
 #[derive(Debug, Default)]
 struct Window {
-    sum: f64,
-    count: u32,
+    mean: Mean,
     newest_age: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
-    sum_of_means: f64,
-    measured: u32,
+    measured: Mean,
     unmeasured: u32,
     samples: u32,
     stale_age: Option<Duration>,
@@ -231,9 +245,8 @@ impl Tally {
     fn add(&mut self, window: &Window, stale_after: Duration) {
         match window.newest_age {
             Some(age) if age <= stale_after => {
-                self.sum_of_means += window.sum / f64::from(window.count);
-                self.measured += 1;
-                self.samples += window.count;
+                self.measured.add(window.mean.value);
+                self.samples += window.mean.count;
             }
             Some(age) => {
                 self.unmeasured += 1;
@@ -244,14 +257,16 @@ impl Tally {
     }
 
     fn load(&self, bound: Duration) -> Load {
-        let mean = self.sum_of_means / f64::from(self.measured + self.unmeasured);
-        match (self.measured, self.unmeasured, self.stale_age) {
+        let (unmeasured, samples) = (self.unmeasured, self.samples);
+        let Mean { value, count: instances } = self.measured;
+        match (instances, unmeasured, self.stale_age) {
             (0, 0, _) => Load::Missing(Missing::NothingInService),
             (0, _, Some(age)) => Load::Missing(Missing::Stale { age, bound }),
             (0, _, None) => Load::Missing(Missing::NoSample),
-            (instances, 0, _) => Load::Known { value: mean, instances, samples: self.samples },
-            (instances, unmeasured, _) => {
-                Load::Partial { at_least: mean, instances, unmeasured, samples: self.samples }
+            (_, 0, _) => Load::Known { value, instances, samples },
+            _ => {
+                let at_least = value * (f64::from(instances) / f64::from(instances + unmeasured));
+                Load::Partial { at_least, instances, unmeasured, samples }
             }
         }
     }

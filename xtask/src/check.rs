@@ -1,0 +1,42 @@
+//! `check`: format, lints and docs.
+
+use anyhow::Result;
+
+use crate::build::cargo_command;
+use crate::plan::Purpose;
+use crate::report::Report;
+use crate::setup;
+
+/// Everything but the programs for the kernel.
+const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];
+
+/// `cargo xtask check`.
+pub(crate) fn run(yes: bool) -> Result<()> {
+    setup::ensure(Purpose::Check, yes)?;
+    let mut report = Report::default();
+    steps(&mut report);
+    report.finish()
+}
+
+/// The steps, for `test` too.
+pub(crate) fn steps(report: &mut Report) {
+    report.step("format", &mut cargo_command(&["fmt", "--all", "--check"]));
+    report.step(
+        "lints",
+        cargo_command(&["clippy", "--quiet", "--all-targets"])
+            .args(HOST_PACKAGES)
+            .args(["--", "--deny", "warnings"]),
+    );
+    // The profile for the kernel aborts on panic, without which a no_std binary is refused on the host.
+    report.step(
+        "lints of the BPF programs",
+        cargo_command(&["clippy", "--quiet", "--package", "lb-ebpf", "--profile", "bpf"])
+            .args(["--", "--deny", "warnings"]),
+    );
+    report.step(
+        "docs",
+        cargo_command(&["doc", "--quiet", "--no-deps", "--document-private-items"])
+            .args(HOST_PACKAGES)
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    );
+}

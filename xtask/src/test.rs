@@ -1,0 +1,38 @@
+//! `test`: everything that can be checked on one host.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::build::{cargo_command, sluice_path};
+use crate::plan::Purpose;
+use crate::report::Report;
+use crate::{check, host, setup};
+
+/// Runs all steps and fails if one did. With a filter, only tests with one of the names.
+pub(crate) fn run(filter: &[String], yes: bool) -> Result<()> {
+    host::require_root("test")?;
+    setup::ensure(Purpose::Test, yes)?;
+    let mut report = Report::default();
+    if filter.is_empty() {
+        check::steps(&mut report);
+    }
+    report.step("unit and property tests", &mut unit_tests(filter));
+    report.step("build of sluice", &mut cargo_command(&["build", "--package", "sluice"]));
+    report.step("end-to-end tests", &mut end_to_end_tests(filter));
+    report.finish()
+}
+
+fn unit_tests(filter: &[String]) -> Command {
+    let mut command = cargo_command(&["test", "--no-fail-fast", "--workspace"]);
+    command.args(["--exclude", "lb-ebpf", "--exclude", "sluice-tests", "--"]).args(filter);
+    command
+}
+
+/// One at a time: they measure time, and a host has two cores at least, not one per test. `SLUICE_BIN` names the
+/// program they start.
+fn end_to_end_tests(filter: &[String]) -> Command {
+    let mut command = cargo_command(&["test", "--no-fail-fast", "--package", "sluice-tests"]);
+    command.args(["--", "--test-threads=1"]).args(filter).env("SLUICE_BIN", sluice_path("dev"));
+    command
+}
