@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_userspace::net::Netns;
+use lb_userspace::lb::{Receiver, attach_receiver};
 use sluice_northbound::client::Client;
 
 pub use daemon::READY_WITHIN;
@@ -36,6 +36,8 @@ pub struct World {
     files: Files,
     sluice: PathBuf,
     daemon: Option<Child>,
+    /// Held for its effect.
+    _receiver: Receiver,
 }
 
 impl World {
@@ -56,9 +58,9 @@ impl World {
         files.remove()?;
         let network = Network::create(name).await?;
         files.write(settings, &network.transit_name())?;
-        let world = Self { network, files, sluice: sluice.to_owned(), daemon: None };
-        lend_to_xdp(world.network.client()).context("the client's end can't receive redirected frames")?;
-        Ok(world)
+        let receiver = attach_receiver(network.client(), CLIENT_LINK)
+            .context("the clients' interface can't take frames that XDP sends")?;
+        Ok(Self { network, files, sluice: sluice.to_owned(), daemon: None, _receiver: receiver })
     }
 
     /// The namespaces.
@@ -184,9 +186,4 @@ impl Drop for World {
             let _ = daemon.wait();
         }
     }
-}
-
-/// Lets a namespace's end of the uplink's veth receive what XDP redirects or sends back into it.
-fn lend_to_xdp(_client: &Netns) -> Result<()> {
-    Ok(())
 }
