@@ -45,13 +45,15 @@ impl fmt::Display for InstanceId {
 /// Where an instance is in its life, as in EC2.
 ///
 /// ```text
-/// pending ──ready──► in_service ──drain──► draining ──no flow, or cool-down over──► terminating ──gone──► terminated
-///    │                    │                   │                                          ▲
-///    └─failed, not needed─┴──────failed───────┴──────────failed──────────────────────────┘
+/// pending ──ready──► in_service ──drain──► draining ──no flow, or cool-down over──► terminating
+///    │                    │                   │                                       ▲    │
+///    └─failed, not needed─┴──────failed───────┴────────────────failed─────────────────┘   gone
+///                                                                                          ▼
+///                                                                                     terminated
 /// ```
 ///
-/// [`InstanceState::after`] is this picture as a function. There is no way back: a draining instance never takes
-/// new flows again, since clients may already have been told that it is going.
+/// [`InstanceState::after`] is this picture as a function. There is no way back: when more instances are wanted, new
+/// ones are launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {

@@ -42,11 +42,12 @@ pub enum Step {
 ///   `desired`, or below what it is. Those in service are drained.
 /// - A draining instance is terminated when it has no live flow left, or when its cool-down is over. It never takes
 ///   flows again, also when more instances are wanted.
-/// - Draining instances come on top of `desired`, and so of the maximum. One that a person drains lowers nothing: it is
-///   replaced.
+/// - Draining instances come on top of `desired`, and so of the maximum. One that a person drains lowers nothing:
+///   it is replaced.
 ///
-/// Steps are in the order in which they should begin: launches first, as they take longest. A plan looks at the instances
-/// only, so that the next round repairs what a crash cut short; what is `terminating` is left to whoever removes it.
+/// Steps are in the order in which they should begin: launches first, as they take longest. A plan looks at the
+/// instances only, so that the next round repairs what a crash cut short; what is `terminating` is left to whoever
+/// removes it.
 #[must_use]
 pub fn plan(spec: &GroupSpec, desired: u32, instances: &[Instance], now: Timestamp) -> Vec<Step> {
     let capacity: Vec<&Instance> = instances.iter().filter(|instance| instance.is_capacity()).collect();

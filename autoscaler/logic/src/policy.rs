@@ -93,8 +93,8 @@ pub const ROUNDING: f64 = 1e-9;
 
 /// The reactive rule: how many instances more (positive) or fewer (negative) bring the load to the threshold.
 ///
-/// Out: `ceil((load − threshold) / threshold × n)`. In: `floor((threshold − load) / threshold × n)`. Both round to the
-/// safe side: after either, the same traffic gives a load at or below the threshold. Within [`ROUNDING`] of a
+/// Out: `ceil((load − threshold) / threshold × n)`. In: `floor((threshold − load) / threshold × n)`. Both round to
+/// the safe side: after either, the same traffic gives a load at or below the threshold. Within [`ROUNDING`] of a
 /// whole number both give that number. `load` and `threshold` are of one unit; the load is finite and not negative,
 /// the threshold finite and positive. Without an instance in service there is no load, and the answer is 0.
 #[must_use]

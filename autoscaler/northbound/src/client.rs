@@ -14,8 +14,8 @@ use sluice_logic::spec::TenantName;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest, Status,
-    StopAnswer, path,
+    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest,
+    Status, StopAnswer, path,
 };
 
 /// Why the daemon did not do what it was asked.
@@ -131,8 +131,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.cannot_connect(&error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.cannot_connect(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(&error))?;

@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// The built-in responder: what an instance runs when its template has no command.
     #[command(hide = true)]
-    Responder(ResponderArgs),
+    Responder,
 }
 
 #[derive(Debug, Args)]
@@ -174,13 +174,6 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ResponderArgs {
-    /// As the provider gives them.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) args: Vec<std::ffi::OsString>,
-}
-
 fn tenant_name(text: &str) -> Result<TenantName, String> {
     TenantName::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
@@ -215,17 +208,11 @@ mod tests {
 
     #[test]
     fn wrong_input_is_exit_code_2() {
-        for line in ["sluice scale demo -1", "sluice scale Demo 1", "sluice check", "sluice nonsense", "sluice"] {
+        for line in
+            ["sluice scale demo -1", "sluice scale Demo 1", "sluice check", "sluice nonsense", "sluice"]
+        {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
         }
-    }
-
-    #[test]
-    fn the_responder_takes_whatever_follows() {
-        let Command::Responder(args) = parse("sluice responder --port 80 --cost=1ms").unwrap().command else {
-            panic!()
-        };
-        assert_eq!(args.args, ["--port", "80", "--cost=1ms"]);
     }
 }

@@ -22,7 +22,7 @@ const LARGEST_FILE: u64 = 16 << 20;
 /// Files older than so many days go.
 const DAYS_KEPT: i64 = 30;
 /// The longest time a request may wait for the next event.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What the caller knows of an event.
 #[derive(Debug, Clone)]
@@ -181,7 +181,7 @@ pub(crate) fn name_of(kind: EventKind) -> String {
 }
 
 fn day_of(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
+    at.to_zoned_datetime(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
 /// Opens the day's file for appending; one that is too large becomes the day's older part.

@@ -43,8 +43,12 @@ impl Rates {
         });
         let flows = before.flows.zip(now.flows).and_then(|((from, before), (to, now))| {
             let passed = seconds(from, to)?;
-            Some((passed, now.packets.checked_sub(before.packets)?, now.bytes.checked_sub(before.bytes)?,
-                now.new_flows.checked_sub(before.new_flows)?))
+            Some((
+                passed,
+                now.packets.checked_sub(before.packets)?,
+                now.bytes.checked_sub(before.bytes)?,
+                now.new_flows.checked_sub(before.new_flows)?,
+            ))
         });
         Self {
             cpu,
@@ -93,10 +97,20 @@ mod tests {
 
     fn reading(seconds: i64, cpu_ms: u64, packets: u64, begun: u64) -> Reading {
         Reading {
-            metrics: Some(InstanceMetrics { at: at(seconds), cpu: Duration::from_millis(cpu_ms), memory: None }),
+            metrics: Some(InstanceMetrics {
+                at: at(seconds),
+                cpu: Duration::from_millis(cpu_ms),
+                memory: None,
+            }),
             flows: Some((
                 at(seconds),
-                FlowCounters { packets, bytes: packets * 100, new_flows: begun, live_flows: 7, ..Default::default() },
+                FlowCounters {
+                    packets,
+                    bytes: packets * 100,
+                    new_flows: begun,
+                    live_flows: 7,
+                    ..Default::default()
+                },
             )),
         }
     }

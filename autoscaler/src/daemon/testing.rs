@@ -46,8 +46,8 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
         group: GroupSpec {
             min: 2,
             max: 5,
-            buffer_time: Duration::from_secs(120),
-            cool_down: Duration::from_secs(60),
+            buffer_time: Duration::from_mins(2),
+            cool_down: Duration::from_mins(1),
         },
         policies: Vec::new(),
         keep_logs: true,

@@ -1,0 +1,485 @@
+//! The provider on the real kernel. Needs root, and `examples/responder.rs` built (`cargo test` does it).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lb_userspace::net::MacAddr;
+use sluice_logic::spec::{NetworkSpec, TenantName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::networks::{Networks, TenantNetwork};
+use crate::probe;
+use crate::provider::NicSpec;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A scope of this test alone, with a transit namespace. All of it goes with the value, also on a panic.
+struct Host {
+    scope: Scope,
+    transit: Netns,
+    provider: NetnsProvider,
+    networks: Networks,
+}
+
+impl Host {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("slt{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let scope = Scope::new(&name).expect("a scope");
+        let transit = Netns::create(&format!("{name}-transit")).expect("a namespace: this test needs root");
+        let provider = NetnsProvider::with_responder(scope.clone(), vec![responder().into()]);
+        let provider = provider.expect("a provider: this test needs root");
+        let networks = Networks::open(scope.clone(), &transit, "uplink").expect("networks");
+        Self { scope, transit, provider, networks }
+    }
+
+    async fn network(&self, tenant: &str, subnet: u8) -> TenantNetwork {
+        self.networks.ensure(&tenant_name(tenant), &network_spec(subnet)).await.expect("a network")
+    }
+
+    /// A daemon that has just started and knows nothing.
+    fn restarted(&self) -> NetnsProvider {
+        NetnsProvider::with_responder(self.scope.clone(), vec![responder().into()]).expect("a provider")
+    }
+
+    fn spec(&self, network: &TenantNetwork, number: u8) -> InstanceSpec {
+        let IpNet::V4(subnet) = network.link.subnet else { panic!("IPv4 only") };
+        let octets = subnet.network().octets();
+        let address = Ipv4Addr::new(octets[0], octets[1], octets[2], 10 + number);
+        let tenant = tenant_name("demo");
+        InstanceSpec {
+            id: InstanceId::new(&tenant, number.into()),
+            tenant,
+            created: Timestamp::now(),
+            template: TemplateSpec {
+                command: None,
+                cpus: 0.5,
+                request_cost: Duration::ZERO,
+                port: 8080,
+                start_timeout: Duration::from_secs(5),
+            },
+            nic: NicSpec {
+                bridge: network.bridge.clone(),
+                address,
+                prefix: 24,
+                gateway: Ipv4Addr::new(octets[0], octets[1], octets[2], 1),
+                mac: MacAddr::of_instance(address),
+            },
+        }
+    }
+
+    async fn ready(&self, spec: &InstanceSpec) -> Duration {
+        let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
+        probe::wait_until_ready(&self.transit, target, PATIENCE).await.expect("ready")
+    }
+
+    async fn ask(&self, spec: &InstanceSpec, question: &str) -> String {
+        let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
+        let mut stream = probe::connect(&self.transit, target).await.expect("connected");
+        stream.write_all(question.as_bytes()).await.expect("sent");
+        stream.shutdown().await.expect("all sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    async fn presence(&self, id: &InstanceId) -> Option<Presence> {
+        let listed = self.provider.list().await.expect("list");
+        listed.into_iter().find(|observed| observed.id == *id).map(|observed| observed.presence)
+    }
+
+    /// Everything on the host that carries the scope's name or group.
+    async fn remains(&self) -> Vec<String> {
+        let name = self.scope.name();
+        let mut found = Vec::new();
+        let own = format!("{name}-transit");
+        found.extend(Netns::names().expect("names").into_iter().filter(|n| n.starts_with(name) && *n != own));
+        for link in self.provider.0.host.list().await.expect("links") {
+            if link.group == self.scope.group() {
+                found.push(link.name);
+            }
+        }
+        let hierarchies = &self.provider.0.hierarchies;
+        if hierarchies.group(name.into()).exists() {
+            found.push(format!("cgroup {name}"));
+        }
+        if self.scope.run_dir().exists() {
+            found.push(self.scope.run_dir().display().to_string());
+        }
+        found
+    }
+
+    /// Removes everything, and sees that it is so.
+    async fn down(self) {
+        self.provider.remove_all().await.expect("removed");
+        self.networks.remove_all().await.expect("removed");
+        assert_eq!(self.remains().await, Vec::<String>::new());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let (provider, networks) = (self.provider.clone(), self.networks.clone());
+        // The test's own runtime may be gone or stuck; the netlink sockets need one that runs.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                if let Err(error) = provider.remove_all().await {
+                    eprintln!("{error}");
+                }
+                if let Err(error) = networks.remove_all().await {
+                    eprintln!("{error}");
+                }
+            });
+        });
+        let _ = Netns::delete(&format!("{}-transit", self.scope.name()));
+    }
+}
+
+fn responder() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    let path = own.ancestors().nth(2).expect("target/debug").join("examples/responder");
+    assert!(path.exists(), "{} is missing: `cargo build -p sluice-southbound --examples`", path.display());
+    path
+}
+
+fn tenant_name(name: &str) -> TenantName {
+    TenantName::try_from(name.to_owned()).expect("a tenant name")
+}
+
+fn network_spec(subnet: u8) -> NetworkSpec {
+    let ip = |last| Ipv4Addr::new(10, 99, subnet, last);
+    NetworkSpec {
+        name: "nw".to_owned(),
+        subnet: Ipv4Net::new(ip(0), 24).expect("a network"),
+        gateway: ip(1),
+        dhcp_start: ip(2),
+        dhcp_end: ip(254),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_lives_and_leaves_nothing() {
+    let host = Host::new();
+    let network = host.network("demo", 1).await;
+    let spec = host.spec(&network, 1);
+    let provider = &host.provider;
+    assert_eq!(host.presence(&spec.id).await, None);
+
+    provider.create(&spec).await.expect("created");
+    provider.create(&spec).await.expect("created again");
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Created));
+    provider.start(&spec.id).await.expect("started");
+    provider.start(&spec.id).await.expect("started again");
+    host.ready(&spec).await;
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Running));
+    assert_eq!(host.ask(&spec, "hello\nworld\n").await, "demo-00000001 hello\ndemo-00000001 world\n");
+
+    let metrics = provider.metrics(&spec.id).await.expect("metrics");
+    assert!(metrics.cpu > Duration::ZERO && metrics.memory.is_none_or(|bytes| bytes > 0), "{metrics:?}");
+
+    provider.stop(&spec.id, PATIENCE).await.expect("stopped");
+    provider.stop(&spec.id, PATIENCE).await.expect("stopped again");
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
+    provider.delete(&spec.id).await.expect("deleted");
+    provider.delete(&spec.id).await.expect("deleted again");
+    assert_eq!(host.presence(&spec.id).await, None);
+    for unknown in [provider.start(&spec.id).await, provider.stop(&spec.id, PATIENCE).await] {
+        assert!(matches!(unknown, Err(ProviderError::Unknown(_))), "{unknown:?}");
+    }
+    assert!(matches!(provider.metrics(&spec.id).await, Err(ProviderError::Unknown(_))));
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_that_stopped_at_any_step_is_listed_deleted_and_completed() {
+    let host = Host::new();
+    let network = host.network("demo", 2).await;
+    for steps in 1..=4 {
+        for complete in [false, true] {
+            let spec = host.spec(&network, steps);
+            let inner = &host.provider.0;
+            inner.write_label(&spec).expect("a label");
+            if steps >= 2 {
+                let netns = inner.make_namespace(&spec).await.expect("a namespace");
+                if steps >= 3 {
+                    inner.make_cgroup(&spec).expect("a cgroup");
+                }
+                if steps >= 4 {
+                    half_plug(inner, &spec, &netns).await;
+                }
+            }
+            let next = host.restarted();
+            let listed = next.list().await.expect("list");
+            assert_eq!(listed.len(), 1, "after {steps} steps: {listed:?}");
+            assert_eq!((&listed[0].id, listed[0].presence), (&spec.id, Presence::Created));
+            if complete {
+                next.create(&spec).await.expect("completed");
+                next.start(&spec.id).await.expect("started");
+                host.ready(&spec).await;
+            }
+            next.delete(&spec.id).await.expect("deleted");
+            assert_eq!(host.presence(&spec.id).await, None);
+        }
+    }
+    host.down().await;
+}
+
+/// A veth as it is a moment after it was made: no alias, no address, not up.
+async fn half_plug(inner: &Inner, spec: &InstanceSpec, netns: &Netns) {
+    let inside = Links::open(netns).expect("netlink");
+    let port = inner.scope.instance_port(&spec.id);
+    let mark = lb_userspace::net::Mark { group: inner.scope.group(), alias: String::new() };
+    let outer = VethEnd { links: &inner.host, name: &port, mac: None, master: None };
+    let end = VethEnd { links: &inside, name: INTERFACE, mac: None, master: None };
+    inner.host.ensure_veth(&mark, &outer, &end).await.expect("a veth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_that_stopped_at_any_step_is_listed_and_completed() {
+    let host = Host::new();
+    let network = host.network("demo", 3).await;
+    for steps in 1..=4 {
+        let spec = host.spec(&network, steps);
+        host.provider.create(&spec).await.expect("created");
+        host.provider.start(&spec.id).await.expect("started");
+        let inner = &host.provider.0;
+        let group = inner.group(&spec.id);
+        process::kill(&group).await.expect("killed");
+        if steps >= 2 {
+            inner.remove_cgroup(&spec.id, &group).await.expect("cgroup");
+        }
+        if steps >= 3 {
+            inner.unplug(&spec.id).await.expect("unplugged");
+        }
+        if steps >= 4 {
+            inner.remove_namespace(&spec.id).expect("namespace");
+        }
+        let next = host.restarted();
+        let listed = next.list().await.expect("list");
+        assert_eq!(listed.len(), 1, "after {steps} steps: {listed:?}");
+        assert_eq!((&listed[0].id, listed[0].presence), (&spec.id, Presence::Exited));
+        next.delete(&spec.id).await.expect("deleted");
+        assert_eq!(host.presence(&spec.id).await, None);
+    }
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remains_without_a_label_are_broken_and_can_be_deleted() {
+    let host = Host::new();
+    let network = host.network("demo", 4).await;
+    let (lost, bad) = (host.spec(&network, 1), host.spec(&network, 2));
+    for spec in [&lost, &bad] {
+        host.provider.create(spec).await.expect("created");
+        host.provider.start(&spec.id).await.expect("started");
+    }
+    let label = |spec: &InstanceSpec| host.scope.instances_dir().join(format!("{}.json", spec.id));
+    fs::remove_file(label(&lost)).expect("removed");
+    fs::write(label(&bad), "{\"id\":").expect("truncated");
+    for spec in [&lost, &bad] {
+        assert_eq!(host.presence(&spec.id).await, Some(Presence::Broken));
+        host.provider.delete(&spec.id).await.expect("deleted");
+        assert_eq!(host.presence(&spec.id).await, None);
+    }
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_outlives_its_daemon_and_the_next_one_finds_it() {
+    let host = Host::new();
+    let network = host.network("demo", 5).await;
+    let spec = host.spec(&network, 1);
+    let (scope, created) = (host.scope.clone(), spec.clone());
+    // A daemon with a runtime of its own, which ends.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let provider =
+                NetnsProvider::with_responder(scope, vec![responder().into()]).expect("a provider");
+            provider.create(&created).await.expect("created");
+            provider.start(&created.id).await.expect("started");
+        });
+    })
+    .join()
+    .expect("the daemon ended well");
+    host.ready(&spec).await;
+    let listed = host.provider.list().await.expect("list");
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].presence, listed[0].spec.as_ref()), (Presence::Running, Some(&spec)));
+    host.provider.stop(&spec.id, PATIENCE).await.expect("stopped");
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_instances_side_by_side() {
+    let host = Host::new();
+    let network = host.network("demo", 6).await;
+    let begin = Instant::now();
+    let specs: Vec<_> = (0..10).map(|number| host.spec(&network, number)).collect();
+    let all = specs.iter().map(|spec| async {
+        host.provider.create(spec).await.expect("created");
+        host.provider.start(&spec.id).await.expect("started");
+        host.ready(spec).await;
+        begin.elapsed()
+    });
+    let times = futures_util::future::join_all(all).await;
+    eprintln!("10 at once, each ready after {times:?}");
+    for spec in &specs {
+        assert_eq!(host.ask(spec, "x\n").await, format!("{} x\n", spec.id));
+    }
+    let listed = host.provider.list().await.expect("list");
+    assert!(listed.len() == 10 && listed.iter().all(|o| o.presence == Presence::Running), "{listed:?}");
+    let removed = specs.iter().map(|spec| host.provider.delete(&spec.id));
+    for done in futures_util::future::join_all(removed).await {
+        done.expect("deleted");
+    }
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_is_ready_soon() {
+    let host = Host::new();
+    let network = host.network("demo", 7).await;
+    let mut times = Vec::new();
+    for number in 0..10 {
+        let spec = host.spec(&network, number);
+        let begin = Instant::now();
+        host.provider.create(&spec).await.expect("created");
+        let created = begin.elapsed();
+        host.provider.start(&spec.id).await.expect("started");
+        let started = begin.elapsed();
+        host.ready(&spec).await;
+        times.push((begin.elapsed(), created, started));
+    }
+    times.sort();
+    eprintln!(
+        "(ready, created, started): fastest {:?}, median {:?}, slowest {:?}",
+        times[0], times[5], times[9]
+    );
+    // The target is 150 ms; a loaded machine gets more, as this is no benchmark.
+    assert!(times[0].0 < Duration::from_millis(500), "{times:?}");
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_has_its_own_surroundings_and_nothing_of_the_daemon() {
+    let host = Host::new();
+    let network = host.network("demo", 8).await;
+    let mut spec = host.spec(&network, 1);
+    let script = "env; ls -l /proc/self/fd; cat /proc/self/cgroup; ip -o -4 addr; ip route; exit 3";
+    spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    // A descriptor that is meant to be inherited by nobody.
+    let secret = tempfile::tempfile().expect("a file");
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    wait_until_exited(&host, &spec.id).await;
+    drop(secret);
+
+    let log = fs::read_to_string(host.provider.log_of(&spec.id)).expect("a log");
+    let environment: BTreeMap<_, _> = log.lines().filter_map(|line| line.split_once('=')).collect();
+    assert_eq!(environment.get("SLUICE_INSTANCE"), Some(&"demo-00000001"));
+    assert_eq!(environment.get("SLUICE_TENANT"), Some(&"demo"));
+    assert_eq!(environment.get("SLUICE_PORT"), Some(&"8080"));
+    assert_eq!(environment.get("SLUICE_REQUEST_COST"), Some(&"0"));
+    assert!(!environment.contains_key("HOME") && !environment.contains_key("CARGO_MANIFEST_DIR"), "{log}");
+    // 0, 1, 2 and the one with which `ls` reads the directory.
+    assert_eq!(log.lines().filter(|line| line.contains(" -> ")).count(), 4, "{log}");
+    assert!(log.contains(&format!("/{}/{}", host.scope.name(), spec.id)), "{log}");
+    assert!(log.contains("10.99.8.11/24") && log.contains("default via 10.99.8.1"), "{log}");
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_not_end_is_killed_with_its_children() {
+    let host = Host::new();
+    let network = host.network("demo", 9).await;
+    let mut spec = host.spec(&network, 1);
+    let script =
+        "trap '' TERM; (trap '' TERM; while :; do sleep 60; done) & echo up; while :; do sleep 60; done";
+    spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    let log = host.provider.log_of(&spec.id);
+    wait_until(|| fs::read_to_string(&log).is_ok_and(|text| text.contains("up"))).await;
+    let begin = Instant::now();
+    host.provider.stop(&spec.id, Duration::from_millis(200)).await.expect("stopped");
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(host.provider.0.group(&spec.id).processes().expect("none"), Vec::<i32>::new());
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_process_is_seen_and_it_starts_again() {
+    let host = Host::new();
+    let network = host.network("demo", 10).await;
+    let spec = host.spec(&network, 1);
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    host.ready(&spec).await;
+    process::kill(&host.provider.0.group(&spec.id)).await.expect("killed");
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
+    host.provider.start(&spec.id).await.expect("started again");
+    host.ready(&spec).await;
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_call_leaves_nothing_that_delete_does_not_remove() {
+    let host = Host::new();
+    let network = host.network("demo", 11).await;
+    for micros in [0, 50, 200, 1_000, 3_000, 10_000] {
+        let spec = host.spec(&network, 1);
+        let creation = tokio::time::timeout(Duration::from_micros(micros), host.provider.create(&spec));
+        let _ = creation.await;
+        host.provider.delete(&spec.id).await.expect("deleted");
+        assert_eq!(host.presence(&spec.id).await, None, "cancelled after {micros} µs");
+    }
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_does_not_exist_is_named() {
+    let host = Host::new();
+    let network = host.network("demo", 12).await;
+    let mut spec = host.spec(&network, 1);
+    spec.template.command = Some(vec!["/no/such/program".to_owned()]);
+    host.provider.create(&spec).await.expect("created");
+    let error = host.provider.start(&spec.id).await.expect_err("can't be started").to_string();
+    assert!(error.contains("demo-00000001") && error.contains("/no/such/program"), "{error}");
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Created));
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_are_no_ids() {
+    let host = Host::new();
+    for bad in ["../x-00000001", "x", "", "demo-0000000g", "demo/x-00000001"] {
+        let id = InstanceId::from_label(bad);
+        for result in [host.provider.start(&id).await, host.provider.delete(&id).await] {
+            assert!(matches!(result, Err(ProviderError::Unknown(_))), "{bad}: {result:?}");
+        }
+    }
+    host.down().await;
+}
+
+async fn wait_until_exited(host: &Host, id: &InstanceId) {
+    let begin = Instant::now();
+    while host.presence(id).await != Some(Presence::Exited) {
+        assert!(begin.elapsed() < PATIENCE, "{id} does not end");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn wait_until(mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "the condition never came true");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
