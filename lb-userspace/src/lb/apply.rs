@@ -153,7 +153,10 @@ impl LoadBalancer {
         if known.table_of.as_ref() == Some(&candidates) {
             return Ok(());
         }
-        #[expect(clippy::large_stack_arrays, reason = "128 KiB, for the moment in which it moves to the heap")]
+        #[expect(
+            clippy::large_stack_arrays,
+            reason = "128 KiB, for the moment in which it moves to the heap"
+        )]
         let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
         maglev::fill(&mut table, &candidates);
         let index = u32::from(known.handle.index);
