@@ -101,7 +101,7 @@ fn a_packet_with_ip_options_is_balanced_by_its_ports() {
             ends.destination.octets(),
         )
         .expect("a header");
-        header.set_options(&[1; 40]).expect("options");
+        header.options = [1; 40].into();
         let builder = etherparse::PacketBuilder::ethernet2(ends.source_mac, ends.destination_mac)
             .ip(etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default()))
             .tcp(40_000, 80, 7, 1_000);

@@ -10,12 +10,15 @@ use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink}
 use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 
-pub const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
-pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(19, 0, 0, 1);
-pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
-pub const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
-pub const TENANT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x33]);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(19, 0, 0, 1);
+pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+pub(crate) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+pub(crate) const TENANT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x33]);
+
+/// Counts the beds of this process, for their names.
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -24,29 +27,28 @@ const XDP_REDIRECT: u32 = 4;
 
 /// What the kernel is told to do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Drop,
     Pass,
     Transmit,
     Redirect,
 }
 
-pub struct Bed {
-    pub lb: LoadBalancer,
-    pub settings: Settings,
-    pub interface: u32,
+pub(crate) struct Bed {
+    pub(crate) lb: LoadBalancer,
+    pub(crate) settings: Settings,
+    pub(crate) interface: u32,
     transit: String,
     peers: String,
     pin_root: PathBuf,
 }
 
 impl Bed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root: it makes namespaces and loads BPF programs"
         );
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("slbed{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let (transit, peers) = (format!("{name}-transit"), format!("{name}-peers"));
         let netns = Netns::create(&transit).expect("a namespace");
@@ -88,13 +90,13 @@ impl Bed {
     }
 
     /// As a new daemon does after the old one has died.
-    pub fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         self.lb = LoadBalancer::open(&self.settings).expect("the load balancer opens again");
         let peers = Netns::open(&self.peers).expect("the namespace");
         self.lb.attach_tenant(&tenant_link(&peers)).expect("the tenant attaches again");
     }
 
-    pub fn backend(&self, last: u8, state: BackendState) -> Backend {
+    pub(crate) fn backend(&self, last: u8, state: BackendState) -> Backend {
         Backend {
             address: IpAddr::V4(backend_address(last)),
             reach: Reach::Link { interface: self.interface, source_mac: TENANT_MAC, mac: backend_mac(last) },
@@ -103,12 +105,12 @@ impl Bed {
         }
     }
 
-    pub fn apply(&mut self, key: ServiceKey, backends: &[Backend]) {
+    pub(crate) fn apply(&mut self, key: ServiceKey, backends: &[Backend]) {
         self.lb.apply(&Service { key, backends: backends.to_vec() }).expect("the service is applied");
     }
 
     /// Runs `uplink` on a frame.
-    pub fn uplink(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+    pub(crate) fn uplink(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
         let (verdict, frame) = self.run("uplink", frame, None);
         let verdict = match verdict {
             XDP_DROP => Verdict::Drop,
@@ -121,7 +123,7 @@ impl Bed {
     }
 
     /// Runs `answer` on a frame that comes from the tenant.
-    pub fn answer(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+    pub(crate) fn answer(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
         // `struct __sk_buff` of linux/bpf.h, as far as the kernel takes it for a test: `ingress_ifindex` is its tenth word.
         let mut context = [0u8; 192];
         context[36..40].copy_from_slice(&self.interface.to_ne_bytes());
@@ -154,15 +156,15 @@ impl Bed {
         (result.return_value, out)
     }
 
-    pub fn drops(&self, reason: &str) -> u64 {
+    pub(crate) fn drops(&self, reason: &str) -> u64 {
         self.lb.counters().expect("counters").drops[reason]
     }
 
-    pub fn new_flows(&self, last: u8) -> u64 {
+    pub(crate) fn new_flows(&self, last: u8) -> u64 {
         self.lb.counters().expect("counters").backends[&IpAddr::V4(backend_address(last))].new_flows
     }
 
-    pub fn live_flows(&self, last: u8) -> u64 {
+    pub(crate) fn live_flows(&self, last: u8) -> u64 {
         self.lb.counters().expect("counters").backends[&IpAddr::V4(backend_address(last))].live_flows
     }
 }
@@ -185,14 +187,16 @@ fn tenant_link(peers: &Netns) -> TenantLink {
     }
 }
 
-pub const TCP_80: ServiceKey = ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: Some(80) };
-pub const TCP_ANY: ServiceKey = ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: None };
-pub const ICMP: ServiceKey = ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Icmp, port: None };
+pub(crate) const TCP_80: ServiceKey =
+    ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: Some(80) };
+pub(crate) const TCP_ANY: ServiceKey =
+    ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: None };
+pub(crate) const ICMP: ServiceKey = ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Icmp, port: None };
 
-pub fn backend_address(last: u8) -> Ipv4Addr {
+pub(crate) fn backend_address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(19, 0, 0, last)
 }
 
-pub fn backend_mac(last: u8) -> MacAddr {
+pub(crate) fn backend_mac(last: u8) -> MacAddr {
     MacAddr::of_instance(backend_address(last))
 }

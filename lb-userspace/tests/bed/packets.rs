@@ -7,27 +7,27 @@ use etherparse::{PacketBuilder, TcpHeader};
 
 /// A frame's ends.
 #[derive(Clone, Copy)]
-pub struct Ends {
-    pub source_mac: [u8; 6],
-    pub destination_mac: [u8; 6],
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
-    pub ttl: u8,
+pub(crate) struct Ends {
+    pub(crate) source_mac: [u8; 6],
+    pub(crate) destination_mac: [u8; 6],
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) ttl: u8,
 }
 
 /// A TCP segment's own part.
 #[derive(Clone, Copy, Default)]
-pub struct Segment<'a> {
-    pub source: u16,
-    pub destination: u16,
+pub(crate) struct Segment<'a> {
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
     /// Letters of S, A, F, R.
-    pub flags: &'a str,
-    pub sequence: u32,
-    pub acknowledgement: u32,
-    pub data: &'a [u8],
+    pub(crate) flags: &'a str,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) data: &'a [u8],
 }
 
-pub fn tcp(ends: &Ends, segment: &Segment<'_>) -> Vec<u8> {
+pub(crate) fn tcp(ends: &Ends, segment: &Segment<'_>) -> Vec<u8> {
     let mut header = TcpHeader::new(segment.source, segment.destination, segment.sequence, 64_240);
     header.acknowledgment_number = segment.acknowledgement;
     header.syn = segment.flags.contains('S');
@@ -42,7 +42,7 @@ pub fn tcp(ends: &Ends, segment: &Segment<'_>) -> Vec<u8> {
     frame
 }
 
-pub fn echo(ends: &Ends, request: bool, identifier: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
+pub(crate) fn echo(ends: &Ends, request: bool, identifier: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(ends.source_mac, ends.destination_mac).ipv4(
         ends.source.octets(),
         ends.destination.octets(),
