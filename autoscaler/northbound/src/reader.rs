@@ -1,5 +1,7 @@
 //! Reads a mapping key by key and collects what is wrong with it.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::{Faults, Severity, quote};
 use crate::value::{Complaint, describe};
 use crate::yaml::{Kind, Node, Span, Spanned};
@@ -34,18 +36,19 @@ impl<'n> Fields<'n> {
             return None;
         };
         let mut entries: Vec<Entry<'n>> = Vec::with_capacity(pairs.len());
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         for (key, value) in pairs {
             let Kind::Scalar { text, .. } = &key.kind else {
                 faults.error(key.span, format!("a key must be a word, found {}", describe(key)));
                 continue;
             };
             let name = normalised(text);
-            if let Some(first) = entries.iter().find(|entry| entry.name == name) {
-                let message =
-                    format!("the key {} comes twice; it is on line {} already", quote(text), first.key.line);
+            if let Some(first) = lines.get(&name) {
+                let message = format!("the key {} comes twice; it is on line {first} already", quote(text));
                 faults.error_with_help(key.span, message, "remove one of the two");
                 continue;
             }
+            lines.insert(name.clone(), key.span.line);
             entries.push(Entry { name, key: key.span, value, taken: false });
         }
         // A missing key is reported where the mapping begins; a `{` may stand far from its first key.

@@ -54,6 +54,17 @@ pub enum Change {
 }
 
 impl Change {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Added { path, .. }
+            | Self::Changed { path, .. }
+            | Self::Removed { path, .. }
+            | Self::Refused { path, .. } => path,
+        }
+    }
+
     /// What is freed comes before what is taken, so that a VIP can go from one tenant to another.
     fn order(&self) -> u8 {
         match self {
@@ -165,7 +176,7 @@ impl TenantDirectory {
         for (path, choice, refusal) in self.settle() {
             self.enact(path, choice, refusal, &mut changes);
         }
-        changes.sort_by_key(Change::order);
+        changes.sort_by(|a, b| (a.order(), a.path()).cmp(&(b.order(), b.path())));
         Ok(changes)
     }
 
