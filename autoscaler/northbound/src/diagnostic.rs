@@ -30,10 +30,10 @@ impl fmt::Display for Severity {
 /// [`Display`](fmt::Display) renders it for a terminal, control characters of the file made harmless:
 ///
 /// ```text
-/// demo.yml:11:1: error: unknown key `treshold`
-///   |
-/// 11| treshold: 0.3
-///   | ^^^^^^^^
+/// demo.yml:10:1: error: the tenant: unknown key `treshold`
+///    |
+/// 10 | treshold: 0.3
+///    | ^^^^^^^^
 /// help: did you mean `threshold`?
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,7 +200,7 @@ const MOST_FAULTS: usize = 200;
 pub(crate) struct Faults<'a> {
     source: Source<'a>,
     found: Vec<Diagnostic>,
-    /// Faults beyond [`MOST_FAULTS`]: whether there were any, and whether one was an error.
+    /// The worst of the faults beyond [`MOST_FAULTS`].
     left_out: Option<Severity>,
     /// The optional keys that the file leaves out, so that a test can tell whether an example has all of them.
     #[cfg(test)]

@@ -175,7 +175,11 @@ impl<'n> Fields<'n> {
                 continue;
             }
             let message = format!("{}: unknown key {}", self.what, quote(&entry.name));
-            faults.add(entry.key, Severity::Error, message, Some(suggestion(&entry.name, &self.known)));
+            let help = match nearest(&entry.name, &self.known) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("it can be {}", listed(&self.known)),
+            };
+            faults.error_with_help(entry.key, message, help);
         }
     }
 
@@ -200,17 +204,14 @@ pub(crate) fn normalised(key: &str) -> String {
     key.split([' ', '_']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
 }
 
-/// `did you mean …?` where something is near, else all there is.
-pub(crate) fn suggestion(word: &str, choices: &[&str]) -> String {
-    let near = choices
+/// What a word was probably meant to be.
+pub(crate) fn nearest<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
+    choices
         .iter()
         .map(|choice| (strsim::damerau_levenshtein(&word.to_lowercase(), choice), *choice))
         .min()
-        .filter(|(distance, choice)| *distance <= (choice.len() / 3).max(1));
-    match near {
-        Some((_, choice)) => format!("did you mean `{choice}`?"),
-        None => format!("it can be {}", listed(choices)),
-    }
+        .filter(|(distance, choice)| *distance <= (choice.len() / 3).max(1))
+        .map(|(_, choice)| choice)
 }
 
 /// `` `a`, `b` or `c` ``

@@ -99,6 +99,8 @@ struct TenantFile {
     /// What was in force before the last restart, and its text.
     remembered: Option<Tenant>,
     kept: Option<Vec<u8>>,
+    /// The text in force could not be kept, and the log says so.
+    unkept: bool,
     /// The refusal that has been reported for `content`.
     reported: Vec<Diagnostic>,
     missing_since: Option<Instant>,
@@ -308,9 +310,15 @@ impl TenantDirectory {
             return;
         };
         match memory.keep(name, content) {
-            Ok(()) => file.kept = Some(content.clone()),
+            Ok(()) => {
+                file.kept = Some(content.clone());
+                file.unkept = false;
+            }
+            // Tried again at each scan, and said once.
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the tenant file can't be remembered");
+                if !std::mem::replace(&mut file.unkept, true) {
+                    tracing::warn!(path = %path.display(), %error, "the tenant file can't be remembered");
+                }
             }
         }
     }

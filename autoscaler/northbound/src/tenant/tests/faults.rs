@@ -70,7 +70,7 @@ fn single_values_of_the_flat_form() {
             "policy: dinamic",
             14,
             9,
-            "did you mean `dynamic`?; static, proactive, custom will come later",
+            "did you mean `dynamic`? later it can also be `static`, `proactive` or `custom`",
         ),
         (
             "policy",
@@ -227,6 +227,7 @@ fn values_of_the_structured_form() {
         (rest("group: {min: 1, max: 2, »min: 1}"), "comes twice"),
         (rest("group: {min: 1, max: 2, buffer_time: »31 days}"), "expected a duration"),
         (rest("group: {min: 1, max: 2}\n»threshold: 5"), "`threshold` is of the flat form"),
+        (rest("group: {min: 1, max: 2}\n»t_name: t"), "`t_name` is of the flat form"),
         (rest("group: {min: 1, max: 2}\nlogs: {keep: »maybe}"), "found `maybe`"),
         (rest("group: {min: 1, max: 2}\ntemplate: {command: »5}"), "expected a list of words"),
         (rest("group: {min: 1, max: 2}\ntemplate: {start_timeout: »0}"), "out of range: 1s to 1h"),
@@ -295,7 +296,7 @@ fn what_stands_in_a_file_can_not_command_a_terminal() {
 
 #[test]
 fn the_faults_of_a_flood_are_cut() {
-    let flood: String = (0..20_000).map(|number| format!("key{number}: 1\n")).collect();
+    let flood = (0..20_000).map(|number| format!("key{number}: 1")).collect::<Vec<_>>().join("\n");
     let found = faults(&flood);
     assert_eq!(found.len(), 201);
     assert_eq!(found[200].line, 20_000);
