@@ -126,6 +126,7 @@ impl Networks {
         self.open_gateway(&names.transit).await?;
         self.set_gateway(&names.transit, spec).await?;
         self.transit.set_up(&names.transit).await?;
+        self.host.wait_until_forwarding(&names.port).await?;
 
         Ok(TenantNetwork {
             link: TenantLink {
