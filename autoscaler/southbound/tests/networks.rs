@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
-use sluice_southbound::networks::{NetworkError, Networks, TenantNetwork, VipOwner};
+use sluice_southbound::networks::{NetworkError, Networks, TenantNetwork, VipOwner, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
@@ -304,4 +304,13 @@ async fn the_host_takes_nothing_from_a_tenant() {
     // That it is the setting which keeps it out, and not the test's own fault.
     world.host.set_sysctl(&format!("ipv4/conf/{}/rp_filter", network.bridge), "0").expect("set");
     assert!(arrives());
+}
+
+#[test]
+fn a_packet_filter_on_bridges_is_told() {
+    let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let on = setting.is_ok_and(|text| text.trim() != "0");
+    let warning = bridge_filter_warning();
+    assert_eq!(warning.is_some(), on);
+    assert!(warning.is_none_or(|text| text.contains("iptables -I FORWARD")));
 }

@@ -196,7 +196,7 @@ impl Links {
         }
     }
 
-    /// Deletes a link if it carries the group of `mark`; a foreign one is an error, none is a success.
+    /// Deletes a link if it carries the group; a foreign one is an error, none is a success.
     pub async fn delete_ours(&self, group: u32, name: &str) -> Result<(), LinkError> {
         match self.find(name).await? {
             Some(link) if link.group != group => Err(self.foreign(&link)),
@@ -215,13 +215,12 @@ impl Links {
         done.map_err(|error| self.error(operation, name, error))
     }
 
-    /// A link found under a name of ours must be what we would have made.
+    /// A link found under a name of ours must be what we would have made. One of our own with another alias is
+    /// a collision of names, and just as much in the way; one without an alias is half made.
     pub(super) fn check_ours(&self, mark: &Mark, kind: &str, link: &Link) -> Result<(), LinkError> {
-        if link.group == mark.group && link.kind.as_deref() == Some(kind) {
-            Ok(())
-        } else {
-            Err(self.foreign(link))
-        }
+        let alias = link.alias.as_deref().unwrap_or("");
+        let same = link.group == mark.group && (alias.is_empty() || alias == mark.alias);
+        if same && link.kind.as_deref() == Some(kind) { Ok(()) } else { Err(self.foreign(link)) }
     }
 
     fn foreign(&self, link: &Link) -> LinkError {

@@ -263,9 +263,15 @@ impl Inner {
 
     /// The end in the namespace goes with the bridge port.
     async fn unplug(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        const STEP: &str = "leaving the network";
         let port = self.scope.instance_port(id);
-        let done = self.host.delete_ours(self.scope.group(), &port).await;
-        done.map_err(step(id, "leaving the network"))
+        let found = self.host.find(&port).await.map_err(step(id, STEP))?;
+        let alias = found.and_then(|link| self.scope.read_alias(link.alias.as_deref()?));
+        if matches!(alias, Some(Labelled::Instance(_, owner)) if owner != *id) {
+            // Their names collide: this instance was never plugged in.
+            return Ok(());
+        }
+        self.host.delete_ours(self.scope.group(), &port).await.map_err(step(id, STEP))
     }
 
     fn remove_namespace(&self, id: &InstanceId) -> Result<(), ProviderError> {

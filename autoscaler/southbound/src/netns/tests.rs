@@ -293,6 +293,28 @@ async fn a_command_that_does_not_exist_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_port_has_the_same_name_does_not_take_it_away() {
+    let host = Host::new();
+    let network = host.network("demo", 14).await;
+    let (first, second) = (instance_spec(&network, 1), instance_spec(&network, 2));
+    host.provider.create(&first).await.expect("created");
+    // As if both ids had one hash: the first one's port in the place of the second one's.
+    let inner = &host.provider.0;
+    let inside =
+        Links::open(&Netns::open(&host.scope.netns(&first.id)).expect("a namespace")).expect("netlink");
+    let port = host.scope.instance_port(&second.id);
+    let end = |links, name| VethEnd { links, name, mac: None, master: None };
+    let mark = host.scope.instance_mark(&first.tenant, &first.id);
+    inner.host.ensure_veth(&mark, &end(&inner.host, &port), &end(&inside, "x")).await.expect("a veth");
+
+    let error = host.provider.create(&second).await.expect_err("in the way").to_string();
+    assert!(error.contains(&port) && error.contains(first.id.as_str()), "{error}");
+    host.provider.delete(&second.id).await.expect("deleted");
+    inner.host.get(&port).await.expect("the first one's is still there");
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paths_are_no_ids() {
     let host = Host::new();
     for bad in ["../x-00000001", "x", "", "demo-0000000g", "demo/x-00000001"] {
