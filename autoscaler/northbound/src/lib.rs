@@ -4,7 +4,9 @@
 //! ([`diagnostic`]). [`tenant`] and [`host`] read one file each, [`check`] any number of both, and [`watch`]
 //! keeps the tenants' directory in force while people edit it.
 
+pub mod api;
 pub mod check;
+pub mod client;
 pub mod diagnostic;
 mod file;
 pub mod host;

@@ -161,6 +161,14 @@ impl TenantDirectory {
         self.files.iter().filter_map(|(path, file)| Some((path.as_path(), file.in_force.as_ref()?)))
     }
 
+    /// The files that are refused as they stand, with the tenant that stays in force in their place, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (&Path, Option<&TenantName>, &[Diagnostic])> {
+        self.files.iter().filter(|(_, file)| !file.reported.is_empty()).map(|(path, file)| {
+            let in_force = file.in_force.as_ref().map(|tenant| &tenant.spec.name);
+            (path.as_path(), in_force, file.reported.as_slice())
+        })
+    }
+
     /// Reads the directory and says what changed since the last time, in an order in which it can be carried out.
     ///
     /// A deleted file shows up only when it is still gone [`REMOVAL_GRACE`] after a scan that missed it.
