@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_logic::spec::TenantName;
 
 /// Where the daemon listens unless its host file says otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/api.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
 /// Where the host file is unless `--config` says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/sluice/sluice.yml";
 

@@ -62,8 +62,8 @@ pub(crate) async fn remove(host: &Host, spec: &TenantSpec) -> Result<()> {
 
 /// Removes one network and the program on it.
 pub(crate) async fn remove_one(host: &Host, network: &OwnedNetwork) -> Result<()> {
-    let interface = network.links.transit.clone();
-    host.balancer.call(move |balancer| balancer.detach_tenant(&interface)).await??;
+    let links = network.links.clone();
+    host.balancer.call(move |balancer| balancer.detach_tenant(&links.transit, &links.port)).await??;
     Ok(host.networks.remove(network).await?)
 }
 
