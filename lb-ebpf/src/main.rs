@@ -4,6 +4,7 @@
 //! What a packet means and becomes is decided by `lb-common`; here are the maps and the wiring.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     unreachable_pub,

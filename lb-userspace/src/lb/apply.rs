@@ -43,7 +43,9 @@ impl LoadBalancer {
         self.maps.remove_service(&endpoint)?;
         self.retire(key, &endpoint, &Members::new())?;
         self.registry.remove_service(key);
-        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))
+        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
+        rcu::synchronize();
+        Ok(())
     }
 
     /// Refuses what can't be done, before anything is.
@@ -120,7 +122,8 @@ impl LoadBalancer {
         self.maps.clear_service_counters(index)?;
         let incarnation = u16::try_from(incarnation).unwrap_or_default();
         let handle = Handle { index, incarnation };
-        let known = Known { handle, generation: 0, table_of: None, members: BTreeSet::new() };
+        let known =
+            Known { handle, generation: 0, table_of: None, members: BTreeSet::new(), published: false };
         self.registry.insert_service(*key, known);
         self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
         Ok(handle)
@@ -153,7 +156,10 @@ impl LoadBalancer {
         if known.table_of.as_ref() == Some(&candidates) {
             return Ok(());
         }
-        #[expect(clippy::large_stack_arrays, reason = "128 KiB, for the moment in which it moves to the heap")]
+        #[expect(
+            clippy::large_stack_arrays,
+            reason = "128 KiB, for the moment in which it moves to the heap"
+        )]
         let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
         maglev::fill(&mut table, &candidates);
         let index = u32::from(known.handle.index);
@@ -172,10 +178,14 @@ impl LoadBalancer {
         Ok(())
     }
 
-    /// Lets packets know the service.
+    /// Lets packets know the service, where they don't yet.
     fn publish(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<(), Error> {
-        let Some(known) = self.registry.service(key) else { return Ok(()) };
-        self.maps.insert_service(endpoint, known.handle)
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        if !known.published {
+            self.maps.insert_service(endpoint, known.handle)?;
+            known.published = true;
+        }
+        Ok(())
     }
 
     /// Marks the backends that are down: no table names them any more.

@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub(super) table_of: Option<Vec<Candidate>>,
     /// The places of the backends that answer for it.
     pub(super) members: BTreeSet<u16>,
+    /// Whether it is in the map `services`.
+    pub(super) published: bool,
 }
 
 /// The places and their owners.
@@ -46,6 +48,7 @@ impl Registry {
                 generation: maps.generation(handle.index)? & 1,
                 table_of: None,
                 members: BTreeSet::new(),
+                published: true,
             };
             registry.services.insert(service_key(&endpoint), known);
         }
