@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use sluice_northbound::client::{Client, ClientError};
 use sluice_southbound::responder;
 
-use self::args::Command;
+use self::args::{Command, DemoArgs};
 pub(crate) use self::args::{Cli, LogFormat};
 
 /// Why a command did not do what it was asked.
@@ -22,6 +22,8 @@ pub(crate) use self::args::{Cli, LogFormat};
 pub(crate) enum Failure {
     /// The input was wrong; what is wrong with it has been printed.
     Faults,
+    /// It has failed; how has been printed.
+    Shown,
     /// The input was wrong.
     Wrong(String),
     /// It was tried, and failed.
@@ -33,6 +35,7 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         let (message, code) = match self {
             Self::Faults => return ExitCode::from(2),
+            Self::Shown => return ExitCode::FAILURE,
             Self::Wrong(message) => (message, 2),
             Self::Failed(error) => (format!("{error:#}"), 1),
         };
@@ -76,8 +79,16 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
         Command::Down(args) => in_runtime(down::down(&args)),
-        Command::Demo(_args) => Err(anyhow::anyhow!("the demo is not built in yet").into()),
+        Command::Demo(args) => demo(&args),
     }
+}
+
+/// Runs the demo with this very program as its daemon.
+fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let options = sluice_demo::Options { sluice: std::env::current_exe()?, json: args.json };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let summary = runtime.block_on(sluice_demo::run(&options))?;
+    if summary.is_good() { Ok(()) } else { Err(Failure::Shown) }
 }
 
 fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
