@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::problems::Work;
 use super::{Tenant, Tick};
+use crate::daemon::host::Slots;
 use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
@@ -50,17 +51,25 @@ impl Tenant {
         if !self.launches.allows(now) {
             return;
         }
-        let spec = self.new_spec();
-        match self.outcome(Work::Launch, spec) {
-            Some(spec) => {
+        match self.next_member() {
+            Some(member) => {
+                let spec = &member.spec;
                 let message = format!("launching at {}: {reason}", spec.nic.address);
                 self.host.events.record(self.event(EventKind::Launch, message).about(&spec.id));
-                self.members.insert(spec.id.clone(), Member::pending(spec));
+                self.members.insert(member.spec.id.clone(), member);
             }
             None => {
                 self.launches.failed(now, fastrand::f64());
             }
         }
+    }
+
+    fn next_member(&mut self) -> Option<Member> {
+        let made = self.new_spec().and_then(|spec| {
+            let slot = self.host.slots.as_ref().map(Slots::take).transpose()?;
+            Ok(Member::pending(spec).with_slot(slot))
+        });
+        self.outcome(Work::Launch, made)
     }
 
     fn new_spec(&self) -> Result<InstanceSpec> {
@@ -127,11 +136,11 @@ impl Tenant {
 
     /// Nothing is left of it.
     pub(super) fn forget(&mut self, id: &InstanceId) {
-        let now = Timestamp::now();
+        let now = Instant::now();
         self.members.remove(id);
         self.samples.forget(id);
         self.gone.insert(id.clone(), now);
-        self.gone.retain(|_, gone| now.duration_since(*gone).unsigned_abs() < REMEMBERED);
+        self.gone.retain(|_, gone| now.duration_since(*gone) < REMEMBERED);
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));
     }
 
@@ -143,7 +152,7 @@ impl Tenant {
         };
         let unknown: Vec<Observed> = mine()
             .filter(|found| !self.members.contains_key(&found.id))
-            .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.at))
+            .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.began))
             .cloned()
             .collect();
         let ended: Vec<(InstanceId, &str)> = self
@@ -151,7 +160,7 @@ impl Tenant {
             .values()
             .filter_map(|member| {
                 let found = observed.iter().find(|found| found.id == member.spec.id);
-                Some((member.spec.id.clone(), why_ended(member, found, tick.at)?))
+                Some((member.spec.id.clone(), why_ended(member, found, tick.began)?))
             })
             .collect();
         for found in unknown {
@@ -179,13 +188,15 @@ impl Tenant {
 }
 
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
-fn why_ended(member: &Member, found: Option<&Observed>, looked: Timestamp) -> Option<&'static str> {
+fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
     match (member.instance.state, found.map(|found| found.presence)) {
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
         (_, Some(Presence::Exited)) => Some("its process has ended"),
         (InstanceState::Pending, _) | (_, Some(Presence::Running)) => None,
         (_, Some(Presence::Created | Presence::Broken)) => Some("parts of it are gone"),
-        (_, None) if member.instance.since < looked => Some("nothing of it is there any more"),
+        (_, None) if member.settled().is_some_and(|settled| settled < looked) => {
+            Some("nothing of it is there any more")
+        }
         (_, None) => None,
     }
 }
@@ -193,37 +204,41 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Timestamp) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::testing::{at, observed};
+    use crate::daemon::testing::observed;
 
-    fn member(state: InstanceState) -> Member {
+    fn member(state: InstanceState, told: Instant) -> Member {
         let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
         member.instance.state = state;
-        member.instance.since = at(10);
+        member.tell(told);
         member
     }
 
     #[test]
     fn an_ended_process_is_a_failure_in_every_state_but_the_last() {
-        let exited = observed(2, Presence::Exited);
+        let (exited, now) = (observed(2, Presence::Exited), Instant::now());
         for state in [InstanceState::Pending, InstanceState::InService, InstanceState::Draining] {
-            assert!(why_ended(&member(state), Some(&exited), at(0)).is_some(), "{state}");
+            assert!(why_ended(&member(state, now), Some(&exited), now).is_some(), "{state}");
         }
-        assert_eq!(why_ended(&member(InstanceState::Terminating), Some(&exited), at(20)), None);
+        let ending = member(InstanceState::Terminating, now);
+        assert_eq!(why_ended(&ending, Some(&exited), now + REMEMBERED), None);
     }
 
     #[test]
     fn absence_counts_only_when_the_look_began_after_the_last_change() {
-        let serving = member(InstanceState::InService);
-        assert!(why_ended(&serving, None, at(11)).is_some());
-        assert_eq!(why_ended(&serving, None, at(10)), None);
-        assert_eq!(why_ended(&member(InstanceState::Pending), None, at(99)), None, "it is being made");
+        let now = Instant::now();
+        let serving = member(InstanceState::InService, now);
+        assert!(why_ended(&serving, None, now + REMEMBERED).is_some());
+        assert_eq!(why_ended(&serving, None, now), None);
+        let pending = member(InstanceState::Pending, now);
+        assert_eq!(why_ended(&pending, None, now + REMEMBERED), None, "it is being made");
     }
 
     #[test]
     fn what_runs_is_fine() {
+        let now = Instant::now();
         let running = observed(2, Presence::Running);
-        assert_eq!(why_ended(&member(InstanceState::InService), Some(&running), at(20)), None);
+        assert_eq!(why_ended(&member(InstanceState::InService, now), Some(&running), now), None);
         let created = observed(2, Presence::Created);
-        assert_eq!(why_ended(&member(InstanceState::Pending), Some(&created), at(20)), None);
+        assert_eq!(why_ended(&member(InstanceState::Pending, now), Some(&created), now), None);
     }
 }
