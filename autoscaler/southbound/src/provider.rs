@@ -130,7 +130,7 @@ pub trait Provider: Send + Sync {
     /// Waits until a running instance has ended, by itself or because it was stopped. Cancel safe. A provider that
     /// can't tell never returns: then the next [`list`](Provider::list) shows it.
     async fn ended(&self, _id: &InstanceId) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Its metrics now.

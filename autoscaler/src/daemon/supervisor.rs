@@ -244,7 +244,7 @@ impl Supervisor {
     fn start(&mut self, file: PathBuf, spec: TenantSpec, found: &Found) {
         let name = spec.name.clone();
         let beginning = found.beginning(file.clone(), spec.clone());
-        let (handle, task) = Tenant::new(self.host.clone(), beginning);
+        let (handle, task) = Tenant::task(self.host.clone(), beginning);
         self.running.insert(self.tasks.spawn(task).id(), name.clone());
         self.told.insert(name.clone(), (file, spec));
         self.registry.add(name, handle);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
@@ -20,6 +20,9 @@ use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// An instance that has been in service for so long works.
+const WORKS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 impl Tenant {
     /// Lets the plan change what the instances are to be. The work that follows from it is begun by
@@ -112,13 +115,26 @@ impl Tenant {
         }
     }
 
-    /// It has failed: nothing any more, and another one in its place.
+    /// It has failed: nothing any more, and another one in its place. Where it has not worked for a while, so may
+    /// the next one fail: then that has to wait.
     pub(super) fn fail(&mut self, id: &InstanceId, reason: &str) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.instance.failed = true;
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.instance.failed = true;
+        let mut message = reason.to_owned();
+        if has_yet_to_work(member, Timestamp::now()) {
+            let wait = self.launches.failed(Instant::now(), fastrand::f64());
+            message = format!("{reason}; the next try is in {:.1} s", wait.as_secs_f64());
         }
-        self.host.events.record(self.event(EventKind::InstanceFailed, reason).about(id));
+        self.host.events.record(self.event(EventKind::InstanceFailed, message).about(id));
         self.terminate(id, "it has failed");
+    }
+
+    /// Failures of the past are forgotten once an instance works.
+    pub(super) fn forgive(&mut self, now: Timestamp) {
+        let works = |member: &Member| member.instance.is_serving() && !has_yet_to_work(member, now);
+        if self.members.values().any(works) {
+            self.launches.succeeded();
+        }
     }
 
     /// Moves an instance to its next state; `false` where there is no such way.
@@ -187,6 +203,15 @@ impl Tenant {
     }
 }
 
+/// Whether it has not been in service long enough to show that one made like it works.
+fn has_yet_to_work(member: &Member, now: Timestamp) -> bool {
+    match member.instance.state {
+        InstanceState::Pending => true,
+        InstanceState::InService => now.duration_since(member.instance.since) < WORKS_AFTER,
+        InstanceState::Draining | InstanceState::Terminating | InstanceState::Terminated => false,
+    }
+}
+
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
 fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
     match (member.instance.state, found.map(|found| found.presence)) {
@@ -204,7 +229,17 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::testing::observed;
+    use crate::daemon::testing::{at, observed};
+
+    #[test]
+    fn an_instance_works_when_it_has_served_for_a_while() {
+        let mut member = member(InstanceState::InService, Instant::now());
+        member.instance.since = at(0);
+        assert!(has_yet_to_work(&member, at(9)));
+        assert!(!has_yet_to_work(&member, at(10)));
+        member.instance.state = InstanceState::Pending;
+        assert!(has_yet_to_work(&member, at(99)));
+    }
 
     fn member(state: InstanceState, told: Instant) -> Member {
         let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());

@@ -107,14 +107,12 @@ impl Tenant {
         }
         match result {
             Ok(took) => {
-                self.launches.succeeded();
                 self.advance(id, Event::Ready);
                 let message = format!("in service, ready after {} ms", took.as_millis());
                 self.host.events.record(self.event(EventKind::InService, message).about(id));
             }
             Err(error) => {
-                let wait = self.launches.failed(tokio::time::Instant::now(), fastrand::f64());
-                self.fail(id, &format!("{error:#}; the next try is in {:.1} s", wait.as_secs_f64()));
+                self.fail(id, &format!("{error:#}"));
             }
         }
     }
@@ -133,18 +131,20 @@ impl Tenant {
 /// job that follows when the instance terminates.
 async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) -> Result<Duration> {
     let begun = Instant::now();
-    let making = async {
-        host.provider.create(&spec).await?;
-        host.provider.start(&spec.id).await?;
-        network::ready(&host, &spec).await
-    };
     let limit = spec.template.start_timeout;
+    let making = async {
+        let started = async {
+            host.provider.create(&spec).await?;
+            host.provider.start(&spec.id).await
+        };
+        let started = tokio::time::timeout(limit, started).await;
+        started.with_context(|| format!("not started after {} s", limit.as_secs_f64()))??;
+        network::ready(&host, &spec, limit.saturating_sub(begun.elapsed())).await?;
+        Ok(begun.elapsed())
+    };
     tokio::select! {
         () = cancel.cancelled() => Err(anyhow!("no longer wanted")),
-        made = tokio::time::timeout(limit, making) => {
-            made.with_context(|| format!("not ready after {} s", limit.as_secs_f64()))??;
-            Ok(begun.elapsed())
-        }
+        made = making => made,
     }
 }
 

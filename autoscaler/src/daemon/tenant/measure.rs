@@ -63,6 +63,7 @@ impl Tenant {
         let now = Timestamp::now();
         self.group.rewind(now);
         self.samples.rewind(now);
+        self.forgive(now);
         for (id, metrics) in metrics {
             self.sample(&id, metrics, tick, now);
         }

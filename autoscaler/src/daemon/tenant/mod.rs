@@ -158,7 +158,7 @@ pub(crate) struct Tenant {
 impl Tenant {
     /// A tenant's task, which starts from what is there of it, and how to talk to it. The task ends when nothing of
     /// the tenant is left, or, leaving everything as it is, when the last handle is gone.
-    pub(crate) fn new(
+    pub(crate) fn task(
         host: Arc<Host>,
         beginning: Beginning,
     ) -> (Handle, impl Future<Output = TenantName> + Send + 'static) {
