@@ -149,6 +149,10 @@ async fn what_is_not_ours_is_not_touched() {
     let foreign = foreign.expect_err("a foreign link is in the way");
     assert!(matches!(foreign, LinkError::Foreign { .. }));
     assert!(foreign.to_string().contains("port") && foreign.to_string().contains("somebody"), "{foreign}");
+    let another = Mark { alias: "slnet tenant=u".to_owned(), ..mark() };
+    in_a.ensure_veth(&another, &end(&in_a, "p2"), &end(&in_b, "y")).await.expect("one of ours");
+    let collision = in_a.ensure_veth(&mark(), &end(&in_a, "p2"), &end(&in_b, "eth0")).await;
+    assert!(matches!(collision, Err(LinkError::Foreign { .. })), "two of ours by one name: {collision:?}");
     let bridge = in_a.ensure_bridge(&mark(), "port", MacAddr([2, 0, 0, 0, 0, 1])).await;
     assert!(matches!(bridge, Err(LinkError::Foreign { .. })), "{bridge:?}");
     assert!(matches!(in_a.delete_ours(GROUP, "port").await, Err(LinkError::Foreign { .. })));

@@ -140,3 +140,82 @@ fn kind(node: &Node) -> FileKind {
         _ => FileKind::Tenant,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::FileKind::{self, Host, Tenant, Unknown};
+    use super::{check_bytes, check_files};
+    use crate::diagnostic::has_errors;
+
+    const TENANT: &str = include_str!("../../../examples/tenants/demo.yml");
+    const HOST: &str = include_str!("../../../examples/sluice.yml");
+
+    #[test]
+    fn the_examples_pass_together() {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+        let report = check_files(&[format!("{examples}/sluice.yml"), format!("{examples}/tenants")]);
+        let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
+        assert_eq!(kinds, [Host, Tenant, Tenant], "{report}");
+        assert!(report.diagnostics.is_empty(), "{report}");
+    }
+
+    #[test]
+    fn faults_of_all_files_come_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let paths = [
+            file("a.yml", TENANT.as_bytes()),
+            file("b.yml", TENANT.replace("t_name: demo", "t_name: other").as_bytes()),
+            file("c.yml", b"t_name: c\nnw_name: \xff\xfe\n"),
+            file("d.yml", b"hello: world\n"),
+            file("e.yml", &HOST.as_bytes()[..600]),
+            directory.path().join("missing.yml"),
+        ];
+        let report = check_files(&paths);
+        let found: Vec<(String, usize, usize, bool)> = report
+            .diagnostics
+            .iter()
+            .map(|fault| {
+                let name = fault.file.rsplit('/').next().unwrap().to_owned();
+                (name, fault.line, fault.column, fault.is_error())
+            })
+            .collect();
+        let expected =
+            [("b.yml", 5, 9), ("b.yml", 11, 12), ("c.yml", 2, 10), ("d.yml", 1, 1), ("missing.yml", 1, 1)];
+        let expected = expected.map(|(name, line, column)| (name.to_owned(), line, column, true));
+        assert_eq!(
+            found.iter().filter(|(name, ..)| name != "e.yml").cloned().collect::<Vec<_>>(),
+            expected,
+            "{report}"
+        );
+        assert!(found.iter().any(|(name, ..)| name == "e.yml"), "{report}");
+        assert!(report.has_errors());
+        let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
+        assert_eq!(kinds, [Tenant, Tenant, Unknown, Unknown, Host, Unknown]);
+        assert!(report.to_string().ends_with("6 files, 6 errors, 0 warnings"), "{report}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn any_bytes_are_checked(bytes in any::<Vec<u8>>(), at in 0..TENANT.len(), host in any::<bool>()) {
+            let example = if host { HOST } else { TENANT };
+            let mut tenants = Vec::new();
+            let around = [&example.as_bytes()[..at], &bytes, &example.as_bytes()[at..]].concat();
+            for bytes in [bytes, around] {
+                tenants.clear();
+                let (kind, found) = check_bytes("a.yml", &bytes, &mut tenants);
+                prop_assert!(has_errors(&found) || kind == Host || (kind == Tenant && tenants.len() == 1));
+            }
+        }
+    }
+}

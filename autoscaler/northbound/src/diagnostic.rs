@@ -30,10 +30,10 @@ impl fmt::Display for Severity {
 /// [`Display`](fmt::Display) renders it for a terminal, control characters of the file made harmless:
 ///
 /// ```text
-/// demo.yml:11:1: error: unknown key `treshold`
-///   |
-/// 11| treshold: 0.3
-///   | ^^^^^^^^
+/// demo.yml:10:1: error: the tenant: unknown key `treshold`
+///    |
+/// 10 | treshold: 0.3
+///    | ^^^^^^^^
 /// help: did you mean `threshold`?
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct Diagnostic {
     /// The way out, where one is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub help: Option<String>,
-    /// The line at fault as it stands in the file; empty where there is none to show.
+    /// The line at fault as it stands in the file, cut after 200 characters; empty where there is none to show.
     pub source_line: String,
 }
 
@@ -173,7 +173,10 @@ impl Source<'_> {
     }
 
     pub(crate) fn place(&self, span: Span) -> Place {
-        let source_line = self.line(span.line).unwrap_or_default().to_owned();
+        // A line of a quarter megabyte helps nobody and would be kept once for each of its faults.
+        const LONGEST: usize = 200;
+        let line = self.line(span.line).filter(|_| span.column <= LONGEST).unwrap_or_default();
+        let source_line = line.chars().take(LONGEST).collect();
         Place { line: span.line, column: span.column, width: span.width.max(1), source_line }
     }
 
@@ -189,11 +192,16 @@ impl Source<'_> {
     }
 }
 
+/// More faults than these are of one kind, or this is the wrong file.
+const MOST_FAULTS: usize = 200;
+
 /// Collects the faults of one file.
 #[derive(Debug)]
 pub(crate) struct Faults<'a> {
     source: Source<'a>,
     found: Vec<Diagnostic>,
+    /// The worst of the faults beyond [`MOST_FAULTS`].
+    left_out: Option<Severity>,
     /// The optional keys that the file leaves out, so that a test can tell whether an example has all of them.
     #[cfg(test)]
     pub(crate) absent: Vec<String>,
@@ -204,6 +212,7 @@ impl<'a> Faults<'a> {
         Self {
             source,
             found: Vec::new(),
+            left_out: None,
             #[cfg(test)]
             absent: Vec::new(),
         }
@@ -231,16 +240,53 @@ impl<'a> Faults<'a> {
     }
 
     pub(crate) fn add(&mut self, span: Span, severity: Severity, message: String, help: Option<String>) {
+        if self.found.len() >= MOST_FAULTS {
+            self.left_out = Some(self.left_out.map_or(severity, |worst| worst.min(severity)));
+            return;
+        }
         let place = self.source.place(span);
         self.found.push(Diagnostic::at(self.source.label, &place, severity, message, help));
+    }
+
+    /// Says that there are more, at the end of the file.
+    fn mention_left_out(&mut self) {
+        let Some(severity) = self.left_out else { return };
+        let last = self.source.text.lines().count().max(1);
+        let place = Place { line: last, ..Place::default() };
+        let message = format!("there are more faults than the {MOST_FAULTS} that are shown");
+        self.found.push(Diagnostic::at(self.source.label, &place, severity, message, None));
     }
 
     /// What was made of the file and its warnings, or all of its faults, sorted by place.
     pub(crate) fn conclude<T>(mut self, made: Option<T>) -> Result<(T, Vec<Diagnostic>), Vec<Diagnostic>> {
         sort(&mut self.found);
+        self.mention_left_out();
         match made {
             Some(made) if !has_errors(&self.found) => Ok((made, self.found)),
             _ => Err(self.found),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Diagnostic, Severity, Source};
+    use crate::yaml::Span;
+
+    #[test]
+    fn lines_end_as_yaml_says() {
+        let source = Source { label: "a", text: "one\ntwo\r\nthree\rfour" };
+        let lines: Vec<Option<&str>> = (1..=5).map(|number| source.line(number)).collect();
+        assert_eq!(lines, [Some("one"), Some("two"), Some("three"), Some("four"), None]);
+    }
+
+    #[test]
+    fn the_caret_stands_below_its_character() {
+        let source = Source { label: "a.yml", text: "x\n\t{ä: 5}\n" };
+        let place = source.place(Span { line: 2, column: 6, width: 40 });
+        let help = Some("remove it".to_owned());
+        let fault = Diagnostic::at("a.yml", &place, Severity::Warning, "no".to_owned(), help);
+        let expected = "a.yml:2:6: warning: no\n  |\n2 | \t{ä: 5}\n  | \t    ^^\nhelp: remove it";
+        assert_eq!(fault.to_string(), expected);
     }
 }

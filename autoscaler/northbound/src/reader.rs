@@ -1,5 +1,7 @@
 //! Reads a mapping key by key and collects what is wrong with it.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::{Faults, Severity, quote};
 use crate::value::{Complaint, describe};
 use crate::yaml::{Kind, Node, Span, Spanned};
@@ -34,18 +36,19 @@ impl<'n> Fields<'n> {
             return None;
         };
         let mut entries: Vec<Entry<'n>> = Vec::with_capacity(pairs.len());
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         for (key, value) in pairs {
             let Kind::Scalar { text, .. } = &key.kind else {
                 faults.error(key.span, format!("a key must be a word, found {}", describe(key)));
                 continue;
             };
             let name = normalised(text);
-            if let Some(first) = entries.iter().find(|entry| entry.name == name) {
-                let message =
-                    format!("the key {} comes twice; it is on line {} already", quote(text), first.key.line);
+            if let Some(first) = lines.get(&name) {
+                let message = format!("the key {} comes twice; it is on line {first} already", quote(text));
                 faults.error_with_help(key.span, message, "remove one of the two");
                 continue;
             }
+            lines.insert(name.clone(), key.span.line);
             entries.push(Entry { name, key: key.span, value, taken: false });
         }
         // A missing key is reported where the mapping begins; a `{` may stand far from its first key.
@@ -172,7 +175,11 @@ impl<'n> Fields<'n> {
                 continue;
             }
             let message = format!("{}: unknown key {}", self.what, quote(&entry.name));
-            faults.add(entry.key, Severity::Error, message, Some(suggestion(&entry.name, &self.known)));
+            let help = match nearest(&entry.name, &self.known) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("it can be {}", listed(&self.known)),
+            };
+            faults.error_with_help(entry.key, message, help);
         }
     }
 
@@ -197,17 +204,14 @@ pub(crate) fn normalised(key: &str) -> String {
     key.split([' ', '_']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
 }
 
-/// `did you mean …?` where something is near, else all there is.
-pub(crate) fn suggestion(word: &str, choices: &[&str]) -> String {
-    let near = choices
+/// What a word was probably meant to be.
+pub(crate) fn nearest<'c>(word: &str, choices: &[&'c str]) -> Option<&'c str> {
+    choices
         .iter()
         .map(|choice| (strsim::damerau_levenshtein(&word.to_lowercase(), choice), *choice))
         .min()
-        .filter(|(distance, choice)| *distance <= (choice.len() / 3).max(1));
-    match near {
-        Some((_, choice)) => format!("did you mean `{choice}`?"),
-        None => format!("it can be {}", listed(choices)),
-    }
+        .filter(|(distance, choice)| *distance <= (choice.len() / 3).max(1))
+        .map(|(_, choice)| choice)
 }
 
 /// `` `a`, `b` or `c` ``

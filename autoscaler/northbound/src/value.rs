@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use jiff::fmt::friendly::SpanParser;
 
 use crate::diagnostic::quote;
-use crate::reader::{listed, suggestion};
+use crate::reader::{listed, nearest};
 use crate::yaml::{Kind, Node};
 
 /// No wait of a group may be longer: 30 days.
@@ -76,12 +76,13 @@ pub(crate) fn choice<T: Copy>(
         let message = format!("{} comes later; today it can be {expected}", quote(word));
         return Err(Complaint::new(message));
     }
-    let message = format!("expected {expected}, found {}", quote(word));
-    let mut help = suggestion(word, &names);
-    if !later.is_empty() {
-        help = format!("{help}; {} will come later", later.join(", "));
-    }
-    Err(Complaint::with_help(message, help))
+    let meant = nearest(word, &names).map(|name| format!("did you mean `{name}`?"));
+    let later = (!later.is_empty()).then(|| format!("later it can also be {}", listed(later)));
+    let help: Vec<String> = meant.into_iter().chain(later).collect();
+    Err(Complaint {
+        message: format!("expected {expected}, found {}", quote(word)),
+        help: (!help.is_empty()).then(|| help.join(" ")),
+    })
 }
 
 /// `true`, `false`, `1` or `0`.
@@ -134,7 +135,7 @@ pub(crate) fn whole(range: RangeInclusive<u32>, node: &Node) -> Result<u32, Comp
 /// A TCP port.
 pub(crate) fn port(node: &Node) -> Result<u16, Complaint> {
     let value = whole(1..=u32::from(u16::MAX), node)?;
-    Ok(u16::try_from(value).unwrap_or(u16::MAX))
+    u16::try_from(value).map_err(|_| Complaint::expected("a port", node))
 }
 
 fn out_of_range(value: f64, lowest: impl fmt::Display, highest: impl fmt::Display, unit: &str) -> Complaint {

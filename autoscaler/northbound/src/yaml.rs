@@ -104,7 +104,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxFault> {
         let (event, span) = event.map_err(|error| SyntaxFault {
             span: (*error.marker()).into(),
             message: format!("not valid YAML: {}", error.info()),
-            help: None,
+            help: (error.marker().index() >= text.chars().count()).then_some("the file ends here"),
         })?;
         tree.take(event, span.into())?;
     }

@@ -126,6 +126,7 @@ impl Networks {
         self.open_gateway(&names.transit).await?;
         self.set_gateway(&names.transit, spec).await?;
         self.transit.set_up(&names.transit).await?;
+        self.host.wait_until_forwarding(&names.port).await?;
 
         Ok(TenantNetwork {
             link: TenantLink {
@@ -246,9 +247,16 @@ impl Networks {
         set(self.host.netns(), bridge, &settings).await
     }
 
-    /// Answers that the load balancer leaves to the kernel are routed to the client.
+    /// Answers that the load balancer leaves to the kernel are routed to the client. Instances can ask for the
+    /// gateway's address only, and send only from addresses of their subnet.
     async fn open_gateway(&self, interface: &str) -> Result<(), NetworkError> {
-        let settings = [("ipv6", "disable_ipv6", "1"), ("ipv4", "forwarding", "1")];
+        let settings = [
+            ("ipv6", "disable_ipv6", "1"),
+            ("ipv4", "forwarding", "1"),
+            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "arp_announce", "2"),
+            ("ipv4", "rp_filter", "1"),
+        ];
         set(self.transit.netns(), interface, &settings).await
     }
 

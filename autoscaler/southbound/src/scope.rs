@@ -241,11 +241,11 @@ mod tests {
     fn names_never_change() {
         let id = InstanceId::new(&tenant("demo"), 0xab);
         let links = scope("sluice").network_links(&tenant("demo"), "demo_nw");
-        assert_eq!(links.bridge, "slb-ec9ea1bd");
-        assert_eq!(links.port, "slp-ec9ea1bd");
-        assert_eq!(links.transit, "slt-ec9ea1bd");
-        assert_eq!(scope("sluice").instance_port(&id), "sli-68ff1d4f");
-        assert_eq!(scope("sluice").group(), 0x4c28_1f81);
+        assert_eq!(links.bridge, "slb-0ba6964f");
+        assert_eq!(links.port, "slp-0ba6964f");
+        assert_eq!(links.transit, "slt-0ba6964f");
+        assert_eq!(scope("sluice").instance_port(&id), "sli-21e30fcd");
+        assert_eq!(scope("sluice").group(), 0x44d8_b71e);
         assert_eq!(scope("sluice").netns(&id), "sluice-demo-000000ab");
     }
 

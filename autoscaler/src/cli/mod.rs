@@ -11,11 +11,12 @@ mod status;
 
 use std::process::ExitCode;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use sluice_northbound::client::{Client, ClientError};
 use sluice_southbound::responder;
 
-use self::args::{Command, DemoArgs};
 pub(crate) use self::args::{Cli, LogFormat};
+use self::args::{Command, DemoArgs};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -65,6 +66,9 @@ impl From<ClientError> for Failure {
 /// Does what was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
     let client = Client::new(cli.socket);
+    if !matches!(cli.command, Command::Responder | Command::Run(_) | Command::Demo(_)) {
+        end_with_the_reader();
+    }
     match cli.command {
         // These two make their own runtimes, fit for what they do.
         Command::Responder => {
@@ -80,6 +84,16 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
         Command::Down(args) => in_runtime(down::down(&args)),
         Command::Demo(args) => demo(&args),
+    }
+}
+
+/// A command that prints ends quietly when nobody reads any more, as in `sluice events | head`. Rust ignores the
+/// signal, so that printing would panic.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, only the default restored, before any thread is made.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    if let Err(error) = restored {
+        tracing::debug!(%error, "SIGPIPE stays ignored");
     }
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct Member {
     pub(crate) job: Option<CancellationToken>,
     /// A removal that failed is not tried again before then.
     pub(crate) not_before: Option<Instant>,
-    /// The instance is on its way out, and the load balancer has been told so.
-    pub(crate) released: bool,
+    /// The state that the load balancer has been told of, and when it had taken it in.
+    pub(crate) told: Option<(InstanceState, Timestamp)>,
 }
 
 impl Member {
@@ -56,8 +56,22 @@ impl Member {
             rates: Rates::default(),
             job: None,
             not_before: None,
-            released: false,
+            told: None,
         }
+    }
+}
+
+impl Member {
+    /// The load balancer has taken in what the instance is now.
+    pub(crate) fn tell(&mut self, now: Timestamp) {
+        if self.told.is_none_or(|(state, _)| state != self.instance.state) {
+            self.told = Some((self.instance.state, now));
+        }
+    }
+
+    /// Since when the load balancer has treated the instance as what it is now.
+    pub(crate) fn settled(&self) -> Option<Timestamp> {
+        self.told.filter(|(state, _)| *state == self.instance.state).map(|(_, since)| since)
     }
 }
 

@@ -7,11 +7,12 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, TenantLink};
+use super::{Error, TenantLink, clsact};
 use crate::net::Netns;
 use crate::object::object;
 
@@ -86,6 +87,9 @@ pub(super) fn attach_tenant(
         attach_xdp(receive, &link.peer_netns, &link.peer, XdpMode::Native, &pin)?;
     }
     let answer: &mut SchedClassifier = program(ebpf, "answer")?;
+    if !has_tcx() {
+        return attach_clsact(answer, netns, &link.interface);
+    }
     let pin = pin_path(pins, "answer", &link.interface);
     if adopt_tcx(answer, &pin)? {
         return Ok(());
@@ -93,8 +97,18 @@ pub(super) fn attach_tenant(
     attach_tcx(answer, netns, &link.interface, &pin)
 }
 
+/// Whether the kernel has tcx: Linux 6.6 and later.
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
 /// Unpins both, which detaches them.
-pub(super) fn detach_tenant(pins: &Path, interface: &str, peer: &str) -> Result<(), Error> {
+pub(super) fn detach_tenant(pins: &Path, netns: &Netns, interface: &str, peer: &str) -> Result<(), Error> {
+    if !has_tcx() {
+        netns
+            .run(|| clsact::detach(interface))
+            .map_err(Error::file("entering the namespace of", interface))?;
+    }
     remove_pin(&pin_path(pins, "answer", interface))?;
     remove_pin(&pin_path(pins, "receive", peer))
 }
@@ -208,6 +222,13 @@ fn attach_tcx(
     keep(FdLink::try_from(link), "answer", interface, pin)
 }
 
+fn attach_clsact(program: &mut SchedClassifier, netns: &Netns, interface: &str) -> Result<(), Error> {
+    let attached = netns.run(|| clsact::attach(program, interface));
+    attached
+        .map_err(Error::file("entering the namespace of", interface))?
+        .map_err(attach_error("answer", interface))
+}
+
 /// Pins a link.
 fn keep(
     link: Result<FdLink, LinkError>,
@@ -251,5 +272,55 @@ fn remove_pin(path: &Path) -> Result<(), Error> {
             Err(Error::file("removing", path)(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::programs::SchedClassifier;
+
+    use super::{Ebpf, EbpfLoader, attach_clsact, clsact, object, program};
+    use crate::net::Netns;
+
+    /// How many programs an interface's ingress has, as `tc` of older kernels knows them.
+    fn filters(netns: &Netns) -> usize {
+        let output = netns.run(|| {
+            std::process::Command::new("tc")
+                .args(["filter", "show", "dev", "lo", "ingress"])
+                .output()
+                .expect("tc runs")
+        });
+        let text = String::from_utf8_lossy(&output.expect("the namespace").stdout).into_owned();
+        text.lines().filter(|line| line.contains("answer")).count()
+    }
+
+    fn loaded() -> Ebpf {
+        let object = object().expect("the BPF object; run `cargo xtask setup`");
+        let mut ebpf = EbpfLoader::new().map_max_entries("flows", 1).load(object).expect("the object loads");
+        let answer: &mut SchedClassifier = program(&mut ebpf, "answer").expect("the program");
+        answer.load().expect("the program loads");
+        ebpf
+    }
+
+    #[test]
+    fn a_filter_outlives_its_process_and_is_replaced_by_the_next() {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test needs root: it makes a namespace and loads BPF programs"
+        );
+        let name = format!("slclsact{}", std::process::id());
+        let netns = Netns::create(&name).expect("a namespace");
+        for _ in 0..3 {
+            let mut ebpf = loaded();
+            attach_clsact(program(&mut ebpf, "answer").expect("the program"), &netns, "lo")
+                .expect("attached");
+            drop(ebpf);
+            assert_eq!(filters(&netns), 1);
+        }
+        for _ in 0..2 {
+            netns.run(|| clsact::detach("lo")).expect("the namespace");
+            assert_eq!(filters(&netns), 0);
+        }
+        Netns::delete(&name).expect("the namespace goes");
     }
 }

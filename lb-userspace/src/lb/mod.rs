@@ -2,6 +2,7 @@
 
 mod address;
 mod apply;
+mod clsact;
 mod counters;
 mod error;
 mod links;
@@ -105,7 +106,7 @@ impl LoadBalancer {
 
     /// Ends a tenant's side. Idempotent, also where the interface is gone already.
     pub fn detach_tenant(&mut self, interface: &str, peer: &str) -> Result<(), Error> {
-        links::detach_tenant(&self.pins, interface, peer)?;
+        links::detach_tenant(&self.pins, &self.transit, interface, peer)?;
         match links::interface_index(&self.transit, interface) {
             Ok(index) => self.maps.remove_tenant(index),
             Err(_) => Ok(()),

@@ -45,6 +45,16 @@ pub enum LinkError {
         /// What it is.
         found: String,
     },
+    /// A bridge's port carries no frames though it should.
+    #[error(
+        "bridge port {link} in {netns} carries no frames: see that its bridge and its other end are up (`ip link`)"
+    )]
+    NotForwarding {
+        /// The port.
+        link: String,
+        /// The namespace.
+        netns: String,
+    },
     /// Netlink answered something that makes no sense, or the connection is gone.
     #[error("{operation} {link} in {netns} failed: {reason}")]
     Protocol {

@@ -1,10 +1,14 @@
 //! Links of one namespace over rtnetlink.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{
-    BridgeStpState, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    BridgePortState, BridgeStpState, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+use tokio::time::{Instant, sleep};
 
 use super::error::LinkError;
 use super::mac::MacAddr;
@@ -12,6 +16,12 @@ use super::netns::Netns;
 
 /// The MTU of every link made here: native XDP on a veth needs frames that fit a page, so no jumbo frames.
 pub(super) const MTU: u32 = 1500;
+
+/// The kernel looks at changed carriers within milliseconds, at the worst once a second.
+const FORWARDING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks at a port.
+const FORWARDING_POLL: Duration = Duration::from_micros(500);
 
 /// What makes a link recognisable as its maker's.
 ///
@@ -44,6 +54,8 @@ pub struct Link {
     pub up: bool,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// Whether it is a bridge's port that carries frames.
+    pub forwarding: bool,
     /// The index of a veth's other end, in that one's namespace.
     pub peer: Option<u32>,
 }
@@ -143,6 +155,24 @@ impl Links {
         self.change("changing the bridge of", name, LinkUnspec::new_with_name(name).controller(bridge)).await
     }
 
+    /// Waits until a bridge's port carries frames, once both it and its other end are up.
+    ///
+    /// The kernel tells the bridge of a port's carrier from a work queue. A frame before that is lost, and if it
+    /// was the first ARP request, the next one comes a second later.
+    pub async fn wait_until_forwarding(&self, port: &str) -> Result<(), LinkError> {
+        let deadline = Instant::now() + FORWARDING_PATIENCE;
+        while !self.get(port).await?.forwarding {
+            if Instant::now() >= deadline {
+                return Err(LinkError::NotForwarding {
+                    link: port.to_owned(),
+                    netns: self.netns.to_string(),
+                });
+            }
+            sleep(FORWARDING_POLL).await;
+        }
+        Ok(())
+    }
+
     /// Sets a link's alias.
     pub async fn set_alias(&self, name: &str, alias: &str) -> Result<(), LinkError> {
         self.change("setting the alias of", name, LinkUnspec::new_with_name(name).alias(alias)).await
@@ -166,7 +196,7 @@ impl Links {
         }
     }
 
-    /// Deletes a link if it carries the group of `mark`; a foreign one is an error, none is a success.
+    /// Deletes a link if it carries the group; a foreign one is an error, none is a success.
     pub async fn delete_ours(&self, group: u32, name: &str) -> Result<(), LinkError> {
         match self.find(name).await? {
             Some(link) if link.group != group => Err(self.foreign(&link)),
@@ -185,13 +215,12 @@ impl Links {
         done.map_err(|error| self.error(operation, name, error))
     }
 
-    /// A link found under a name of ours must be what we would have made.
+    /// A link found under a name of ours must be what we would have made. One of our own with another alias is
+    /// a collision of names, and just as much in the way; one without an alias is half made.
     pub(super) fn check_ours(&self, mark: &Mark, kind: &str, link: &Link) -> Result<(), LinkError> {
-        if link.group == mark.group && link.kind.as_deref() == Some(kind) {
-            Ok(())
-        } else {
-            Err(self.foreign(link))
-        }
+        let alias = link.alias.as_deref().unwrap_or("");
+        let same = link.group == mark.group && (alias.is_empty() || alias == mark.alias);
+        if same && link.kind.as_deref() == Some(kind) { Ok(()) } else { Err(self.foreign(link)) }
     }
 
     fn foreign(&self, link: &Link) -> LinkError {
@@ -230,6 +259,7 @@ impl From<LinkMessage> for Link {
             group: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             master: None,
+            forwarding: false,
             peer: None,
         };
         for attribute in message.attributes {
@@ -237,7 +267,10 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(address) => link.mac = address.try_into().ok().map(MacAddr),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-                LinkAttribute::LinkInfo(info) => link.kind = kind_of(&info),
+                LinkAttribute::LinkInfo(info) => {
+                    link.kind = kind_of(&info);
+                    link.forwarding = is_forwarding(&info);
+                }
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
@@ -253,5 +286,13 @@ fn kind_of(info: &[LinkInfo]) -> Option<String> {
         LinkInfo::Kind(InfoKind::Other(name)) => Some(name.clone()),
         LinkInfo::Kind(kind) => Some(kind.to_string()),
         _ => None,
+    })
+}
+
+fn is_forwarding(info: &[LinkInfo]) -> bool {
+    let state = InfoBridgePort::State(BridgePortState::Forwarding);
+    info.iter().any(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(port)) => port.contains(&state),
+        _ => false,
     })
 }

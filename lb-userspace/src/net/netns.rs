@@ -74,7 +74,8 @@ impl Netns {
         // Two processes that made the same name at once have mounted twice.
         while is_namespace(&path) {
             match umount2(&path, MntFlags::MNT_DETACH) {
-                Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+                Ok(()) => {}
+                Err(nix::Error::EINVAL | nix::Error::ENOENT) => break,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -27,7 +27,7 @@ impl Links {
     ///
     /// Both ends are made where they belong by one message, so no half of it is ever in another namespace. What
     /// an earlier attempt left and does not fit (one end alone, or two that are no pair) is made anew; an
-    /// interface without the mark's group is an error and is not touched.
+    /// interface with another group or alias than the mark's is an error and is not touched.
     pub async fn ensure_veth(
         &self,
         mark: &Mark,

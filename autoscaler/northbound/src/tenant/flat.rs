@@ -57,9 +57,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let encrypt_passwords = fields.defaulted(faults, &["should_encrypt_pwd"], true, value::boolean);
     fields.finish_with(faults, |key| {
         let of_the_other = structured::KEYS.contains(&key);
-        of_the_other.then(|| {
-            format!("`{key}` is of the structured form, and `t_name` says that this file has the flat one")
-        })
+        of_the_other.then(|| format!("`{key}` is of the structured form, and this file has the flat one"))
     });
     Some(Draft {
         name,

@@ -114,15 +114,16 @@ enum Form {
     Structured,
 }
 
-/// The key with the name decides; without it, whichever form has more of the keys that are there.
+/// The key with the name decides; with both or none, whichever form has more of the keys that are there.
 fn form(node: &Node) -> Form {
     let keys = top_keys(node);
     let has = |name: &str| keys.iter().any(|key| key == name);
     let count = |known: &[&str]| keys.iter().filter(|key| known.contains(&key.as_str())).count();
     match (has("t_name"), has("tenant")) {
+        (true, false) => Form::Flat,
         (false, true) => Form::Structured,
-        (false, false) if count(structured::KEYS) >= count(flat::KEYS) => Form::Structured,
-        (true, _) | (false, false) => Form::Flat,
+        _ if count(flat::KEYS) > count(structured::KEYS) => Form::Flat,
+        _ => Form::Structured,
     }
 }
 

@@ -55,16 +55,13 @@ fn not_a_host(network: &NetworkDraft, address: Ipv4Addr) -> Option<String> {
 
 fn dhcp_range(faults: &mut Faults<'_>, network: &NetworkDraft) {
     let (Some(start), Some(end)) = (network.dhcp_start, network.dhcp_end) else { return };
+    let mut sound = true;
     for (what, address) in [("start", start), ("end", end)] {
-        if let Some(why) = not_a_host(network, address.value) {
-            let help = network.subnet.map(|subnet| hosts(subnet.value));
-            let help =
-                help.map_or_else(String::new, |(first, last)| format!("the subnet has {first} to {last}"));
-            faults.error_with_help(
-                address.span,
-                format!("the DHCP range's {what} {} is {why}", address.value),
-                help,
-            );
+        if let (Some(why), Some(subnet)) = (not_a_host(network, address.value), network.subnet) {
+            let (first, last) = hosts(subnet.value);
+            let message = format!("the DHCP range's {what} {} is {why}", address.value);
+            faults.error_with_help(address.span, message, format!("the subnet has {first} to {last}"));
+            sound = false;
         }
     }
     if start.value > end.value {
@@ -72,6 +69,7 @@ fn dhcp_range(faults: &mut Faults<'_>, network: &NetworkDraft) {
         faults.error_with_help(end.span, message, format!("the start is on line {}", start.span.line));
     }
     if let Some(gateway) = network.gateway
+        && sound
         && network.dhcp_written
         && (start.value..=end.value).contains(&gateway.value)
     {

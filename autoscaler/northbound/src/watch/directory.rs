@@ -54,6 +54,17 @@ pub enum Change {
 }
 
 impl Change {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Added { path, .. }
+            | Self::Changed { path, .. }
+            | Self::Removed { path, .. }
+            | Self::Refused { path, .. } => path,
+        }
+    }
+
     /// What is freed comes before what is taken, so that a VIP can go from one tenant to another.
     fn order(&self) -> u8 {
         match self {
@@ -88,6 +99,8 @@ struct TenantFile {
     /// What was in force before the last restart, and its text.
     remembered: Option<Tenant>,
     kept: Option<Vec<u8>>,
+    /// The text in force could not be kept, and the log says so.
+    unkept: bool,
     /// The refusal that has been reported for `content`.
     reported: Vec<Diagnostic>,
     missing_since: Option<Instant>,
@@ -173,7 +186,7 @@ impl TenantDirectory {
         for (path, choice, refusal) in self.settle() {
             self.enact(path, choice, refusal, &mut changes);
         }
-        changes.sort_by_key(Change::order);
+        changes.sort_by(|a, b| (a.order(), a.path()).cmp(&(b.order(), b.path())));
         Ok(changes)
     }
 
@@ -305,9 +318,15 @@ impl TenantDirectory {
             return;
         };
         match memory.keep(name, content) {
-            Ok(()) => file.kept = Some(content.clone()),
+            Ok(()) => {
+                file.kept = Some(content.clone());
+                file.unkept = false;
+            }
+            // Tried again at each scan, and said once.
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the tenant file can't be remembered");
+                if !std::mem::replace(&mut file.unkept, true) {
+                    tracing::warn!(path = %path.display(), %error, "the tenant file can't be remembered");
+                }
             }
         }
     }

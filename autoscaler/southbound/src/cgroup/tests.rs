@@ -15,10 +15,9 @@ impl Host {
         for (path, kind, options) in mounts {
             let path = root.path().join(path);
             fs::create_dir_all(&path).expect("a directory");
-            table.push_str(&format!(
-                "31 23 0:28 / {} rw shared:7 - {kind} {kind} {options}\n",
-                path.display()
-            ));
+            let path = path.display();
+            let line = format!("31 23 0:28 / {path} rw shared:7 - {kind} {kind} {options}\n");
+            table.push_str(&line);
         }
         Self { root, mounts: table }
     }

@@ -105,8 +105,7 @@ impl NetnsProvider {
         T: Send + 'static,
         F: Future<Output = Result<T, ProviderError>> + Send + 'static,
     {
-        // An id that has not the form of one must not become part of a path.
-        instance_id(id.as_str()).ok_or_else(|| ProviderError::Unknown(id.clone()))?;
+        check(id)?;
         let turn = self.0.turns.take(id).await;
         let work = work(Arc::clone(&self.0));
         let task = tokio::spawn(async move {
@@ -134,6 +133,7 @@ impl Provider for NetnsProvider {
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
+        check(id)?;
         let deadline = Instant::now() + grace;
         let _turn = self.0.turns.take(id).await;
         let group = self.0.group(id);
@@ -154,6 +154,7 @@ impl Provider for NetnsProvider {
     }
 
     async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+        check(id)?;
         let group = self.0.group(id);
         let at = Timestamp::now();
         let cpu = match group.cpu_time() {
@@ -205,7 +206,8 @@ impl Inner {
         let address = Address { net: IpNet::V4(net), protocol: 0 };
         inside.add_address(INTERFACE, &address).await.map_err(step(id, STEP))?;
         inside.set_up(INTERFACE).await.map_err(step(id, STEP))?;
-        inside.set_default_route(INTERFACE, nic.gateway).await.map_err(step(id, STEP))
+        inside.set_default_route(INTERFACE, nic.gateway).await.map_err(step(id, STEP))?;
+        self.host.wait_until_forwarding(&port).await.map_err(step(id, STEP))
     }
 
     async fn start(self: Arc<Self>, id: InstanceId) -> Result<(), ProviderError> {
@@ -261,9 +263,15 @@ impl Inner {
 
     /// The end in the namespace goes with the bridge port.
     async fn unplug(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        const STEP: &str = "leaving the network";
         let port = self.scope.instance_port(id);
-        let done = self.host.delete_ours(self.scope.group(), &port).await;
-        done.map_err(step(id, "leaving the network"))
+        let found = self.host.find(&port).await.map_err(step(id, STEP))?;
+        let alias = found.and_then(|link| self.scope.read_alias(link.alias.as_deref()?));
+        if matches!(alias, Some(Labelled::Instance(_, owner)) if owner != *id) {
+            // Their names collide: this instance was never plugged in.
+            return Ok(());
+        }
+        self.host.delete_ours(self.scope.group(), &port).await.map_err(step(id, STEP))
     }
 
     fn remove_namespace(&self, id: &InstanceId) -> Result<(), ProviderError> {
@@ -291,7 +299,6 @@ impl Inner {
     }
 
     fn label(&self, id: &InstanceId) -> Result<Label, ProviderError> {
-        instance_id(id.as_str()).ok_or_else(|| ProviderError::Unknown(id.clone()))?;
         self.labels.read(id).map_err(step(id, "reading the label"))
     }
 
@@ -339,6 +346,11 @@ impl Inner {
         };
         Ok(Observed { id, presence, spec: Some(*spec) })
     }
+}
+
+/// An id that has not the form of one must not become part of a path.
+fn check(id: &InstanceId) -> Result<(), ProviderError> {
+    instance_id(id.as_str()).map(|_| ()).ok_or_else(|| ProviderError::Unknown(id.clone()))
 }
 
 /// What an instance's command finds in its environment, besides `PATH`.

@@ -58,9 +58,9 @@ impl Launch {
             }
             setns(&netns, CloneFlags::CLONE_NEWNET)?;
             setsid()?;
-            Ok(())
+            close_on_exec()
         };
-        let mut child = Command::new(program);
+        let mut child = Command::new(&program);
         child
             .args(command)
             .env_clear()
@@ -70,11 +70,24 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(self.log.try_clone()?)
             .stderr(self.log);
-        // SAFETY: between fork and exec `enter` only calls write(2), setns(2) and setsid(2), which are
-        // async-signal-safe, on descriptors it owns; it neither allocates nor locks, and errors are plain numbers.
+        // SAFETY: between fork and exec `enter` only makes system calls (write, setns, setsid, close_range) on
+        // descriptors it owns; it neither allocates nor locks, and its errors are plain numbers.
         unsafe { child.pre_exec(enter) };
-        child.spawn()
+        child.spawn().map_err(|error| {
+            let reason = format!("`{}`: {error}", program.display());
+            io::Error::new(error.kind(), reason)
+        })
     }
+}
+
+/// Keeps what the daemon itself has inherited from being passed on; its own descriptors are all close-on-exec.
+fn close_on_exec() -> io::Result<()> {
+    // The first after stdin, stdout and stderr.
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: close_range(2) takes plain numbers, and with CLOEXEC it closes nothing yet.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Why processes did not end.

@@ -15,6 +15,8 @@ use crate::networks::{Networks, TenantNetwork};
 use crate::probe;
 use crate::provider::NicSpec;
 
+mod crash;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A scope of this test alone, with a transit namespace. All of it goes with the value, also on a panic.
@@ -44,32 +46,6 @@ impl Host {
     /// A daemon that has just started and knows nothing.
     fn restarted(&self) -> NetnsProvider {
         NetnsProvider::with_responder(self.scope.clone(), vec![responder().into()]).expect("a provider")
-    }
-
-    fn spec(&self, network: &TenantNetwork, number: u8) -> InstanceSpec {
-        let IpNet::V4(subnet) = network.link.subnet else { panic!("IPv4 only") };
-        let octets = subnet.network().octets();
-        let address = Ipv4Addr::new(octets[0], octets[1], octets[2], 10 + number);
-        let tenant = tenant_name("demo");
-        InstanceSpec {
-            id: InstanceId::new(&tenant, number.into()),
-            tenant,
-            created: Timestamp::now(),
-            template: TemplateSpec {
-                command: None,
-                cpus: 0.5,
-                request_cost: Duration::ZERO,
-                port: 8080,
-                start_timeout: Duration::from_secs(5),
-            },
-            nic: NicSpec {
-                bridge: network.bridge.clone(),
-                address,
-                prefix: 24,
-                gateway: Ipv4Addr::new(octets[0], octets[1], octets[2], 1),
-                mac: MacAddr::of_instance(address),
-            },
-        }
     }
 
     async fn ready(&self, spec: &InstanceSpec) -> Duration {
@@ -150,6 +126,32 @@ fn tenant_name(name: &str) -> TenantName {
     TenantName::try_from(name.to_owned()).expect("a tenant name")
 }
 
+fn instance_spec(network: &TenantNetwork, number: u8) -> InstanceSpec {
+    let IpNet::V4(subnet) = network.link.subnet else { panic!("IPv4 only") };
+    let octets = subnet.network().octets();
+    let address = Ipv4Addr::new(octets[0], octets[1], octets[2], 10 + number);
+    let tenant = tenant_name("demo");
+    InstanceSpec {
+        id: InstanceId::new(&tenant, number.into()),
+        tenant,
+        created: Timestamp::now(),
+        template: TemplateSpec {
+            command: None,
+            cpus: 0.5,
+            request_cost: Duration::ZERO,
+            port: 8080,
+            start_timeout: Duration::from_secs(5),
+        },
+        nic: NicSpec {
+            bridge: network.bridge.clone(),
+            address,
+            prefix: 24,
+            gateway: Ipv4Addr::new(octets[0], octets[1], octets[2], 1),
+            mac: MacAddr::of_instance(address),
+        },
+    }
+}
+
 fn network_spec(subnet: u8) -> NetworkSpec {
     let ip = |last| Ipv4Addr::new(10, 99, subnet, last);
     NetworkSpec {
@@ -165,7 +167,7 @@ fn network_spec(subnet: u8) -> NetworkSpec {
 async fn an_instance_lives_and_leaves_nothing() {
     let host = Host::new();
     let network = host.network("demo", 1).await;
-    let spec = host.spec(&network, 1);
+    let spec = instance_spec(&network, 1);
     let provider = &host.provider;
     assert_eq!(host.presence(&spec.id).await, None);
 
@@ -177,6 +179,8 @@ async fn an_instance_lives_and_leaves_nothing() {
     host.ready(&spec).await;
     assert_eq!(host.presence(&spec.id).await, Some(Presence::Running));
     assert_eq!(host.ask(&spec, "hello\nworld\n").await, "demo-00000001 hello\ndemo-00000001 world\n");
+    let answer = host.ask(&spec, "GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("demo-00000001\n"), "{answer}");
 
     let metrics = provider.metrics(&spec.id).await.expect("metrics");
     assert!(metrics.cpu > Duration::ZERO && metrics.memory.is_none_or(|bytes| bytes > 0), "{metrics:?}");
@@ -195,132 +199,11 @@ async fn an_instance_lives_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creation_that_stopped_at_any_step_is_listed_deleted_and_completed() {
-    let host = Host::new();
-    let network = host.network("demo", 2).await;
-    for steps in 1..=4 {
-        for complete in [false, true] {
-            let spec = host.spec(&network, steps);
-            let inner = &host.provider.0;
-            inner.write_label(&spec).expect("a label");
-            if steps >= 2 {
-                let netns = inner.make_namespace(&spec).await.expect("a namespace");
-                if steps >= 3 {
-                    inner.make_cgroup(&spec).expect("a cgroup");
-                }
-                if steps >= 4 {
-                    half_plug(inner, &spec, &netns).await;
-                }
-            }
-            let next = host.restarted();
-            let listed = next.list().await.expect("list");
-            assert_eq!(listed.len(), 1, "after {steps} steps: {listed:?}");
-            assert_eq!((&listed[0].id, listed[0].presence), (&spec.id, Presence::Created));
-            if complete {
-                next.create(&spec).await.expect("completed");
-                next.start(&spec.id).await.expect("started");
-                host.ready(&spec).await;
-            }
-            next.delete(&spec.id).await.expect("deleted");
-            assert_eq!(host.presence(&spec.id).await, None);
-        }
-    }
-    host.down().await;
-}
-
-/// A veth as it is a moment after it was made: no alias, no address, not up.
-async fn half_plug(inner: &Inner, spec: &InstanceSpec, netns: &Netns) {
-    let inside = Links::open(netns).expect("netlink");
-    let port = inner.scope.instance_port(&spec.id);
-    let mark = lb_userspace::net::Mark { group: inner.scope.group(), alias: String::new() };
-    let outer = VethEnd { links: &inner.host, name: &port, mac: None, master: None };
-    let end = VethEnd { links: &inside, name: INTERFACE, mac: None, master: None };
-    inner.host.ensure_veth(&mark, &outer, &end).await.expect("a veth");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn deletion_that_stopped_at_any_step_is_listed_and_completed() {
-    let host = Host::new();
-    let network = host.network("demo", 3).await;
-    for steps in 1..=4 {
-        let spec = host.spec(&network, steps);
-        host.provider.create(&spec).await.expect("created");
-        host.provider.start(&spec.id).await.expect("started");
-        let inner = &host.provider.0;
-        let group = inner.group(&spec.id);
-        process::kill(&group).await.expect("killed");
-        if steps >= 2 {
-            inner.remove_cgroup(&spec.id, &group).await.expect("cgroup");
-        }
-        if steps >= 3 {
-            inner.unplug(&spec.id).await.expect("unplugged");
-        }
-        if steps >= 4 {
-            inner.remove_namespace(&spec.id).expect("namespace");
-        }
-        let next = host.restarted();
-        let listed = next.list().await.expect("list");
-        assert_eq!(listed.len(), 1, "after {steps} steps: {listed:?}");
-        assert_eq!((&listed[0].id, listed[0].presence), (&spec.id, Presence::Exited));
-        next.delete(&spec.id).await.expect("deleted");
-        assert_eq!(host.presence(&spec.id).await, None);
-    }
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn remains_without_a_label_are_broken_and_can_be_deleted() {
-    let host = Host::new();
-    let network = host.network("demo", 4).await;
-    let (lost, bad) = (host.spec(&network, 1), host.spec(&network, 2));
-    for spec in [&lost, &bad] {
-        host.provider.create(spec).await.expect("created");
-        host.provider.start(&spec.id).await.expect("started");
-    }
-    let label = |spec: &InstanceSpec| host.scope.instances_dir().join(format!("{}.json", spec.id));
-    fs::remove_file(label(&lost)).expect("removed");
-    fs::write(label(&bad), "{\"id\":").expect("truncated");
-    for spec in [&lost, &bad] {
-        assert_eq!(host.presence(&spec.id).await, Some(Presence::Broken));
-        host.provider.delete(&spec.id).await.expect("deleted");
-        assert_eq!(host.presence(&spec.id).await, None);
-    }
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_outlives_its_daemon_and_the_next_one_finds_it() {
-    let host = Host::new();
-    let network = host.network("demo", 5).await;
-    let spec = host.spec(&network, 1);
-    let (scope, created) = (host.scope.clone(), spec.clone());
-    // A daemon with a runtime of its own, which ends.
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let provider =
-                NetnsProvider::with_responder(scope, vec![responder().into()]).expect("a provider");
-            provider.create(&created).await.expect("created");
-            provider.start(&created.id).await.expect("started");
-        });
-    })
-    .join()
-    .expect("the daemon ended well");
-    host.ready(&spec).await;
-    let listed = host.provider.list().await.expect("list");
-    assert_eq!(listed.len(), 1);
-    assert_eq!((listed[0].presence, listed[0].spec.as_ref()), (Presence::Running, Some(&spec)));
-    host.provider.stop(&spec.id, PATIENCE).await.expect("stopped");
-    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_side_by_side() {
     let host = Host::new();
     let network = host.network("demo", 6).await;
     let begin = Instant::now();
-    let specs: Vec<_> = (0..10).map(|number| host.spec(&network, number)).collect();
+    let specs: Vec<_> = (0..10).map(|number| instance_spec(&network, number)).collect();
     let all = specs.iter().map(|spec| async {
         host.provider.create(spec).await.expect("created");
         host.provider.start(&spec.id).await.expect("started");
@@ -347,7 +230,7 @@ async fn one_instance_is_ready_soon() {
     let network = host.network("demo", 7).await;
     let mut times = Vec::new();
     for number in 0..10 {
-        let spec = host.spec(&network, number);
+        let spec = instance_spec(&network, number);
         let begin = Instant::now();
         host.provider.create(&spec).await.expect("created");
         let created = begin.elapsed();
@@ -361,8 +244,9 @@ async fn one_instance_is_ready_soon() {
         "(ready, created, started): fastest {:?}, median {:?}, slowest {:?}",
         times[0], times[5], times[9]
     );
-    // The target is 150 ms; a loaded machine gets more, as this is no benchmark.
-    assert!(times[0].0 < Duration::from_millis(500), "{times:?}");
+    // The target is 150 ms; this is no benchmark, so a loaded machine gets more, but not the second that a lost
+    // first ARP request takes.
+    assert!(times[9].0 < Duration::from_millis(900), "{times:?}");
     host.down().await;
 }
 
@@ -370,15 +254,16 @@ async fn one_instance_is_ready_soon() {
 async fn the_command_has_its_own_surroundings_and_nothing_of_the_daemon() {
     let host = Host::new();
     let network = host.network("demo", 8).await;
-    let mut spec = host.spec(&network, 1);
+    let mut spec = instance_spec(&network, 1);
     let script = "env; ls -l /proc/self/fd; cat /proc/self/cgroup; ip -o -4 addr; ip route; exit 3";
     spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
-    // A descriptor that is meant to be inherited by nobody.
+    // Descriptors that nobody should inherit: one of ours, and one as a careless parent passes it to the daemon.
     let secret = tempfile::tempfile().expect("a file");
+    let careless = nix::unistd::dup(&secret).expect("another, not close-on-exec");
     host.provider.create(&spec).await.expect("created");
     host.provider.start(&spec.id).await.expect("started");
     wait_until_exited(&host, &spec.id).await;
-    drop(secret);
+    drop((secret, careless));
 
     let log = fs::read_to_string(host.provider.log_of(&spec.id)).expect("a log");
     let environment: BTreeMap<_, _> = log.lines().filter_map(|line| line.split_once('=')).collect();
@@ -395,59 +280,10 @@ async fn the_command_has_its_own_surroundings_and_nothing_of_the_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_will_not_end_is_killed_with_its_children() {
-    let host = Host::new();
-    let network = host.network("demo", 9).await;
-    let mut spec = host.spec(&network, 1);
-    let script =
-        "trap '' TERM; (trap '' TERM; while :; do sleep 60; done) & echo up; while :; do sleep 60; done";
-    spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
-    host.provider.create(&spec).await.expect("created");
-    host.provider.start(&spec.id).await.expect("started");
-    let log = host.provider.log_of(&spec.id);
-    wait_until(|| fs::read_to_string(&log).is_ok_and(|text| text.contains("up"))).await;
-    let begin = Instant::now();
-    host.provider.stop(&spec.id, Duration::from_millis(200)).await.expect("stopped");
-    let took = begin.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(host.provider.0.group(&spec.id).processes().expect("none"), Vec::<i32>::new());
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_of_the_process_is_seen_and_it_starts_again() {
-    let host = Host::new();
-    let network = host.network("demo", 10).await;
-    let spec = host.spec(&network, 1);
-    host.provider.create(&spec).await.expect("created");
-    host.provider.start(&spec.id).await.expect("started");
-    host.ready(&spec).await;
-    process::kill(&host.provider.0.group(&spec.id)).await.expect("killed");
-    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
-    host.provider.start(&spec.id).await.expect("started again");
-    host.ready(&spec).await;
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_call_leaves_nothing_that_delete_does_not_remove() {
-    let host = Host::new();
-    let network = host.network("demo", 11).await;
-    for micros in [0, 50, 200, 1_000, 3_000, 10_000] {
-        let spec = host.spec(&network, 1);
-        let creation = tokio::time::timeout(Duration::from_micros(micros), host.provider.create(&spec));
-        let _ = creation.await;
-        host.provider.delete(&spec.id).await.expect("deleted");
-        assert_eq!(host.presence(&spec.id).await, None, "cancelled after {micros} µs");
-    }
-    host.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_does_not_exist_is_named() {
     let host = Host::new();
     let network = host.network("demo", 12).await;
-    let mut spec = host.spec(&network, 1);
+    let mut spec = instance_spec(&network, 1);
     spec.template.command = Some(vec!["/no/such/program".to_owned()]);
     host.provider.create(&spec).await.expect("created");
     let error = host.provider.start(&spec.id).await.expect_err("can't be started").to_string();
@@ -457,14 +293,59 @@ async fn a_command_that_does_not_exist_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_port_has_the_same_name_does_not_take_it_away() {
+    let host = Host::new();
+    let network = host.network("demo", 14).await;
+    let (first, second) = (instance_spec(&network, 1), instance_spec(&network, 2));
+    host.provider.create(&first).await.expect("created");
+    // As if both ids had one hash: the first one's port in the place of the second one's.
+    let inner = &host.provider.0;
+    let inside =
+        Links::open(&Netns::open(&host.scope.netns(&first.id)).expect("a namespace")).expect("netlink");
+    let port = host.scope.instance_port(&second.id);
+    let end = |links, name| VethEnd { links, name, mac: None, master: None };
+    let mark = host.scope.instance_mark(&first.tenant, &first.id);
+    inner.host.ensure_veth(&mark, &end(&inner.host, &port), &end(&inside, "x")).await.expect("a veth");
+
+    let error = host.provider.create(&second).await.expect_err("in the way").to_string();
+    assert!(error.contains(&port) && error.contains(first.id.as_str()), "{error}");
+    host.provider.delete(&second.id).await.expect("deleted");
+    inner.host.get(&port).await.expect("the first one's is still there");
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paths_are_no_ids() {
     let host = Host::new();
     for bad in ["../x-00000001", "x", "", "demo-0000000g", "demo/x-00000001"] {
         let id = InstanceId::from_label(bad);
-        for result in [host.provider.start(&id).await, host.provider.delete(&id).await] {
+        let stopped = host.provider.stop(&id, PATIENCE).await;
+        let measured = host.provider.metrics(&id).await.map(|_| ());
+        for result in [host.provider.start(&id).await, stopped, host.provider.delete(&id).await, measured] {
             assert!(matches!(result, Err(ProviderError::Unknown(_))), "{bad}: {result:?}");
         }
     }
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_real_load_and_a_small_share_makes_them_slow() {
+    let host = Host::new();
+    let network = host.network("demo", 13).await;
+    let mut spec = instance_spec(&network, 1);
+    spec.template.request_cost = Duration::from_millis(20);
+    spec.template.cpus = 0.1;
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    host.ready(&spec).await;
+    let before = host.provider.metrics(&spec.id).await.expect("metrics");
+    let begin = Instant::now();
+    host.ask(&spec, "1\n2\n3\n").await;
+    let took = begin.elapsed();
+    let used = host.provider.metrics(&spec.id).await.expect("metrics").cpu.saturating_sub(before.cpu);
+    assert!(used >= Duration::from_millis(60) && used < Duration::from_millis(120), "{used:?}");
+    // 60 ms of CPU time at a tenth of a core; a part of it may have been saved up.
+    assert!(took > Duration::from_millis(300), "{took:?}");
     host.down().await;
 }
 

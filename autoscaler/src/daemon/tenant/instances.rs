@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
@@ -12,6 +13,7 @@ use sluice_southbound::addresses::lowest_free;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
 use tokio::time::Instant;
 
+use super::problems::Work;
 use super::{Tenant, Tick};
 use crate::daemon::roster::{Member, adopt, free_id};
 
@@ -48,28 +50,26 @@ impl Tenant {
         if !self.launches.allows(now) {
             return;
         }
-        match self.new_spec() {
-            Ok(spec) => {
+        let spec = self.new_spec();
+        match self.outcome(Work::Launch, spec) {
+            Some(spec) => {
                 let message = format!("launching at {}: {reason}", spec.nic.address);
                 self.host.events.record(self.event(EventKind::Launch, message).about(&spec.id));
                 self.members.insert(spec.id.clone(), Member::pending(spec));
             }
-            Err(problem) => {
+            None => {
                 self.launches.failed(now, fastrand::f64());
-                self.step_failed("launching an instance", &problem);
             }
         }
     }
 
-    fn new_spec(&self) -> Result<InstanceSpec, String> {
-        let Some(attached) = &self.attached else {
-            return Err("its network is not ready".to_owned());
-        };
-        let network = self.spec.networks.first().ok_or("it has no network")?;
+    fn new_spec(&self) -> Result<InstanceSpec> {
+        let attached = self.attached.as_ref().context("its network is not ready")?;
+        let network = self.spec.networks.first().context("it has no network")?;
         let taken: BTreeSet<_> = self.members.values().map(|member| member.instance.address).collect();
         let range = network.dhcp_start..=network.dhcp_end;
         let address = lowest_free(&range, network.gateway, network.subnet, &taken)
-            .ok_or_else(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
+            .with_context(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
         Ok(InstanceSpec {
             id: free_id(&self.spec.name, &self.members, || fastrand::u32(..)),
             tenant: self.spec.name.clone(),

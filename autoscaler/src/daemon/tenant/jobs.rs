@@ -12,6 +12,7 @@ use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::problems::Work;
 use super::{Tenant, Tick};
 use crate::daemon::host::Host;
 use crate::daemon::network;
@@ -49,7 +50,7 @@ impl Tenant {
                     });
                 }
                 InstanceState::Terminating
-                    if member.released && member.not_before.is_none_or(|at| at <= now) =>
+                    if member.settled().is_some() && member.not_before.is_none_or(|at| at <= now) =>
                 {
                     self.jobs.spawn(async move {
                         Done::Removed(spec.id.clone(), caught(remove(host, spec.id)).await)
@@ -94,15 +95,11 @@ impl Tenant {
     }
 
     fn removed(&mut self, id: &InstanceId, result: Result<()>) {
-        match result {
-            Ok(()) => self.forget(id),
-            Err(error) => {
-                if let Some(member) = self.members.get_mut(id) {
-                    member.job = None;
-                    member.not_before = Some(tokio::time::Instant::now() + RETRY_REMOVAL);
-                }
-                self.step_failed(&format!("removing {id}"), &format!("{error:#}"));
-            }
+        if self.outcome(Work::Removal, result.with_context(|| id.to_string())).is_some() {
+            self.forget(id);
+        } else if let Some(member) = self.members.get_mut(id) {
+            member.job = None;
+            member.not_before = Some(tokio::time::Instant::now() + RETRY_REMOVAL);
         }
     }
 }

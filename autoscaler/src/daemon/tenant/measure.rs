@@ -75,8 +75,8 @@ impl Tenant {
         let address = IpAddr::V4(member.instance.address);
         let flows =
             tick.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
-        // The live flows of before its last change say nothing about now.
-        if member.instance.since < tick.at {
+        // A count that began before the load balancer knew of its last change may lack a flow that came between.
+        if member.settled().is_some_and(|settled| settled < tick.at) {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };

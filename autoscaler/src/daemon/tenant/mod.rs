@@ -8,6 +8,7 @@ mod commands;
 mod instances;
 mod jobs;
 mod measure;
+mod problems;
 mod services;
 mod view;
 
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::jobs::Done;
+use self::problems::Work;
 use super::backoff::Backoff;
 use super::events::NewEvent;
 use super::host::Host;
@@ -143,7 +145,8 @@ pub(crate) struct Tenant {
     jobs: JoinSet<Done>,
     measuring: bool,
     leaving: bool,
-    problem: Option<String>,
+    /// What could not be done, by what it was.
+    problems: BTreeMap<Work, String>,
     saved: Option<SavedTenant>,
     status: watch::Sender<TenantStatus>,
 }
@@ -186,7 +189,7 @@ impl Tenant {
             jobs: JoinSet::new(),
             measuring: false,
             leaving: false,
-            problem: None,
+            problems: BTreeMap::new(),
             saved: None,
             status,
         };
@@ -298,21 +301,10 @@ impl Tenant {
             return;
         }
         let (state, copy) = (self.host.state.clone(), saved.clone());
-        match tokio::task::spawn_blocking(move || state.save(&copy)).await {
-            Ok(Ok(())) => self.saved = Some(saved),
-            Ok(Err(error)) => self.step_failed("saving its state", &error.to_string()),
-            Err(error) => self.step_failed("saving its state", &error.to_string()),
-        }
-    }
-
-    /// Takes down that a step failed; the same failure only once, until the step works or fails otherwise.
-    fn step_failed(&mut self, step: &str, reason: &str) {
-        let problem = format!("{step} failed: {reason}");
-        if self.problem.as_ref() != Some(&problem) {
-            self.host
-                .events
-                .record(self.event(EventKind::StepFailed, format!("{problem}; it is tried again")));
-            self.problem = Some(problem);
+        let done = tokio::task::spawn_blocking(move || state.save(&copy)).await;
+        let done = done.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
+        if self.outcome(Work::State, done).is_some() {
+            self.saved = Some(saved);
         }
     }
 
@@ -325,9 +317,8 @@ impl Tenant {
         let message = format!("{} is gone: its instances and networks are removed", self.file.display());
         self.host.events.record(self.event(EventKind::TenantLeaving, message));
         // Before the services go: without them the kernel itself would answer for the addresses.
-        if let Err(error) = super::network::withdraw(&self.host, &self.spec).await {
-            self.step_failed("taking its public addresses away", &format!("{error:#}"));
-        }
+        let withdrawn = super::network::withdraw(&self.host, &self.spec).await;
+        self.outcome(Work::Addresses, withdrawn);
     }
 
     /// Removes what is left when the instances are gone. Whether nothing is.
@@ -335,12 +326,12 @@ impl Tenant {
         if !self.services.is_empty() {
             return false;
         }
-        if let Err(error) = super::network::remove(&self.host, &self.spec).await {
-            self.step_failed("removing its network", &format!("{error:#}"));
+        let removed = super::network::remove(&self.host, &self.spec).await;
+        if self.outcome(Work::Network, removed).is_none() {
             return false;
         }
-        if let Err(error) = self.host.state.forget(&self.spec.name) {
-            self.step_failed("removing its state file", &error.to_string());
+        let forgotten = self.host.state.forget(&self.spec.name).map_err(anyhow::Error::from);
+        if self.outcome(Work::State, forgotten).is_none() {
             return false;
         }
         self.host.events.record(self.event(EventKind::TenantRemoved, "nothing is left of it"));

@@ -1,8 +1,9 @@
 //! The tenant's side of the load balancer, and its network.
 
-use sluice_logic::group::InstanceState;
+use jiff::Timestamp;
 
 use super::Tenant;
+use super::problems::Work;
 use crate::daemon::network;
 use crate::daemon::services::{difference, services};
 
@@ -12,13 +13,8 @@ impl Tenant {
         if self.attached.is_some() || self.leaving {
             return;
         }
-        match network::ensure(&self.host, &self.spec).await {
-            Ok(attached) => {
-                self.attached = Some(attached);
-                self.problem = None;
-            }
-            Err(error) => self.step_failed("making its network", &format!("{error:#}")),
-        }
+        let made = network::ensure(&self.host, &self.spec).await;
+        self.attached = self.outcome(Work::Network, made);
     }
 
     /// Makes the load balancer's services what the instances are now: for packets, one step a service.
@@ -39,15 +35,16 @@ impl Tenant {
                     difference.remove.iter().try_for_each(|key| balancer.remove(key))
                 })
                 .await;
-            match result {
-                Ok(Ok(())) => self.services = wanted,
-                Ok(Err(error)) => return self.step_failed("setting its services", &error.to_string()),
-                Err(error) => return self.step_failed("setting its services", &error.to_string()),
+            let done = result.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
+            if self.outcome(Work::Services, done).is_none() {
+                return;
             }
+            self.services = wanted;
         }
         self.announce().await;
+        let now = Timestamp::now();
         for member in self.members.values_mut() {
-            member.released = member.instance.state == InstanceState::Terminating;
+            member.tell(now);
         }
     }
 
@@ -56,9 +53,7 @@ impl Tenant {
         if self.announced || self.leaving {
             return;
         }
-        match network::announce(&self.host, &self.spec).await {
-            Ok(()) => self.announced = true,
-            Err(error) => self.step_failed("making its public addresses known", &format!("{error:#}")),
-        }
+        let known = network::announce(&self.host, &self.spec).await;
+        self.announced = self.outcome(Work::Addresses, known).is_some();
     }
 }

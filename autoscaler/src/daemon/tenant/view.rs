@@ -27,7 +27,7 @@ impl Tenant {
             last_decision: self.decision.clone(),
             last_action: self.group.last_action,
             leaving: self.leaving,
-            problem: self.problem.clone(),
+            problem: self.problem(),
             instances: members.into_iter().map(|member| instance(member, begun)).collect(),
             ..unstarted(&self.spec)
         }
