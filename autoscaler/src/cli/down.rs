@@ -77,15 +77,34 @@ async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Remov
     }
     let pins = LoadBalancer::remove_pins(&config.pins).context("removing programs and maps")?;
     removed.pins = pins.iter().map(|pin| pin.display().to_string()).collect();
-    let mut directories = vec![scope.run_dir(), config.run.clone()];
-    if purge {
-        directories.push(config.state.clone());
-    }
-    remove_file(&config.api.socket, &mut removed.files)?;
-    for directory in directories {
-        remove_directory(&directory, &mut removed.files)?;
-    }
+    remove_files(config, scope, purge, &mut removed.files)?;
     Ok(removed)
+}
+
+/// Only what the daemon has made: the directories are named by a person, who may keep other things in them.
+fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut Vec<String>) -> Result<()> {
+    note(&config.api.socket, fs::remove_file(&config.api.socket), removed)?;
+    let run = scope.run_dir();
+    let instances = scope.instances_dir();
+    note(&instances, fs::remove_dir_all(&instances), removed)?;
+    let lock = lock::path(&run);
+    note(&lock, fs::remove_file(&lock), removed)?;
+    if purge {
+        for part in open::STATE_PARTS.map(|part| config.state.join(part)) {
+            note(&part, fs::remove_dir_all(&part), removed)?;
+        }
+        note(&config.state, remove_if_empty(&config.state), removed)?;
+    }
+    note(&run, remove_if_empty(&run), removed)?;
+    note(&config.run, remove_if_empty(&config.run), removed)
+}
+
+/// What is left in it is not ours.
+fn remove_if_empty(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(io::ErrorKind::NotFound.into()),
+        done => done,
+    }
 }
 
 /// The transit namespace; without it there is nothing in it to remove.
@@ -101,14 +120,7 @@ fn transit(config: &HostConfig) -> Result<Option<Netns>> {
     }
 }
 
-fn remove_file(path: &Path, removed: &mut Vec<String>) -> Result<()> {
-    note(path, fs::remove_file(path), removed)
-}
-
-fn remove_directory(path: &Path, removed: &mut Vec<String>) -> Result<()> {
-    note(path, fs::remove_dir_all(path), removed)
-}
-
+/// Notes what was removed; what was not there needs no note.
 fn note(path: &Path, result: io::Result<()>, removed: &mut Vec<String>) -> Result<()> {
     match result {
         Ok(()) => removed.push(path.display().to_string()),

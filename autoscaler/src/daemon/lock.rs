@@ -81,7 +81,8 @@ fn try_once(run: &Path) -> Result<Result<Flock<File>, String>> {
     }
 }
 
-fn path(run: &Path) -> PathBuf {
+/// The lock's file.
+pub(crate) fn path(run: &Path) -> PathBuf {
     run.join("lock")
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(config: HostConfig) -> Result<()> {
     let lock = Lock::take(&scope.run_dir())?;
     let Opened { host, found } = open::open(&config, scope, transit).await?;
     let directory = TenantDirectory::new(&config.tenants)
-        .remembering(config.state.join("accepted"))
+        .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
 
     let (registry, requests) = Registry::new(host.clone(), daemon_status(&config));

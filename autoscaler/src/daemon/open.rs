@@ -17,6 +17,15 @@ use super::host::Host;
 use super::state::StateDir;
 use super::supervisor::Found;
 
+/// The event log, in the state directory.
+const EVENTS: &str = "events";
+/// The groups' state files, in the state directory.
+const GROUPS: &str = "groups";
+/// The last good form of each tenant's file, in the state directory.
+pub(crate) const ACCEPTED: &str = "accepted";
+/// All that is made in the state directory.
+pub(crate) const STATE_PARTS: [&str; 3] = [EVENTS, GROUPS, ACCEPTED];
+
 /// The host, and what is there.
 pub(crate) struct Opened {
     pub(crate) host: Arc<Host>,
@@ -35,8 +44,8 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
         tracing::warn!("{warning}");
     }
     let state = config.state.clone();
-    let events = EventLog::open(&state.join("events")).with_context(|| unusable(&state))?;
-    let state_dir = StateDir::open(&state).with_context(|| unusable(&state))?;
+    let events = EventLog::open(&state.join(EVENTS)).with_context(|| unusable(&state))?;
+    let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
     let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
     let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);

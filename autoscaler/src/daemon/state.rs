@@ -29,11 +29,10 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// The state files in `<root>/tenants`, which is made.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        let directory = root.join("tenants");
-        fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+    /// The state files in `directory`, which is made.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self { directory: directory.to_owned() })
     }
 
     /// Replaces a tenant's file in one step: a reader, and the next daemon, find the old one or the new one.
@@ -111,9 +110,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         state.save(&saved()).unwrap();
-        fs::write(dir.path().join("tenants/broken.json"), "{").unwrap();
-        fs::write(dir.path().join("tenants/other.json.new"), "{").unwrap();
+        fs::write(dir.path().join("broken.json"), "{").unwrap();
+        fs::write(dir.path().join("other.json.new"), "{").unwrap();
         assert_eq!(state.load_all().unwrap(), [saved()]);
-        assert!(dir.path().join("tenants/broken.json.unreadable").exists());
+        assert!(dir.path().join("broken.json.unreadable").exists());
     }
 }
