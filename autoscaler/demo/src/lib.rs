@@ -4,6 +4,7 @@ pub mod observer;
 mod phases;
 pub mod report;
 mod run;
+mod shares;
 pub mod summary;
 pub mod traffic;
 mod view;

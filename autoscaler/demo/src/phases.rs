@@ -16,15 +16,15 @@ pub(crate) struct Phase {
 /// The demo's load.
 ///
 /// An instance has 0.2 cores and spends 2 ms on a request: 100 requests a second are all it can do, and the threshold
-/// of 0.5 lies at 50. The held connections send 40 lines a second more, which cost the same. So with the reactive
-/// rule `ceil((load − threshold) / threshold × n)`: 150 a second on two instances is a load of 0.75, one more; 225 on
-/// three is 0.75 again, two more; 105 on five is 0.21, two fewer; and 55 on three leads back to the minimum of two.
-/// What the network costs comes on top, and changes which number is reached in between, not that it is reached.
+/// of 0.5 lies at 50. The held connections send 30 lines a second more, which cost the same. So by the reactive rule
+/// `ceil((load − threshold) / threshold × n)` 140 a second are too much for two instances, 195 for four, and 100 too
+/// little for five, 45 for three. What the network costs comes on top (more in a debug build): it changes which number
+/// is reached in between, not that the group goes up and comes back.
 pub(crate) const PHASES: [Phase; 5] = [
-    Phase { name: "calm", length: Duration::from_secs(12), rate: 40.0 },
+    Phase { name: "calm", length: Duration::from_secs(12), rate: 30.0 },
     Phase { name: "rising", length: Duration::from_secs(25), rate: 110.0 },
-    Phase { name: "peak", length: Duration::from_secs(30), rate: 185.0 },
-    Phase { name: "falling", length: Duration::from_secs(30), rate: 65.0 },
+    Phase { name: "peak", length: Duration::from_secs(30), rate: 165.0 },
+    Phase { name: "falling", length: Duration::from_secs(30), rate: 70.0 },
     Phase { name: "calm", length: Duration::from_secs(35), rate: 15.0 },
 ];
 

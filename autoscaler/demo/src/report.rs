@@ -1,12 +1,16 @@
 //! Puts what the daemon and the clients say side by side.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
 
 use crate::observer::Observer;
 use crate::summary::{ActionSummary, ConnectionSummary};
 use crate::traffic::{Arrivals, HttpLoad, Pings, TcpHolders};
+
+/// An event tells of a drain when it is decided; from that moment to the load balancer's new table it may take so long
+/// on a busy machine.
+const DRAIN_IN_FORCE: SignedDuration = SignedDuration::from_millis(250);
 
 /// Every scaling action, and who was there.
 #[must_use]
@@ -63,9 +67,12 @@ pub fn connections(connections: &TcpHolders, pings: &Pings, load: &HttpLoad) -> 
     }
 }
 
-/// Flows that clients began after an instance had begun to drain, and that it was given nevertheless.
+/// Flows that clients began after a drain was in force, and that the draining instance was given nevertheless.
 #[must_use]
 pub fn strays(observer: &Observer, arrivals: &Arrivals) -> u64 {
     let drains = observer.drains();
-    drains.iter().map(|(id, since): (&InstanceId, &Timestamp)| arrivals.begun_after(id, *since)).sum()
+    drains
+        .iter()
+        .map(|(id, since): (&InstanceId, &Timestamp)| arrivals.begun_after(id, *since + DRAIN_IN_FORCE))
+        .sum()
 }

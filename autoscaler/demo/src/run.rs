@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::observer::Observer;
 use crate::phases::{LATEST_END, phase_at, planned};
 use crate::report;
+use crate::shares::RecentShares;
 use crate::summary::Summary;
 use crate::traffic::{
     Arrivals, ClientThread, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings, TcpHolders,
@@ -116,7 +117,7 @@ impl Clients {
                 target,
                 count: 60,
                 lifetime: CONNECTION_LIFETIME,
-                interval: Duration::from_millis(1500),
+                interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(5),
                 sources: sources.clone(),
                 arrivals: arrivals.clone(),
@@ -170,6 +171,7 @@ async fn play(world: &mut World, output: &Output) -> Result<Summary> {
 /// Follows the phases and shows what happens, until the load has fallen and the group with it.
 async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, output: &Output) -> Result<()> {
     let mut view = output.view()?;
+    let mut shares = RecentShares::default();
     let mut frames = interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -178,7 +180,11 @@ async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, ou
         let phase = phase_at(elapsed);
         clients.load.set_rate(phase.rate);
         let new_events = observer.look().await?;
+        let instances = tenant(observer).map_or(&[][..], |tenant| &tenant.instances);
+        let new_flows =
+            instances.iter().map(|instance| (instance.id.clone(), instance.new_flows.unwrap_or(0)));
         let frame = Frame {
+            shares: shares.add(elapsed, new_flows),
             elapsed,
             remaining: planned().saturating_sub(elapsed),
             phase: phase.name,

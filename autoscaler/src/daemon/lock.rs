@@ -3,10 +3,18 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// A daemon that was killed while it started an instance leaves a child behind that is just becoming another
+/// program: until then, a few milliseconds, the child holds the lock too.
+const CHILDREN_LET_GO_WITHIN: Duration = Duration::from_secs(1);
+/// So often the lock is tried meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Held as long as this daemon runs; the kernel lets go of it however the daemon ends.
 #[derive(Debug)]
@@ -38,8 +46,20 @@ pub(crate) fn holder(run: &Path) -> Result<Option<String>> {
     Ok(try_lock(run)?.err())
 }
 
-/// The lock, or the process that holds it.
+/// The lock, or the process that holds it. Waits a moment where that process is gone already.
 fn try_lock(run: &Path) -> Result<Result<Flock<File>, String>> {
+    let give_up = Instant::now() + CHILDREN_LET_GO_WITHIN;
+    loop {
+        match try_once(run)? {
+            Err(pid) if !Path::new("/proc").join(&pid).exists() && Instant::now() < give_up => {
+                sleep(TRY_EVERY)
+            }
+            outcome => return Ok(outcome),
+        }
+    }
+}
+
+fn try_once(run: &Path) -> Result<Result<Flock<File>, String>> {
     let path = path(run);
     fs::create_dir_all(run).with_context(|| format!("cannot make {}", run.display()))?;
     let file = OpenOptions::new()

@@ -95,8 +95,8 @@ impl HttpLoad {
         let (rate, rates) = watch::channel(settings.rate);
         let tally = Tally {
             counts: HttpCounts::default(),
-            // Microseconds, to three digits.
-            latency: Histogram::new(3)?,
+            // Microseconds up to a minute, to three digits.
+            latency: Histogram::new_with_bounds(1, 60_000_000, 3)?,
             details: Vec::new(),
         };
         let shared = Arc::new(Shared { settings, tally: Mutex::new(tally), stop: CancellationToken::new() });

@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use sluice_northbound::api::EventKind;
-
-use super::{Frame, load_text};
+use super::{Frame, event_text, load_text};
 
 /// A line with the state of things comes so often.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -25,7 +23,7 @@ impl Lines {
         let seconds = frame.elapsed.as_secs_f64();
         let new = &frame.events[frame.events.len().saturating_sub(frame.new_events)..];
         for event in new {
-            writeln!(self.out, "{seconds:6.1} s  {:<14} {}", kind_text(event.kind), event.message)?;
+            writeln!(self.out, "{seconds:6.1} s  {}", event_text(event))?;
         }
         if frame.elapsed >= self.next_status {
             self.next_status = frame.elapsed + STATUS_EVERY;
@@ -35,11 +33,6 @@ impl Lines {
     }
 }
 
-/// The kind as it is written in JSON: `scale_out`.
-pub(super) fn kind_text(kind: EventKind) -> String {
-    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 fn status_text(frame: &Frame<'_>) -> String {
     let mut text = format!("[{} {:.0}/s]", frame.phase, frame.rate);
     if let Some(tenant) = frame.tenant {
@@ -47,7 +40,7 @@ fn status_text(frame: &Frame<'_>) -> String {
         // Writing to a `String` does not fail.
         let _ = write!(text, " desired {} load {load};", tenant.desired);
         for instance in &tenant.instances {
-            let share = instance.new_flow_share.unwrap_or(0.0) * 100.0;
+            let share = frame.shares.get(&instance.id).copied().unwrap_or(0.0) * 100.0;
             let state = serde_json::to_value(instance.state).unwrap_or_default();
             let _ = write!(text, " {} {} {share:.0} %,", instance.id, state.as_str().unwrap_or("?"));
         }

@@ -3,10 +3,12 @@
 mod lines;
 mod terminal;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anyhow::Result;
+use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, Load, TenantStatus};
 
 use crate::summary::Summary;
@@ -28,6 +30,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) rate: f64,
     /// The demo's tenant.
     pub(crate) tenant: Option<&'a TenantStatus>,
+    /// Each instance's part of the flows begun lately, 0 to 1.
+    pub(crate) shares: BTreeMap<InstanceId, f64>,
     /// All events, oldest first.
     pub(crate) events: &'a [Event],
     /// How many of them are new since the last frame.
@@ -117,6 +121,16 @@ impl Output {
     }
 }
 
+/// What happened to what: `in_service` `demo-1f2e3d4c: in service, ready after 39 ms`.
+fn event_text(event: &Event) -> String {
+    let kind = serde_json::to_value(event.kind).ok();
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
+    match &event.instance {
+        Some(instance) => format!("{kind:<12} {instance}: {}", event.message),
+        None => format!("{kind:<12} {}", event.message),
+    }
+}
+
 /// `0.43 of 0.50`: a load beside its threshold.
 fn load_text(load: &Load) -> String {
     match load.value {
@@ -127,7 +141,7 @@ fn load_text(load: &Load) -> String {
 
 #[cfg(test)]
 mod testing {
-    use sluice_logic::group::{InstanceId, InstanceState};
+    use sluice_logic::group::InstanceState;
     use sluice_logic::spec::{Metric, TenantName};
     use sluice_northbound::api::InstanceStatus;
 
@@ -135,7 +149,7 @@ mod testing {
 
     pub(super) fn tenant() -> TenantStatus {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let instance = |name: &str, state, share| InstanceStatus {
+        let instance = |name: &str, state| InstanceStatus {
             id: InstanceId::from_label(name),
             address: std::net::Ipv4Addr::new(10, 0, 0, 2),
             state,
@@ -146,7 +160,7 @@ mod testing {
             new_flows_per_second: None,
             new_flows: Some(12),
             live_flows: Some(7),
-            new_flow_share: Some(share),
+            new_flow_share: None,
         };
         TenantStatus {
             name: TenantName::try_from("demo".to_owned()).expect("a name"),
@@ -161,8 +175,8 @@ mod testing {
             leaving: false,
             problem: None,
             instances: vec![
-                instance("demo-0001", InstanceState::InService, 0.75),
-                instance("demo-0002", InstanceState::Draining, 0.0),
+                instance("demo-0001", InstanceState::InService),
+                instance("demo-0002", InstanceState::Draining),
             ],
         }
     }
@@ -174,6 +188,7 @@ mod testing {
             phase: "rising",
             rate: 60.0,
             tenant: Some(tenant),
+            shares: BTreeMap::from([(InstanceId::from_label("demo-0001"), 0.75)]),
             events,
             new_events: events.len(),
             connections: FlowCounts { open: 100, ..FlowCounts::default() },

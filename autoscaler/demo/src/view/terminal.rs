@@ -12,8 +12,7 @@ use ratatui::widgets::{Block, Gauge, Paragraph, Row, Table, Wrap};
 use sluice_logic::group::InstanceState;
 use sluice_northbound::api::{EventKind, InstanceStatus, TenantStatus};
 
-use super::lines::kind_text;
-use super::{Frame, load_text};
+use super::{Frame, event_text, load_text};
 
 /// Cells of a full bar.
 const BAR: usize = 20;
@@ -65,7 +64,7 @@ fn render(target: &mut ratatui::Frame<'_>, frame: &Frame<'_>) {
     target.render_widget(title_line(frame), title);
     if let Some(tenant) = frame.tenant {
         render_load(target, tenant, load);
-        target.render_widget(instance_table(tenant), table);
+        target.render_widget(instance_table(frame, tenant), table);
         target.render_widget(decision_text(tenant), decision);
     }
     target.render_widget(client_text(frame), clients);
@@ -93,7 +92,7 @@ fn render_load(target: &mut ratatui::Frame<'_>, tenant: &TenantStatus, area: Rec
     target.render_widget(gauge, area);
 }
 
-fn instance_table(tenant: &TenantStatus) -> Table<'static> {
+fn instance_table(frame: &Frame<'_>, tenant: &TenantStatus) -> Table<'static> {
     let head = Row::new(["instance", "state", "CPU", "share of new flows", "live flows"]).bold();
     let widths = [
         Constraint::Length(18),
@@ -102,12 +101,15 @@ fn instance_table(tenant: &TenantStatus) -> Table<'static> {
         Constraint::Length(28),
         Constraint::Min(10),
     ];
-    Table::new(tenant.instances.iter().map(instance_row), widths)
+    let row = |instance: &InstanceStatus| {
+        instance_row(instance, frame.shares.get(&instance.id).copied().unwrap_or(0.0))
+    };
+    Table::new(tenant.instances.iter().map(row), widths)
         .header(head)
         .block(Block::bordered().title(" instances "))
 }
 
-fn instance_row(instance: &InstanceStatus) -> Row<'static> {
+fn instance_row(instance: &InstanceStatus, share: f64) -> Row<'static> {
     let (state, color) = match instance.state {
         InstanceState::Pending => ("pending", Color::Yellow),
         InstanceState::InService => ("in service", Color::Green),
@@ -115,7 +117,6 @@ fn instance_row(instance: &InstanceStatus) -> Row<'static> {
         InstanceState::Terminating => ("terminating", Color::Red),
         InstanceState::Terminated => ("terminated", Color::DarkGray),
     };
-    let share = instance.new_flow_share.unwrap_or(0.0);
     Row::new([
         instance.id.to_string(),
         state.to_owned(),
@@ -174,7 +175,7 @@ fn event_list(frame: &Frame<'_>, area: Rect) -> Paragraph<'static> {
         .iter()
         .map(|event| {
             let time = event.at.strftime("%H:%M:%S").to_string();
-            Line::from(format!("{time}  {:<14} {}", kind_text(event.kind), event.message))
+            Line::from(format!("{time}  {}", event_text(event)))
         })
         .collect();
     Paragraph::new(lines).block(Block::bordered().title(" events (UTC) "))
