@@ -127,6 +127,12 @@ pub trait Provider: Send + Sync {
     /// Everything of ours that exists, by label. A foreign thing is never listed.
     async fn list(&self) -> Result<Vec<Observed>, ProviderError>;
 
+    /// Waits until a running instance has ended, by itself or because it was stopped. Cancel safe. A provider that
+    /// can't tell never returns: then the next [`list`](Provider::list) shows it.
+    async fn ended(&self, _id: &InstanceId) {
+        std::future::pending::<()>().await;
+    }
+
     /// Its metrics now.
     async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError>;
 }

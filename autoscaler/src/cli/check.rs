@@ -7,6 +7,7 @@ use anyhow::Context;
 use sluice_northbound::check::check_files;
 use sluice_northbound::diagnostic::Diagnostic;
 use sluice_northbound::host::{self, HostConfig};
+use sluice_southbound::scope::Scope;
 
 use super::args::CheckArgs;
 use super::{Failure, output};
@@ -22,15 +23,16 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     if report.has_errors() { Err(Failure::Faults) } else { Ok(()) }
 }
 
-/// Reads a host file; its faults are printed.
-pub(super) fn host_config(path: &Path) -> Result<HostConfig, Failure> {
+/// Reads a host file; its faults are printed. With it comes the scope of all that its daemon makes.
+pub(super) fn host_config(path: &Path) -> Result<(HostConfig, Scope), Failure> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the host file {}; name it with `--config`", path.display()))
         .map_err(|error| Failure::Wrong(format!("{error:#}")))?;
     match host::parse(&path.display().to_string(), &text) {
         Ok(host) => {
             print(&host.warnings);
-            Ok(host.config)
+            let scope = Scope::new(&host.config.name).map_err(|error| Failure::Wrong(error.to_string()))?;
+            Ok((host.config, scope))
         }
         Err(faults) => {
             print(&faults);

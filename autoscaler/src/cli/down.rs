@@ -37,8 +37,7 @@ struct Removed {
 
 /// Removes everything, in an order in which packets to what still exists go on until it is gone.
 pub(super) async fn down(args: &DownArgs) -> Result<(), Failure> {
-    let config = host_config(&args.config)?;
-    let scope = open::scope(&config)?;
+    let (config, scope) = host_config(&args.config)?;
     end_daemon(&config, &scope, args.stop).await?;
     let removed = remove(&config, &scope, args.purge).await?;
     if args.json {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lb_userspace::lb::{Counters, LoadBalancer};
 use lb_userspace::service::Service;
+use tokio::time::Instant;
 
 use super::host::Host;
 use super::tenant::Tick;
 
 /// Takes a look. What can't be had is missing, with a line in the log.
 pub(crate) async fn look(host: Arc<Host>) -> Tick {
-    let at = Timestamp::now();
+    let began = Instant::now();
     let (counted, observed) = tokio::join!(host.balancer.call(count), host.provider.list());
     let (counters, services) = match counted {
         Ok((counters, services)) => (counters, Some(services)),
@@ -21,7 +22,7 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
         }
     };
     let observed = observed.inspect_err(|error| tracing::warn!(%error, "instances can't be listed")).ok();
-    Tick { at, counters, services, observed }
+    Tick { began, counters, services, observed }
 }
 
 fn count(balancer: &mut LoadBalancer) -> (Option<(Timestamp, Counters)>, Vec<Service>) {

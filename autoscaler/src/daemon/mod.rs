@@ -36,6 +36,7 @@ use jiff::Timestamp;
 use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer};
 use sluice_northbound::host::HostConfig;
 use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
+use sluice_southbound::scope::Scope;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -46,14 +47,13 @@ use self::host::Host;
 use self::lock::Lock;
 use self::open::Opened;
 use self::registry::{Registry, Request};
-use self::supervisor::Supervisor;
+use self::supervisor::{Ended, Supervisor};
 
 pub(crate) use self::events::name_of;
 
 /// Runs the daemon until it is told to end. What exists then stays: instances, networks, the data plane.
-pub(crate) async fn run(config: HostConfig) -> Result<()> {
+pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     let begun = Instant::now();
-    let scope = open::scope(&config)?;
     let transit =
         preflight::check(config.transit.namespace.as_deref(), &config.transit.uplink, &config.pins)?;
     let lock = Lock::take(&scope.run_dir())?;
@@ -121,7 +121,10 @@ impl Loop<'_> {
                 },
                 () = watcher.changed() => { self.supervisor.rescan().await; }
                 _ = hangup.recv() => { self.supervisor.rescan().await; }
-                name = self.supervisor.left() => self.supervisor.forget(&name).await,
+                ended = self.supervisor.ended() => match ended {
+                    Ended::Gone(name) => self.supervisor.forget(&name).await,
+                    Ended::Crashed(name) => self.supervisor.revive(&name).await,
+                },
                 Some(request) = self.requests.recv() => match request {
                     Request::Rescan(reply) => {
                         let _ = reply.send(self.supervisor.rescan().await);

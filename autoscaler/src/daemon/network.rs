@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use sluice_logic::spec::TenantSpec;
 use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
@@ -67,10 +69,10 @@ pub(crate) async fn remove_one(host: &Host, network: &OwnedNetwork) -> Result<()
     Ok(host.networks.remove(network).await?)
 }
 
-/// Waits until an instance takes a connection, as long as its template allows.
-pub(crate) async fn ready(host: &Host, spec: &InstanceSpec) -> Result<()> {
+/// Waits until an instance takes a connection.
+pub(crate) async fn ready(host: &Host, spec: &InstanceSpec, patience: Duration) -> Result<()> {
     let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
-    probe::wait_until_ready(&host.transit, target, spec.template.start_timeout).await?;
+    probe::wait_until_ready(&host.transit, target, patience).await?;
     Ok(())
 }
 

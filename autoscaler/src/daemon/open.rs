@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
 use lb_userspace::net::Netns;
 use sluice_northbound::host::HostConfig;
 use sluice_southbound::netns::NetnsProvider;
@@ -13,7 +13,7 @@ use sluice_southbound::scope::Scope;
 
 use super::balancer::Balancer;
 use super::events::EventLog;
-use super::host::Host;
+use super::host::{Host, Slots};
 use super::state::StateDir;
 use super::supervisor::Found;
 
@@ -32,11 +32,6 @@ pub(crate) struct Opened {
     pub(crate) found: Found,
 }
 
-/// The names of all that this daemon makes.
-pub(crate) fn scope(config: &HostConfig) -> Result<Scope> {
-    Ok(Scope::new(&config.name)?)
-}
-
 /// Opens everything, and looks at what there is. Changes nothing but the load balancer's programs, which are
 /// replaced in place.
 pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> Result<Opened> {
@@ -51,6 +46,12 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
+    if balancer.mode() == XdpMode::Generic {
+        tracing::warn!(
+            uplink = config.transit.uplink,
+            "its driver has no native XDP: packets go through generic XDP, several times slower"
+        );
+    }
     let services = balancer.services();
     let observed = provider.list().await?;
     let host = Host {
@@ -60,6 +61,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
         transit,
         events,
         state: state_dir,
+        slots: capacity(config).map(Slots::new),
         sample_interval: config.sample_interval,
     };
     let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
@@ -69,6 +71,16 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
 /// The provider of instances on this host.
 pub(crate) fn provider(scope: Scope) -> Result<NetnsProvider> {
     Ok(NetnsProvider::open(scope)?)
+}
+
+/// The most instances of all clouds together, which are all this host; `None` where one of them has no limit.
+fn capacity(config: &HostConfig) -> Option<u32> {
+    config
+        .clouds
+        .iter()
+        .map(|cloud| cloud.capacity)
+        .sum::<Option<u32>>()
+        .filter(|_| !config.clouds.is_empty())
 }
 
 fn settings(config: &HostConfig, transit: &Netns) -> Settings {

@@ -8,13 +8,14 @@ use lb_userspace::service::{BackendState, Service};
 use sluice_logic::group::{GroupState, Instance, InstanceId, InstanceState};
 use sluice_logic::spec::TenantName;
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::rates::{Rates, Reading};
 
 /// One instance.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Member {
     /// What it is made of.
     pub(crate) spec: InstanceSpec,
@@ -28,8 +29,12 @@ pub(crate) struct Member {
     pub(crate) job: Option<CancellationToken>,
     /// A removal that failed is not tried again before then.
     pub(crate) not_before: Option<Instant>,
+    /// A job waits for its end.
+    pub(crate) watched: bool,
+    /// Its place among those that may exist on this host, where their number is limited.
+    _slot: Option<OwnedSemaphorePermit>,
     /// The state that the load balancer has been told of, and when it had taken it in.
-    pub(crate) told: Option<(InstanceState, Timestamp)>,
+    told: Option<(InstanceState, Instant)>,
 }
 
 impl Member {
@@ -37,6 +42,11 @@ impl Member {
     pub(crate) fn pending(spec: InstanceSpec) -> Self {
         let created = spec.created;
         Self::found(spec, InstanceState::Pending, created)
+    }
+
+    /// The same, with a place that is given back when the instance is gone.
+    pub(crate) fn with_slot(self, slot: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _slot: slot, ..self }
     }
 
     fn found(spec: InstanceSpec, state: InstanceState, since: Timestamp) -> Self {
@@ -56,6 +66,8 @@ impl Member {
             rates: Rates::default(),
             job: None,
             not_before: None,
+            watched: false,
+            _slot: None,
             told: None,
         }
     }
@@ -63,14 +75,14 @@ impl Member {
 
 impl Member {
     /// The load balancer has taken in what the instance is now.
-    pub(crate) fn tell(&mut self, now: Timestamp) {
+    pub(crate) fn tell(&mut self, now: Instant) {
         if self.told.is_none_or(|(state, _)| state != self.instance.state) {
             self.told = Some((self.instance.state, now));
         }
     }
 
     /// Since when the load balancer has treated the instance as what it is now.
-    pub(crate) fn settled(&self) -> Option<Timestamp> {
+    pub(crate) fn settled(&self) -> Option<Instant> {
         self.told.filter(|(state, _)| *state == self.instance.state).map(|(_, since)| since)
     }
 }
@@ -139,6 +151,7 @@ mod tests {
     use crate::daemon::services::{Egress, services};
     use crate::daemon::testing::{at, instance, name, observed, tenant};
     use lb_userspace::net::MacAddr;
+    use sluice_logic::group::Event;
 
     const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
 
@@ -195,6 +208,20 @@ mod tests {
             assert_eq!(adopted(presence, &pinned, &known).0, InstanceState::Terminating);
         }
         assert!(adopt(&observed(2, Presence::Broken), &pinned, &GroupState::default(), at(0)).is_none());
+    }
+
+    #[test]
+    fn an_instance_is_settled_when_the_load_balancer_knows_its_last_state() {
+        let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
+        let (first, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+        assert_eq!(member.settled(), None);
+        member.tell(first);
+        member.tell(later);
+        assert_eq!(member.settled(), Some(first), "it was told before");
+        member.instance.apply(Event::Ready, at(9)).unwrap();
+        assert_eq!(member.settled(), None);
+        member.tell(later);
+        assert_eq!(member.settled(), Some(later));
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Which tenants there are: the directory of their files compared with their tasks, and what nobody wants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_userspace::service::{Service, ServiceKey};
 use sluice_logic::group::{GroupState, InstanceId};
 use sluice_logic::spec::{TenantName, TenantSpec};
+use sluice_northbound as northbound;
 use sluice_northbound::api::{EventKind, RefusedFile, RescanAnswer};
 use sluice_northbound::watch::{Change, TenantDirectory};
 use sluice_southbound::provider::{Observed, Presence};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{self, JoinHandle, JoinSet};
 
 use super::change;
 use super::events::NewEvent;
@@ -20,6 +22,9 @@ use super::registry::Registry;
 use super::services::key;
 use super::state::SavedTenant;
 use super::tenant::{Beginning, Message, Tenant, Tick};
+
+/// A task that meets the same bug again and again must not take the host with it.
+const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps the tenants' tasks what the files ask for.
 #[derive(Debug)]
@@ -37,6 +42,16 @@ pub(crate) struct Supervisor {
     /// What is being removed because it is nobody's.
     orphans: BTreeMap<InstanceId, JoinHandle<()>>,
     tasks: JoinSet<TenantName>,
+    running: HashMap<task::Id, TenantName>,
+}
+
+/// How a tenant's task ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Nothing is left of the tenant.
+    Gone(TenantName),
+    /// By a bug.
+    Crashed(TenantName),
 }
 
 /// What is there when the daemon begins.
@@ -78,6 +93,7 @@ impl Supervisor {
             unchangeable: BTreeMap::new(),
             orphans: BTreeMap::new(),
             tasks: JoinSet::new(),
+            running: HashMap::new(),
         }
     }
 
@@ -134,16 +150,36 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a tenant of which nothing is left. Never returns while there is none.
-    pub(crate) async fn left(&mut self) -> TenantName {
+    /// Waits for the end of a tenant's task. Never returns while there is none. Cancel safe.
+    pub(crate) async fn ended(&mut self) -> Ended {
         loop {
-            match self.tasks.join_next().await {
-                Some(Ok(name)) => return name,
+            match self.tasks.join_next_with_id().await {
+                Some(Ok((id, name))) => {
+                    self.running.remove(&id);
+                    return Ended::Gone(name);
+                }
                 Some(Err(error)) => {
-                    tracing::error!(%error, "a tenant's task ended by a bug; restart the daemon");
+                    if let Some(name) = self.running.remove(&error.id()) {
+                        return Ended::Crashed(name);
+                    }
                 }
                 None => std::future::pending().await,
             }
+        }
+    }
+
+    /// A task has met a bug. What it has done is on the host and in its state file, so another one goes on from
+    /// there, as after a crash of the whole daemon.
+    pub(crate) async fn revive(&mut self, name: &TenantName) {
+        tracing::error!(tenant = %name, "its task has ended by a bug (see above); it is begun again");
+        tokio::time::sleep(REVIVAL_PAUSE).await;
+        let Some((file, spec)) = self.told.get(name).cloned() else { return };
+        let mut found = self.found_now().await;
+        let saved = self.host.state.load_all().unwrap_or_default().into_iter();
+        found.saved = saved.map(|saved| (saved.spec.name.clone(), saved)).collect();
+        self.start(file, spec, &found);
+        if self.leaving.remove(name) {
+            self.leave(name).await;
         }
     }
 
@@ -167,8 +203,14 @@ impl Supervisor {
 
     async fn enact(&mut self, change: Change, found: &Found) {
         match change {
-            Change::Added { path, tenant } => self.add(path, tenant.spec, found).await,
-            Change::Changed { path, tenant, .. } => self.change(&path, tenant.spec).await,
+            Change::Added { path, tenant } => {
+                warn(&tenant);
+                self.add(path, tenant.spec, found).await;
+            }
+            Change::Changed { path, tenant, .. } => {
+                warn(&tenant);
+                self.change(&path, tenant.spec).await;
+            }
             Change::Removed { path, before } => {
                 self.unchangeable.remove(&path);
                 self.waiting.remove(&before.name);
@@ -202,7 +244,8 @@ impl Supervisor {
     fn start(&mut self, file: PathBuf, spec: TenantSpec, found: &Found) {
         let name = spec.name.clone();
         let beginning = found.beginning(file.clone(), spec.clone());
-        let handle = Tenant::spawn(self.host.clone(), beginning, &mut self.tasks);
+        let (handle, task) = Tenant::task(self.host.clone(), beginning);
+        self.running.insert(self.tasks.spawn(task).id(), name.clone());
         self.told.insert(name.clone(), (file, spec));
         self.registry.add(name, handle);
     }
@@ -322,6 +365,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+}
+
+/// What a file says may not do what its author wants.
+fn warn(tenant: &northbound::tenant::Tenant) {
+    for warning in &tenant.warnings {
+        tracing::warn!(tenant = %tenant.spec.name, "{warning}");
     }
 }
 

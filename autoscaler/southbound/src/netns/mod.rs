@@ -153,6 +153,13 @@ impl Provider for NetnsProvider {
         ids.into_iter().map(|id| self.0.observe(id)).collect()
     }
 
+    async fn ended(&self, id: &InstanceId) {
+        if let Err(error) = process::ended(&self.0.group(id)).await {
+            tracing::warn!(%id, %error, "its processes can't be watched; they are looked at every now and then");
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
         check(id)?;
         let group = self.0.group(id);

@@ -124,6 +124,21 @@ pub(super) async fn kill(group: &Cgroup<'_>) -> Result<(), EndError> {
     }
 }
 
+/// Waits until a group has no process any more.
+pub(super) async fn ended(group: &Cgroup<'_>) -> Result<(), CgroupError> {
+    loop {
+        let processes = members(group)?;
+        if processes.is_empty() && group.processes()?.is_empty() {
+            return Ok(());
+        }
+        for (_, process) in &processes {
+            // A pidfd is readable when its process has ended; one that can't be watched is looked at again.
+            let _ = process.readable().await;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
 fn send(group: &Cgroup<'_>, signal: Signal) -> Result<(), CgroupError> {
     for (_, process) in members(group)? {
         // One that has ended meanwhile is what was wanted.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
@@ -15,10 +15,14 @@ use tokio::time::Instant;
 
 use super::problems::Work;
 use super::{Tenant, Tick};
+use crate::daemon::host::Slots;
 use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// An instance that has been in service for so long works.
+const WORKS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 impl Tenant {
     /// Lets the plan change what the instances are to be. The work that follows from it is begun by
@@ -50,17 +54,25 @@ impl Tenant {
         if !self.launches.allows(now) {
             return;
         }
-        let spec = self.new_spec();
-        match self.outcome(Work::Launch, spec) {
-            Some(spec) => {
+        match self.next_member() {
+            Some(member) => {
+                let spec = &member.spec;
                 let message = format!("launching at {}: {reason}", spec.nic.address);
                 self.host.events.record(self.event(EventKind::Launch, message).about(&spec.id));
-                self.members.insert(spec.id.clone(), Member::pending(spec));
+                self.members.insert(member.spec.id.clone(), member);
             }
             None => {
                 self.launches.failed(now, fastrand::f64());
             }
         }
+    }
+
+    fn next_member(&mut self) -> Option<Member> {
+        let made = self.new_spec().and_then(|spec| {
+            let slot = self.host.slots.as_ref().map(Slots::take).transpose()?;
+            Ok(Member::pending(spec).with_slot(slot))
+        });
+        self.outcome(Work::Launch, made)
     }
 
     fn new_spec(&self) -> Result<InstanceSpec> {
@@ -103,13 +115,26 @@ impl Tenant {
         }
     }
 
-    /// It has failed: nothing any more, and another one in its place.
+    /// It has failed: nothing any more, and another one in its place. Where it has not worked for a while, so may
+    /// the next one fail: then that has to wait.
     pub(super) fn fail(&mut self, id: &InstanceId, reason: &str) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.instance.failed = true;
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.instance.failed = true;
+        let mut message = reason.to_owned();
+        if has_yet_to_work(member, Timestamp::now()) {
+            let wait = self.launches.failed(Instant::now(), fastrand::f64());
+            message = format!("{reason}; the next try is in {:.1} s", wait.as_secs_f64());
         }
-        self.host.events.record(self.event(EventKind::InstanceFailed, reason).about(id));
+        self.host.events.record(self.event(EventKind::InstanceFailed, message).about(id));
         self.terminate(id, "it has failed");
+    }
+
+    /// Failures of the past are forgotten once an instance works.
+    pub(super) fn forgive(&mut self, now: Timestamp) {
+        let works = |member: &Member| member.instance.is_serving() && !has_yet_to_work(member, now);
+        if self.members.values().any(works) {
+            self.launches.succeeded();
+        }
     }
 
     /// Moves an instance to its next state; `false` where there is no such way.
@@ -127,11 +152,11 @@ impl Tenant {
 
     /// Nothing is left of it.
     pub(super) fn forget(&mut self, id: &InstanceId) {
-        let now = Timestamp::now();
+        let now = Instant::now();
         self.members.remove(id);
         self.samples.forget(id);
         self.gone.insert(id.clone(), now);
-        self.gone.retain(|_, gone| now.duration_since(*gone).unsigned_abs() < REMEMBERED);
+        self.gone.retain(|_, gone| now.duration_since(*gone) < REMEMBERED);
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));
     }
 
@@ -143,7 +168,7 @@ impl Tenant {
         };
         let unknown: Vec<Observed> = mine()
             .filter(|found| !self.members.contains_key(&found.id))
-            .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.at))
+            .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.began))
             .cloned()
             .collect();
         let ended: Vec<(InstanceId, &str)> = self
@@ -151,7 +176,7 @@ impl Tenant {
             .values()
             .filter_map(|member| {
                 let found = observed.iter().find(|found| found.id == member.spec.id);
-                Some((member.spec.id.clone(), why_ended(member, found, tick.at)?))
+                Some((member.spec.id.clone(), why_ended(member, found, tick.began)?))
             })
             .collect();
         for found in unknown {
@@ -178,14 +203,25 @@ impl Tenant {
     }
 }
 
+/// Whether it has not been in service long enough to show that one made like it works.
+fn has_yet_to_work(member: &Member, now: Timestamp) -> bool {
+    match member.instance.state {
+        InstanceState::Pending => true,
+        InstanceState::InService => now.duration_since(member.instance.since) < WORKS_AFTER,
+        InstanceState::Draining | InstanceState::Terminating | InstanceState::Terminated => false,
+    }
+}
+
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
-fn why_ended(member: &Member, found: Option<&Observed>, looked: Timestamp) -> Option<&'static str> {
+fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
     match (member.instance.state, found.map(|found| found.presence)) {
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
         (_, Some(Presence::Exited)) => Some("its process has ended"),
         (InstanceState::Pending, _) | (_, Some(Presence::Running)) => None,
         (_, Some(Presence::Created | Presence::Broken)) => Some("parts of it are gone"),
-        (_, None) if member.instance.since < looked => Some("nothing of it is there any more"),
+        (_, None) if member.settled().is_some_and(|settled| settled < looked) => {
+            Some("nothing of it is there any more")
+        }
         (_, None) => None,
     }
 }
@@ -195,35 +231,49 @@ mod tests {
     use super::*;
     use crate::daemon::testing::{at, observed};
 
-    fn member(state: InstanceState) -> Member {
+    #[test]
+    fn an_instance_works_when_it_has_served_for_a_while() {
+        let mut member = member(InstanceState::InService, Instant::now());
+        member.instance.since = at(0);
+        assert!(has_yet_to_work(&member, at(9)));
+        assert!(!has_yet_to_work(&member, at(10)));
+        member.instance.state = InstanceState::Pending;
+        assert!(has_yet_to_work(&member, at(99)));
+    }
+
+    fn member(state: InstanceState, told: Instant) -> Member {
         let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
         member.instance.state = state;
-        member.instance.since = at(10);
+        member.tell(told);
         member
     }
 
     #[test]
     fn an_ended_process_is_a_failure_in_every_state_but_the_last() {
-        let exited = observed(2, Presence::Exited);
+        let (exited, now) = (observed(2, Presence::Exited), Instant::now());
         for state in [InstanceState::Pending, InstanceState::InService, InstanceState::Draining] {
-            assert!(why_ended(&member(state), Some(&exited), at(0)).is_some(), "{state}");
+            assert!(why_ended(&member(state, now), Some(&exited), now).is_some(), "{state}");
         }
-        assert_eq!(why_ended(&member(InstanceState::Terminating), Some(&exited), at(20)), None);
+        let ending = member(InstanceState::Terminating, now);
+        assert_eq!(why_ended(&ending, Some(&exited), now + REMEMBERED), None);
     }
 
     #[test]
     fn absence_counts_only_when_the_look_began_after_the_last_change() {
-        let serving = member(InstanceState::InService);
-        assert!(why_ended(&serving, None, at(11)).is_some());
-        assert_eq!(why_ended(&serving, None, at(10)), None);
-        assert_eq!(why_ended(&member(InstanceState::Pending), None, at(99)), None, "it is being made");
+        let now = Instant::now();
+        let serving = member(InstanceState::InService, now);
+        assert!(why_ended(&serving, None, now + REMEMBERED).is_some());
+        assert_eq!(why_ended(&serving, None, now), None);
+        let pending = member(InstanceState::Pending, now);
+        assert_eq!(why_ended(&pending, None, now + REMEMBERED), None, "it is being made");
     }
 
     #[test]
     fn what_runs_is_fine() {
+        let now = Instant::now();
         let running = observed(2, Presence::Running);
-        assert_eq!(why_ended(&member(InstanceState::InService), Some(&running), at(20)), None);
+        assert_eq!(why_ended(&member(InstanceState::InService, now), Some(&running), now), None);
         let created = observed(2, Presence::Created);
-        assert_eq!(why_ended(&member(InstanceState::Pending), Some(&created), at(20)), None);
+        assert_eq!(why_ended(&member(InstanceState::Pending, now), Some(&created), now), None);
     }
 }

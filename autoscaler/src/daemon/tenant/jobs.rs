@@ -31,6 +31,8 @@ pub(super) enum Done {
     Made(InstanceId, Result<Duration>),
     /// Nothing is left of an instance; or something is.
     Removed(InstanceId, Result<()>),
+    /// An instance has ended by itself, or was stopped.
+    Ended(InstanceId),
     /// What the providers say, for one look at the host.
     Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
@@ -39,6 +41,7 @@ impl Tenant {
     /// Begins what has to be done: pending instances are made, terminating ones that the load balancer knows
     /// nothing of any more are removed.
     pub(super) fn work(&mut self) {
+        self.watch();
         let now = tokio::time::Instant::now();
         for member in self.members.values_mut().filter(|member| member.job.is_none()) {
             let (host, spec, cancel) = (self.host.clone(), member.spec.clone(), CancellationToken::new());
@@ -67,9 +70,31 @@ impl Tenant {
         match done {
             Ok(Done::Made(id, result)) => self.made(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
+            Ok(Done::Ended(id)) => self.ended(&id),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics).await,
             // Jobs catch what panics inside of them; only the daemon's end cancels one.
             Err(error) => tracing::error!(%error, "a job ended without a result"),
+        }
+    }
+
+    /// Waits for the end of each instance that carries flows: clients of one that is gone meet another at once.
+    fn watch(&mut self) {
+        for member in self.members.values_mut().filter(|member| !member.watched) {
+            if matches!(member.instance.state, InstanceState::InService | InstanceState::Draining) {
+                member.watched = true;
+                let (host, id) = (self.host.clone(), member.spec.id.clone());
+                self.jobs.spawn(async move {
+                    host.provider.ended(&id).await;
+                    Done::Ended(id)
+                });
+            }
+        }
+    }
+
+    fn ended(&mut self, id: &InstanceId) {
+        let state = self.members.get(id).map(|member| member.instance.state);
+        if matches!(state, Some(InstanceState::InService | InstanceState::Draining)) {
+            self.fail(id, "its process has ended");
         }
     }
 
@@ -82,14 +107,12 @@ impl Tenant {
         }
         match result {
             Ok(took) => {
-                self.launches.succeeded();
                 self.advance(id, Event::Ready);
                 let message = format!("in service, ready after {} ms", took.as_millis());
                 self.host.events.record(self.event(EventKind::InService, message).about(id));
             }
             Err(error) => {
-                let wait = self.launches.failed(tokio::time::Instant::now(), fastrand::f64());
-                self.fail(id, &format!("{error:#}; the next try is in {:.1} s", wait.as_secs_f64()));
+                self.fail(id, &format!("{error:#}"));
             }
         }
     }
@@ -108,18 +131,20 @@ impl Tenant {
 /// job that follows when the instance terminates.
 async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) -> Result<Duration> {
     let begun = Instant::now();
-    let making = async {
-        host.provider.create(&spec).await?;
-        host.provider.start(&spec.id).await?;
-        network::ready(&host, &spec).await
-    };
     let limit = spec.template.start_timeout;
+    let making = async {
+        let started = async {
+            host.provider.create(&spec).await?;
+            host.provider.start(&spec.id).await
+        };
+        let started = tokio::time::timeout(limit, started).await;
+        started.with_context(|| format!("not started after {} s", limit.as_secs_f64()))??;
+        network::ready(&host, &spec, limit.saturating_sub(begun.elapsed())).await?;
+        Ok(begun.elapsed())
+    };
     tokio::select! {
         () = cancel.cancelled() => Err(anyhow!("no longer wanted")),
-        made = tokio::time::timeout(limit, making) => {
-            made.with_context(|| format!("not ready after {} s", limit.as_secs_f64()))??;
-            Ok(begun.elapsed())
-        }
+        made = making => made,
     }
 }
 

@@ -63,6 +63,7 @@ impl Tenant {
         let now = Timestamp::now();
         self.group.rewind(now);
         self.samples.rewind(now);
+        self.forgive(now);
         for (id, metrics) in metrics {
             self.sample(&id, metrics, tick, now);
         }
@@ -76,7 +77,7 @@ impl Tenant {
         let flows =
             tick.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
         // A count that began before the load balancer knew of its last change may lack a flow that came between.
-        if member.settled().is_some_and(|settled| settled < tick.at) {
+        if member.settled().is_some_and(|settled| settled < tick.began) {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };

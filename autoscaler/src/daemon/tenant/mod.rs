@@ -5,6 +5,7 @@
 //! remembered, and what a crash cut short is done by the next daemon.
 
 mod commands;
+mod holds;
 mod instances;
 mod jobs;
 mod measure;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use lb_userspace::lb::Counters;
 use lb_userspace::service::{Service, ServiceKey};
 use serde_json::json;
-use sluice_logic::decision::{self, Action, Decision, Group};
+use sluice_logic::decision::{self, Decision, Group};
 use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{TenantName, TenantSpec};
@@ -28,7 +29,9 @@ use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer, TenantStatus};
 use sluice_southbound::provider::Observed;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use self::holds::Holds;
 use self::jobs::Done;
 use self::problems::Work;
 use super::backoff::Backoff;
@@ -46,7 +49,7 @@ const MAILBOX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Tick {
     /// Before anything was looked at: what changed later may not be in here.
-    pub(crate) at: Timestamp,
+    pub(crate) began: Instant,
     /// The load balancer's counters, and when they were read.
     pub(crate) counters: Option<(Timestamp, Counters)>,
     /// The load balancer's services.
@@ -131,9 +134,10 @@ pub(crate) struct Tenant {
     group: GroupState,
     members: BTreeMap<InstanceId, Member>,
     /// When instances were gone: an older look at the host may still show them.
-    gone: BTreeMap<InstanceId, Timestamp>,
+    gone: BTreeMap<InstanceId, Instant>,
     samples: Samples,
     decision: Option<Decision>,
+    holds: Holds,
     attached: Option<Attached>,
     /// Its public addresses are on the uplink.
     announced: bool,
@@ -152,14 +156,16 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// Starts a tenant's task on what is there of it. It ends when nothing of the tenant is left, or, leaving
-    /// everything as it is, when the last handle is gone.
-    pub(crate) fn spawn(host: Arc<Host>, beginning: Beginning, tasks: &mut JoinSet<TenantName>) -> Handle {
+    /// A tenant's task, which starts from what is there of it, and how to talk to it. The task ends when nothing of
+    /// the tenant is left, or, leaving everything as it is, when the last handle is gone.
+    pub(crate) fn task(
+        host: Arc<Host>,
+        beginning: Beginning,
+    ) -> (Handle, impl Future<Output = TenantName> + Send + 'static) {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let tenant = Self::begin(host, beginning);
         let status = tenant.status.subscribe();
-        tasks.spawn(tenant.run(messages));
-        Handle { mailbox, status }
+        (Handle { mailbox, status }, tenant.run(messages))
     }
 
     fn begin(host: Arc<Host>, beginning: Beginning) -> Self {
@@ -168,8 +174,10 @@ impl Tenant {
         let mut keys: BTreeSet<ServiceKey> = spec.services.iter().map(super::services::key).collect();
         keys.extend(former);
         let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
+        // What is there has a place, even where there is more than there may be.
+        let slot = || host.slots.as_ref().and_then(|slots| slots.take().ok());
         let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
-        let members = adopted.map(|member| (member.spec.id.clone(), member)).collect();
+        let members = adopted.map(|member| (member.spec.id.clone(), member.with_slot(slot()))).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let mut tenant = Self {
@@ -181,6 +189,7 @@ impl Tenant {
             gone: BTreeMap::new(),
             samples,
             decision: None,
+            holds: Holds::default(),
             attached: None,
             announced: false,
             services,
@@ -263,11 +272,10 @@ impl Tenant {
         }
         let instances = self.instances();
         let decision = decision::decide(&self.as_group(&instances), &self.samples, now);
-        let held_before = self.decision.as_ref().map(view::why);
         if decision.from != decision.to {
             let kind = if decision.to > decision.from { EventKind::ScaleOut } else { EventKind::ScaleIn };
             self.host.events.record(self.event(kind, &decision.reason).with(json!(decision)));
-        } else if decision.action == Action::Nothing && held_before.as_ref() != Some(&view::why(&decision)) {
+        } else if self.holds.is_news(&decision, Instant::now()) {
             self.host.events.record(self.event(EventKind::Hold, &decision.reason).with(json!(decision)));
         }
         self.accept(decision).await;

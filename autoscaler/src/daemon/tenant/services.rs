@@ -1,6 +1,6 @@
 //! The tenant's side of the load balancer, and its network.
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Tenant;
 use super::problems::Work;
@@ -42,7 +42,7 @@ impl Tenant {
             self.services = wanted;
         }
         self.announce().await;
-        let now = Timestamp::now();
+        let now = Instant::now();
         for member in self.members.values_mut() {
             member.tell(now);
         }

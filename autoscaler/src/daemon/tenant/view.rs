@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use sluice_logic::decision::{Action, Clip, Decision};
-use sluice_logic::policy::Wish;
 use sluice_logic::spec::{PolicySpec, TenantSpec};
 use sluice_northbound::api::{InstanceStatus, Load, TenantStatus};
 
@@ -78,22 +76,5 @@ fn instance(member: &Member, begun: u64) -> InstanceStatus {
         new_flows: member.reading.flows.map(|(_, flows)| flows.new_flows),
         live_flows: member.rates.live_flows,
         new_flow_share: member.rates.begun.filter(|_| begun > 0).map(share),
-    }
-}
-
-/// Why a decision is what it is, without the numbers that change with each sample: when this changes, it is
-/// worth a line in the event log.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Why {
-    action: Action,
-    wishes: Vec<std::mem::Discriminant<Wish>>,
-    clips: Vec<std::mem::Discriminant<Clip>>,
-}
-
-pub(super) fn why(decision: &Decision) -> Why {
-    Why {
-        action: decision.action,
-        wishes: decision.policies.iter().map(|policy| std::mem::discriminant(&policy.wish)).collect(),
-        clips: decision.clips.iter().map(std::mem::discriminant).collect(),
     }
 }
