@@ -15,17 +15,18 @@ pub(crate) struct Phase {
 
 /// The demo's load.
 ///
-/// An instance has 0.2 cores and spends 2 ms on a request: 100 requests a second are all it can do, and the threshold
-/// of 0.5 lies at 50. The held connections send 30 lines a second more, which cost the same. So by the reactive rule
-/// `ceil((load − threshold) / threshold × n)` 140 a second are too much for two instances, 195 for four, and 100 too
-/// little for five, 45 for three. What the network costs comes on top (more in a debug build): it changes which number
-/// is reached in between, not that the group goes up and comes back.
+/// An instance has 0.1 cores and spends 2 ms on a request: 50 requests a second are all it can do, and the threshold
+/// of 0.5 lies at 25. The held connections send 20 lines a second more, which cost the same. So by the reactive rule
+/// `ceil((load − threshold) / threshold × n)` 70 a second are too much for two instances, 95 for three, and 45 too
+/// little for four, 25 for three. What the network costs comes on top (more in a debug build): it changes which number
+/// is reached in between, not that the group goes up and comes back. All of it takes about a quarter of a core, so
+/// that the demo can also run on a small machine with other work.
 pub(crate) const PHASES: [Phase; 5] = [
-    Phase { name: "calm", length: Duration::from_secs(12), rate: 30.0 },
-    Phase { name: "rising", length: Duration::from_secs(25), rate: 110.0 },
-    Phase { name: "peak", length: Duration::from_secs(30), rate: 165.0 },
-    Phase { name: "falling", length: Duration::from_secs(30), rate: 70.0 },
-    Phase { name: "calm", length: Duration::from_secs(35), rate: 15.0 },
+    Phase { name: "calm", length: Duration::from_secs(12), rate: 10.0 },
+    Phase { name: "rising", length: Duration::from_secs(25), rate: 50.0 },
+    Phase { name: "peak", length: Duration::from_secs(30), rate: 75.0 },
+    Phase { name: "falling", length: Duration::from_secs(30), rate: 25.0 },
+    Phase { name: "calm", length: Duration::from_secs(35), rate: 5.0 },
 ];
 
 /// The demo ends at the latest so long after its load began, also when the group is not back at its minimum.

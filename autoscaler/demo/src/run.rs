@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use sluice_logic::group::InstanceState;
 use sluice_northbound::api::{EventKind, TenantStatus};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,8 +31,8 @@ const FRAME: Duration = Duration::from_millis(250);
 /// The load begins when the first instances serve, at the latest so long after the daemon's start.
 const FIRST_INSTANCES_WITHIN: Duration = Duration::from_secs(15);
 
-/// The one tenant. Connections are held for less than the cool-down, so that every drain can end by itself; a core
-/// divided by five is little enough for real load on a small machine.
+/// The one tenant. Connections are held for less than the cool-down, so that every drain can end by itself; a tenth
+/// of a core is little enough for real load on a small machine.
 const TENANT: &str = "\
 t_name: demo
 nw_name: demo-net
@@ -48,7 +48,7 @@ threshold: 0.5
 window: 4s
 buffer_time: 5s
 cool_down: 15s
-cpus: 0.2
+cpus: 0.1
 request_cost: 2ms
 ";
 /// The built-in responder's port in [`TENANT`], by default.
@@ -78,19 +78,20 @@ pub async fn run(options: &Options) -> Result<Summary> {
     output.note("making namespaces, and starting the daemon");
     let mut world = World::create(WORLD, &options.sluice, &HostSettings::default()).await?;
     let outcome = tokio::select! {
-        outcome = play(&mut world, &output) => outcome.with_context(|| format!("see {}", world.log_file().display())),
-        () = interrupt.wait() => Err(anyhow::anyhow!("interrupted")),
+        outcome = play(&mut world, output) => outcome,
+        () = interrupt.wait() => Ok(None),
     };
     output.note("taking everything down");
-    let kept = outcome.is_err().then(|| keep_log(&world)).flatten();
-    let left = world.remove().await;
-    let mut summary = match (outcome, kept) {
-        (Ok(summary), _) => summary,
-        (Err(error), Some(log)) => {
-            return Err(error.context(format!("the daemon's log is kept as {}", log.display())));
-        }
-        (Err(error), None) => return Err(error),
+    let went_wrong = match &outcome {
+        Ok(Some(summary)) => !summary.is_good(),
+        Ok(None) => false,
+        Err(_) => true,
     };
+    if went_wrong {
+        keep_log(&world, output);
+    }
+    let left = world.remove().await;
+    let Some(mut summary) = outcome? else { bail!("interrupted") };
     summary.problems.extend(left?.into_iter().map(|thing| format!("left on the host: {thing}")));
     output.summary(&summary)?;
     Ok(summary)
@@ -115,7 +116,7 @@ impl Clients {
             &thread,
             HolderSettings {
                 target,
-                count: 60,
+                count: 40,
                 lifetime: CONNECTION_LIFETIME,
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(5),
@@ -139,7 +140,7 @@ impl Clients {
             HttpSettings {
                 target,
                 rate: 0.0,
-                timeout: Duration::from_secs(5),
+                timeout: Duration::from_secs(10),
                 sources,
                 arrivals: arrivals.clone(),
             },
@@ -152,7 +153,8 @@ impl Clients {
     }
 }
 
-async fn play(world: &mut World, output: &Output) -> Result<Summary> {
+/// The demo's course; `None` when somebody has ended it.
+async fn play(world: &mut World, output: Output) -> Result<Option<Summary>> {
     world.write_tenant("demo.yml", TENANT)?;
     let client = world.start_daemon().await?;
     let mut observer = Observer::new(client).await?;
@@ -161,15 +163,23 @@ async fn play(world: &mut World, output: &Output) -> Result<Summary> {
         .await?;
     let clients = Clients::start(world)?;
     let began = Instant::now();
-    run_load(&mut observer, &clients, began, output).await?;
+    if !run_load(&mut observer, &clients, began, output).await? {
+        return Ok(None);
+    }
     clients.stop().await;
     observer.look().await?;
     let mode = xdp_mode(world.network().transit(), UPLINK).await?;
-    Ok(summarise(&observer, &clients, began.elapsed(), mode))
+    Ok(Some(summarise(&observer, &clients, began.elapsed(), mode)))
 }
 
-/// Follows the phases and shows what happens, until the load has fallen and the group with it.
-async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, output: &Output) -> Result<()> {
+/// Follows the phases and shows what happens, until the load has fallen and the group with it; `false` when somebody
+/// has ended it.
+async fn run_load(
+    observer: &mut Observer,
+    clients: &Clients,
+    began: Instant,
+    output: Output,
+) -> Result<bool> {
     let mut view = output.view()?;
     let mut shares = RecentShares::default();
     let mut frames = interval(FRAME);
@@ -198,11 +208,11 @@ async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, ou
         };
         view.draw(&frame)?;
         if view.wants_to_end()? {
-            bail!("interrupted");
+            return Ok(false);
         }
         let settled = elapsed >= planned() && frame.tenant.is_some_and(at_min);
         if settled || elapsed >= LATEST_END {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
@@ -237,11 +247,17 @@ fn at_min(tenant: &TenantStatus) -> bool {
     serving == tenant.instances.len() && serving == usize::try_from(tenant.min).unwrap_or(usize::MAX)
 }
 
-/// Keeps the daemon's log where the world's end does not remove it.
-fn keep_log(world: &World) -> Option<PathBuf> {
-    let place = std::env::temp_dir().join(format!("{WORLD}.log"));
-    std::fs::copy(world.log_file(), &place).ok()?;
-    Some(place)
+/// Keeps the daemon's log, which the world's end removes, for whoever has to find out what went wrong.
+fn keep_log(world: &World, output: Output) {
+    let kept =
+        tempfile::Builder::new().prefix("sluice-demo-").suffix(".log").tempfile().and_then(|mut file| {
+            std::io::copy(&mut std::fs::File::open(world.log_file())?, &mut file)?;
+            Ok(file.keep()?.1)
+        });
+    match kept {
+        Ok(path) => output.note(&format!("the daemon's log is kept as {}", path.display())),
+        Err(error) => output.note(&format!("the daemon's log is not kept: {error}")),
+    }
 }
 
 /// Ctrl-C, and what else asks a program on a terminal to end.

@@ -9,6 +9,7 @@
 //! Everything carries the world's name. It is removed when the world is dropped; what a killed process has left is
 //! found by that name and removed by the next start.
 
+mod claim;
 mod daemon;
 mod files;
 mod leaks;
@@ -27,6 +28,7 @@ pub use files::HostSettings;
 pub use network::{CLIENT_LINK, GATEWAY, Network, UPLINK};
 pub use xdp::{XdpMode, xdp_mode};
 
+use claim::Claim;
 use files::Files;
 
 /// Namespaces, a host file, a tenants' directory, and a daemon. Dropping it removes all of them.
@@ -36,7 +38,8 @@ pub struct World {
     files: Files,
     sluice: PathBuf,
     daemon: Option<Child>,
-    /// Held for its effect.
+    /// Both are held for their effect.
+    _claim: Claim,
     _receiver: Receiver,
 }
 
@@ -50,6 +53,7 @@ impl World {
             "making namespaces, links and XDP programs needs root: use sudo"
         );
         ensure!(sluice.is_file(), "{} is not there: build it with `cargo build -p sluice`", sluice.display());
+        let claim = Claim::take(name)?;
         let files = Files::of(name);
         if files.host().exists() {
             daemon::down(sluice, &files)
@@ -60,7 +64,14 @@ impl World {
         files.write(settings, &network.transit_name())?;
         let receiver = attach_receiver(network.client(), CLIENT_LINK)
             .context("the clients' interface can't take frames that XDP sends")?;
-        Ok(Self { network, files, sluice: sluice.to_owned(), daemon: None, _receiver: receiver })
+        Ok(Self {
+            network,
+            files,
+            sluice: sluice.to_owned(),
+            daemon: None,
+            _claim: claim,
+            _receiver: receiver,
+        })
     }
 
     /// The namespaces.

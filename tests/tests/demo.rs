@@ -1,0 +1,89 @@
+//! `sluice demo` as a person runs it: to its end, ended early, and after one that was killed.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::net::Netns;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sluice_demo::Summary;
+use sluice_tests::sluice;
+use tokio::time::{sleep, timeout};
+
+/// The demo's scope.
+const NAME: &str = "sluice_demo";
+/// It ends by itself in under three minutes.
+const LONGEST: Duration = Duration::from_mins(3);
+
+#[tokio::test]
+async fn the_demo_ends_by_itself_and_loses_nothing() -> Result<()> {
+    let demo = start()?;
+    let done = timeout(LONGEST, tokio::task::spawn_blocking(move || demo.wait_with_output())).await;
+    let done = done.context("it did not end in time")???;
+    let summary: Summary = serde_json::from_slice(&done.stdout)
+        .with_context(|| format!("no summary, {}: {}", done.status, String::from_utf8_lossy(&done.stderr)))?;
+    eprintln!("{summary}");
+    assert!(summary.is_good() && done.status.success(), "{:#?}", summary.problems);
+    assert!(summary.scale_outs >= 2 && summary.scale_ins >= 2);
+    assert_eq!(summary.requests.sent, summary.requests.answered);
+    assert!(summary.actions.iter().all(|action| action.connections_held > 0 && action.pings_held > 0));
+    nothing_left()
+}
+
+#[tokio::test]
+async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()> {
+    let mut killed = start()?;
+    instances_there().await?;
+    signal(&killed, Signal::SIGKILL)?;
+    killed.wait()?;
+    ensure!(nothing_left().is_err(), "it was killed before it had made anything: the test sees nothing");
+
+    let mut ended = start()?;
+    // The next start removes what is there, and makes its own.
+    sleep(Duration::from_secs(3)).await;
+    instances_there().await?;
+    signal(&ended, Signal::SIGINT)?;
+    let status =
+        timeout(Duration::from_secs(30), tokio::task::spawn_blocking(move || ended.wait())).await???;
+    assert_eq!(status.code(), Some(1));
+    nothing_left()
+}
+
+fn start() -> Result<Child> {
+    let mut command = Command::new(sluice()?);
+    command.args(["demo", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().context("the demo can't be started")
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<()> {
+    Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+}
+
+/// Waits until the demo's instances have their namespaces.
+async fn instances_there() -> Result<()> {
+    let waiting = async {
+        loop {
+            let found =
+                namespaces()?.into_iter().filter(|name| name.starts_with("sluice_demo-demo-")).count();
+            if found >= 2 {
+                return anyhow::Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), waiting).await.context("the demo makes no instances")?
+}
+
+fn namespaces() -> Result<Vec<String>> {
+    Ok(Netns::names()?.into_iter().filter(|name| name.starts_with(NAME)).collect())
+}
+
+fn nothing_left() -> Result<()> {
+    let namespaces = namespaces()?;
+    ensure!(namespaces.is_empty(), "left: {namespaces:?}");
+    for path in ["/run/sluice-worlds/sluice_demo", "/sys/fs/bpf/sluice_demo", "/run/sluice_demo"] {
+        ensure!(!std::path::Path::new(path).exists(), "left: {path}");
+    }
+    Ok(())
+}
