@@ -107,8 +107,10 @@ impl Bed {
         };
         let (client, transit, backend) = (netns("client")?, netns("transit")?, netns("backend")?);
         let bed = Self { name, client, transit, backend };
-        for (key, value) in [("ipv4/ip_forward", "1"), ("ipv4/conf/all/rp_filter", "0")] {
-            bed.transit.set_sysctl(key, value)?;
+        bed.transit.set_sysctl("ipv4/ip_forward", "1")?;
+        bed.transit.set_sysctl("ipv4/conf/all/rp_filter", "0")?;
+        for netns in [&bed.client, &bed.transit, &bed.backend] {
+            without_ipv6(netns)?;
         }
         runtime.block_on(async {
             let ends = [Links::open(&bed.client)?, Links::open(&bed.transit)?, Links::open(&bed.backend)?];
@@ -213,6 +215,15 @@ impl Bed {
             .collect();
         let key = ServiceKey { vip: IpAddr::V4(lane.vip()), protocol, port };
         Ok(balancer.apply(&Service { key, backends })?)
+    }
+}
+
+/// IPv6 sends packets of its own when a link comes up, which would be counted.
+fn without_ipv6(netns: &Netns) -> Result<()> {
+    match netns.set_sysctl("ipv6/conf/default/disable_ipv6", "1") {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => Ok(result?),
     }
 }
 

@@ -1,15 +1,18 @@
 //! TCP through namespaces: bytes per second over one connection both ways, and short connections per second.
 //!
-//! Sluice beside plain forwarding through the same transit namespace, twice: with the client's offloads as they are,
-//! and without. A locally made segment has only a partial checksum, and an XDP frame has no room for that note, so
-//! where the client is behind a veth its checksum and segmentation offloads must be off for Sluice; a network card has
-//! no such need. On the way up the fair neighbour is therefore forwarding without offloads; both are shown.
+//! Sluice beside plain forwarding through the same transit namespace, with all as it is by itself. The way up needs two
+//! more neighbours to be read: a client behind a veth isn't a client behind a network card.
+//!
+//! - A locally made segment has only a partial checksum, and an XDP frame has no room for that note, so such a client's
+//!   checksum and segmentation offloads must be off for Sluice. The second neighbour forwards plainly without them.
+//! - A veth that runs an XDP program copies each socket buffer into a page first. The third neighbour does that too,
+//!   for programs that only pass.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_userspace::lb::{Limits, LoadBalancer};
+use lb_userspace::lb::{Limits, LoadBalancer, Receiver, attach_receiver};
 use lb_userspace::service::Protocol;
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -25,11 +28,12 @@ use crate::spread::Spread;
 enum Way {
     Sluice,
     Plain,
-    PlainWithoutOffloads,
+    WithoutOffloads,
+    Passing,
 }
 
 impl Way {
-    const ALL: [Self; 3] = [Self::Sluice, Self::Plain, Self::PlainWithoutOffloads];
+    const ALL: [Self; 4] = [Self::Sluice, Self::Plain, Self::WithoutOffloads, Self::Passing];
 
     fn lane(self) -> Lane {
         Lane(self as u8)
@@ -39,7 +43,8 @@ impl Way {
         match self {
             Self::Sluice => "sluice",
             Self::Plain => "plain forwarding",
-            Self::PlainWithoutOffloads => "plain, client's offloads off",
+            Self::WithoutOffloads => "plain, client's offloads off",
+            Self::Passing => "the same, XDP that only passes",
         }
     }
 
@@ -48,7 +53,7 @@ impl Way {
         let lane = self.lane();
         match self {
             Self::Sluice => lane.vip(),
-            Self::Plain | Self::PlainWithoutOffloads => lane.first_backend(),
+            Self::Plain | Self::WithoutOffloads | Self::Passing => lane.first_backend(),
         }
     }
 }
@@ -75,8 +80,8 @@ pub(crate) struct Stream {
     pub(crate) rate: Spread,
     /// The median as a share of that of plain forwarding.
     pub(crate) to_plain: f64,
-    /// The median as a share of that of plain forwarding without the client's offloads.
-    pub(crate) to_plain_without_offloads: f64,
+    /// The median as a share of that of forwarding without the client's offloads by XDP that only passes.
+    pub(crate) to_passing: f64,
 }
 
 /// Short connections.
@@ -89,13 +94,15 @@ pub(crate) struct Short {
     pub(crate) failed: u64,
     /// The median as a share of that of plain forwarding.
     pub(crate) to_plain: f64,
+    /// The median as a share of that of forwarding without the client's offloads by XDP that only passes.
+    pub(crate) to_passing: f64,
 }
 
 /// Measures streams both ways, then short connections.
 pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Bulk> {
     let (rounds, seconds) = if quick { (1, 1) } else { (5, 2) };
-    let bed = Bed::new(runtime, 3)?;
-    let balancer = prepare(&bed)?;
+    let bed = Bed::new(runtime, 4)?;
+    let (balancer, _receivers) = prepare(&bed)?;
     let mut streams = Vec::new();
     for direction in [Direction::Up, Direction::Down] {
         eprintln!("bulk TCP: {direction:?}");
@@ -107,19 +114,25 @@ pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Bulk> {
     Ok(Bulk { mode, rounds, seconds, streams, connections })
 }
 
-fn prepare(bed: &Bed) -> Result<LoadBalancer> {
+fn prepare(bed: &Bed) -> Result<(LoadBalancer, [Receiver; 2])> {
+    // First: once the veth's other end has an XDP program, the kernel no longer lets segmentation be switched.
+    for way in [Way::Sluice, Way::WithoutOffloads, Way::Passing] {
+        bed.client.disable_offloads(&way.lane().client())?;
+    }
     let lane = Way::Sluice.lane();
     let mut balancer = bed.load_balancer(lane, Limits::default())?;
     bed.attach_tenant(&mut balancer, lane)?;
     bed.serve(&mut balancer, lane, (Protocol::Tcp, None))?;
-    for way in [Way::Sluice, Way::PlainWithoutOffloads] {
-        bed.client.disable_offloads(&way.lane().client())?;
-    }
-    Ok(balancer)
+    let passing = Way::Passing.lane();
+    let receivers = [
+        attach_receiver(&bed.transit, &passing.uplink())?,
+        attach_receiver(&bed.backend, &passing.backend())?,
+    ];
+    Ok((balancer, receivers))
 }
 
 /// Runs all ways in turn, so many times; the runs of each.
-fn in_turn<T>(rounds: usize, mut run: impl FnMut(Way) -> Result<T>) -> Result<[Vec<T>; 3]> {
+fn in_turn<T>(rounds: usize, mut run: impl FnMut(Way) -> Result<T>) -> Result<[Vec<T>; 4]> {
     let mut runs = Way::ALL.map(|_| Vec::new());
     for _ in 0..rounds {
         for way in Way::ALL {
@@ -141,7 +154,7 @@ fn compare_streams(bed: &Bed, direction: Direction, rounds: usize, seconds: u32)
             direction,
             rate,
             to_plain: rate.median / rates[Way::Plain as usize].median,
-            to_plain_without_offloads: rate.median / rates[Way::PlainWithoutOffloads as usize].median,
+            to_passing: rate.median / rates[Way::Passing as usize].median,
         }
     };
     Ok(Way::ALL.map(stream).into())
@@ -159,6 +172,7 @@ fn compare_connections(bed: &Bed, rounds: usize, time: Duration) -> Result<Vec<S
         rate: rate(way),
         failed: runs[way as usize].iter().map(|run| run.failed).sum(),
         to_plain: rate(way).median / rate(Way::Plain).median,
+        to_passing: rate(way).median / rate(Way::Passing).median,
     };
     Ok(Way::ALL.map(short).into())
 }

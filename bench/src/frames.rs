@@ -73,3 +73,34 @@ impl Packet {
         frame.as_slice().try_into().context("the packet doesn't fit its frame")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use lb_common::packet::{self, Parsed, Transport, tcp_flag};
+    use lb_userspace::net::MacAddr;
+
+    use super::{PORT, Packet};
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+    fn parsed(packet: Packet) -> packet::Ipv4 {
+        let frame = packet.frame(VIP, MacAddr([2; 6])).expect("a frame");
+        match packet::parse(frame.as_slice()).expect("well formed") {
+            Parsed::Ipv4(packet) => packet,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn packets_are_what_they_are_called() {
+        let tcp = |flags| Transport::Tcp { source: 0, destination: PORT, flags };
+        assert_eq!(parsed(Packet::Known).transport, tcp(tcp_flag::ACK));
+        assert_eq!(parsed(Packet::Syn).transport, tcp(tcp_flag::SYN));
+        assert_eq!(parsed(Packet::Echo).transport, Transport::EchoRequest { identifier: 0 });
+        assert_eq!(parsed(Packet::Syn).destination, VIP.octets());
+        assert_ne!(parsed(Packet::NotOurs).destination, VIP.octets());
+        assert_ne!(parsed(Packet::Known).source, parsed(Packet::Syn).source);
+    }
+}

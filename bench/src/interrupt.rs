@@ -25,5 +25,8 @@ pub(crate) fn listen(runtime: &Runtime) -> Result<()> {
 
 /// Fails once there was a signal; to be called before each run.
 pub(crate) fn check() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        bail!("interrupted");
+    }
+    Ok(())
 }

@@ -91,8 +91,17 @@ pub(crate) struct Row {
     pub(crate) raw: Spread,
     /// What making the frame anew took, in the same rounds.
     pub(crate) restore: Spread,
-    /// The difference of the two, round by round.
-    pub(crate) net: Spread,
+    /// The difference of the two.
+    pub(crate) net: Net,
+}
+
+/// What a program took beyond making the frame anew, nanoseconds. Below a few it is noise, and may be negative.
+#[derive(Debug, Serialize)]
+pub(crate) struct Net {
+    /// The difference of the minima.
+    pub(crate) minimum: f64,
+    /// The difference of the medians.
+    pub(crate) median: f64,
 }
 
 /// How long and how often.
@@ -200,8 +209,9 @@ impl Point {
     }
 
     fn row(&self, restores: &[Self]) -> Row {
+        let raw = Spread::of(&self.runs);
         let restore = restores.iter().find(|point| point.packet == self.packet);
-        let restore = restore.map_or(&[][..], |point| &point.runs);
+        let restore = Spread::of(restore.map_or(&[], |point| &point.runs));
         Row {
             program: match self.program {
                 Program::Restore => "making the frame anew",
@@ -211,9 +221,9 @@ impl Point {
             },
             packet: self.packet.name(),
             flows: self.job.flows,
-            raw: Spread::of(&self.runs),
-            restore: Spread::of(restore),
-            net: Spread::of_differences(&self.runs, restore),
+            raw,
+            restore,
+            net: Net { minimum: raw.minimum - restore.minimum, median: raw.median - restore.median },
         }
     }
 }

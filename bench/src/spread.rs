@@ -27,12 +27,6 @@ impl Spread {
             maximum: sorted.last().copied().unwrap_or_default(),
         }
     }
-
-    /// Of what each run of one measurement exceeds the run of another beside which it was made.
-    pub(crate) fn of_differences(runs: &[f64], beside: &[f64]) -> Self {
-        let differences: Vec<f64> = runs.iter().zip(beside).map(|(run, other)| run - other).collect();
-        Self::of(&differences)
-    }
 }
 
 #[cfg(test)]
