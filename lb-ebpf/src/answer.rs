@@ -9,10 +9,10 @@ use lb_common::abi::{
 };
 use lb_common::packet::{self, ETHERNET, Frame, Ipv4, LONGEST_HEADERS, Parsed, Transport, tcp_flag};
 
-use crate::Refusal;
 use crate::flow::{self, Signal};
 use crate::frame::Window;
 use crate::maps;
+use crate::refusal::Refusal;
 
 /// Lets a tenant's packet to its gateway through, sends answers to their clients, and drops the rest: a tenant reaches
 /// neither another tenant nor the host.

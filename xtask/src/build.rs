@@ -31,12 +31,13 @@ pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds the BPF object into the folder that `lb-userspace`'s build script uses too, and returns its path.
-pub(crate) fn object() -> Result<PathBuf> {
+/// Builds a BPF object into the folder that `lb-userspace`'s build script uses too, and returns its path.
+pub(crate) fn object(name: &str) -> Result<PathBuf> {
     let toolchain = bpf_toolchain::find()?;
     eprintln!("BPF toolchain: {toolchain}");
+    let target_dir = target_dir().join("bpf");
     let machine = Machine::host();
-    let build = Build { workspace: workspace(), target_dir: &target_dir().join("bpf"), machine: &machine };
+    let build = Build { object: name, workspace: workspace(), target_dir: &target_dir, machine: &machine };
     Ok(bpf_toolchain::build(&toolchain, &build)?)
 }
 
