@@ -6,6 +6,7 @@ use core::ptr;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
 use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, backend_state, flow_end};
+use lb_common::hash;
 
 use crate::maps;
 
@@ -80,10 +81,17 @@ fn timeout(control: &Control, flow: &FlowValue, nascent: bool) -> u32 {
     }
 }
 
+/// Counts a flow, if it is live, and marks its slot if its backend isn't the slot's owner.
+///
 /// A closed flow isn't live: it is kept for late segments only, and holds up no drain.
 #[inline(always)]
 fn count(key: &FlowKey, flow: &FlowValue) {
     if !flow_end::is_closed(flow.ended) {
         maps::count_live(flow.backend.index, key.service.index);
+    }
+    let Ok(control) = maps::control() else { return };
+    let slot = hash::slot(hash::of_flow(key, control.seed));
+    if maps::slot(key.service, slot).is_ok_and(|slot| slot.new_flows != flow.backend.index) {
+        maps::except(key.service.index, slot);
     }
 }
