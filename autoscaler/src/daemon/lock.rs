@@ -52,7 +52,7 @@ fn try_lock(run: &Path) -> Result<Result<Flock<File>, String>> {
     loop {
         match try_once(run)? {
             Err(pid) if !Path::new("/proc").join(&pid).exists() && Instant::now() < give_up => {
-                sleep(TRY_EVERY)
+                sleep(TRY_EVERY);
             }
             outcome => return Ok(outcome),
         }

@@ -102,6 +102,12 @@ struct Loop<'a> {
 impl Loop<'_> {
     /// Returns why it ended.
     async fn run(mut self) -> Result<&'static str> {
+        let reason = self.wait().await?;
+        self.supervisor.end().await;
+        Ok(reason)
+    }
+
+    async fn wait(&mut self) -> Result<&'static str> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;

@@ -103,6 +103,11 @@ impl Registry {
         self.write().tenants.remove(name);
     }
 
+    /// Lets go of all tenants' tasks.
+    pub(crate) fn clear(&self) {
+        self.write().tenants.clear();
+    }
+
     /// The files that are refused now.
     pub(crate) fn set_refused(&self, files: impl IntoIterator<Item = RefusedFile>) {
         self.write().refused = files.into_iter().map(|file| (file.file.clone(), file)).collect();

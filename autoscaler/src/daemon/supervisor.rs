@@ -26,6 +26,9 @@ use super::tenant::{Beginning, Message, Tenant, Tick};
 /// A task that meets the same bug again and again must not take the host with it.
 const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// For the last writes when the daemon ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Keeps the tenants' tasks what the files ask for.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -165,6 +168,15 @@ impl Supervisor {
                 }
                 None => std::future::pending().await,
             }
+        }
+    }
+
+    /// Lets every task write its last state, and ends. What exists stays.
+    pub(crate) async fn end(mut self) {
+        self.registry.clear();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!("not every tenant's state was saved in time; the next start finds it on the host");
         }
     }
 

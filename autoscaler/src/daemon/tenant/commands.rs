@@ -14,23 +14,19 @@ use crate::daemon::refusal::Refusal;
 
 impl Tenant {
     /// Sets the desired count.
-    pub(super) async fn scale(&mut self, count: u32) -> Result<ScaleAnswer, Refusal> {
+    pub(super) fn scale(&mut self, count: u32) -> Result<ScaleAnswer, Refusal> {
         self.must_stay()?;
         let instances = self.instances();
         let decision = decision::manual(&self.as_group(&instances), count, Timestamp::now())
             .map_err(|error| Refusal::Wrong(error.to_string()))?;
         let answer = ScaleAnswer { tenant: self.spec.name.clone(), from: decision.from, to: decision.to };
         self.host.events.record(self.event(EventKind::ManualScale, &decision.reason).with(json!(decision)));
-        self.accept(decision).await;
+        self.accept(decision);
         Ok(answer)
     }
 
     /// Drains an instance: with `decrement` the group shrinks by it, without another takes its place.
-    pub(super) async fn drain_by_hand(
-        &mut self,
-        id: &InstanceId,
-        decrement: bool,
-    ) -> Result<DrainAnswer, Refusal> {
+    pub(super) fn drain_by_hand(&mut self, id: &InstanceId, decrement: bool) -> Result<DrainAnswer, Refusal> {
         self.must_stay()?;
         let state = self.members.get(id).map(|member| member.instance.state);
         match state {
@@ -49,14 +45,14 @@ impl Tenant {
             )));
         }
         if decrement {
-            self.scale(self.desired().saturating_sub(1)).await?;
+            self.scale(self.desired().saturating_sub(1))?;
         }
         self.drain(id, "by hand");
         Ok(DrainAnswer { tenant: self.spec.name.clone(), instance: id.clone(), desired: self.desired() })
     }
 
     /// Puts a new form of the tenant's file in force.
-    pub(super) async fn change(&mut self, spec: TenantSpec) {
+    pub(super) fn change(&mut self, spec: TenantSpec) {
         if self.leaving || spec == self.spec {
             return;
         }
@@ -68,7 +64,7 @@ impl Tenant {
         // Its public addresses may have changed: the next round looks.
         self.attached = None;
         self.announced = false;
-        self.decide(Timestamp::now()).await;
+        self.decide(Timestamp::now());
     }
 
     fn must_stay(&self) -> Result<(), Refusal> {

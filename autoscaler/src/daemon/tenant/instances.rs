@@ -214,15 +214,14 @@ fn has_yet_to_work(member: &Member, now: Timestamp) -> bool {
 
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
 fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
+    let current = member.settled().is_some_and(|settled| settled < looked);
     match (member.instance.state, found.map(|found| found.presence)) {
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
+        // An instance runs only once: whenever it was seen to have ended, it has.
         (_, Some(Presence::Exited)) => Some("its process has ended"),
         (InstanceState::Pending, _) | (_, Some(Presence::Running)) => None,
-        (_, Some(Presence::Created | Presence::Broken)) => Some("parts of it are gone"),
-        (_, None) if member.settled().is_some_and(|settled| settled < looked) => {
-            Some("nothing of it is there any more")
-        }
-        (_, None) => None,
+        (_, Some(Presence::Created | Presence::Broken)) => current.then_some("parts of it are gone"),
+        (_, None) => current.then_some("nothing of it is there any more"),
     }
 }
 
@@ -275,5 +274,8 @@ mod tests {
         assert_eq!(why_ended(&member(InstanceState::InService, now), Some(&running), now), None);
         let created = observed(2, Presence::Created);
         assert_eq!(why_ended(&member(InstanceState::Pending, now), Some(&created), now), None);
+        let serving = member(InstanceState::InService, now);
+        assert_eq!(why_ended(&serving, Some(&created), now), None, "seen while it was being made");
+        assert!(why_ended(&serving, Some(&created), now + REMEMBERED).is_some());
     }
 }

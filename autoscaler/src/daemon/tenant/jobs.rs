@@ -16,6 +16,7 @@ use super::problems::Work;
 use super::{Tenant, Tick};
 use crate::daemon::host::Host;
 use crate::daemon::network;
+use crate::daemon::state::SavedTenant;
 
 /// An instance that has drained is given so long to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub(super) enum Done {
     Removed(InstanceId, Result<()>),
     /// An instance has ended by itself, or was stopped.
     Ended(InstanceId),
+    /// The state file was written, or was not.
+    Saved(Box<SavedTenant>, Result<()>),
     /// What the providers say, for one look at the host.
     Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
@@ -66,12 +69,13 @@ impl Tenant {
     }
 
     /// Takes in what a job has come to.
-    pub(super) async fn finish(&mut self, done: Result<Done, JoinError>) {
+    pub(super) fn finish(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::Made(id, result)) => self.made(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
             Ok(Done::Ended(id)) => self.ended(&id),
-            Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics).await,
+            Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
+            Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
             // Jobs catch what panics inside of them; only the daemon's end cancels one.
             Err(error) => tracing::error!(%error, "a job ended without a result"),
         }

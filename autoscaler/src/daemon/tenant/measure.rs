@@ -54,11 +54,7 @@ impl Tenant {
     }
 
     /// Turns what was read into samples, and decides at once.
-    pub(super) async fn measured(
-        &mut self,
-        tick: &Tick,
-        metrics: Vec<(InstanceId, Option<InstanceMetrics>)>,
-    ) {
+    pub(super) fn measured(&mut self, tick: &Tick, metrics: Vec<(InstanceId, Option<InstanceMetrics>)>) {
         self.measuring = false;
         let now = Timestamp::now();
         self.group.rewind(now);
@@ -67,7 +63,7 @@ impl Tenant {
         for (id, metrics) in metrics {
             self.sample(&id, metrics, tick, now);
         }
-        self.decide(now).await;
+        self.decide(now);
     }
 
     fn sample(&mut self, id: &InstanceId, metrics: Option<InstanceMetrics>, tick: &Tick, now: Timestamp) {

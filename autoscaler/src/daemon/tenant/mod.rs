@@ -10,6 +10,7 @@ mod instances;
 mod jobs;
 mod measure;
 mod problems;
+mod saving;
 mod services;
 mod view;
 
@@ -34,13 +35,13 @@ use tokio::time::Instant;
 use self::holds::Holds;
 use self::jobs::Done;
 use self::problems::Work;
+use self::saving::Saving;
 use super::backoff::Backoff;
 use super::events::NewEvent;
 use super::host::Host;
 use super::network::Attached;
 use super::refusal::Refusal;
 use super::roster::{Member, adopt};
-use super::state::SavedTenant;
 
 /// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
 const MAILBOX: usize = 64;
@@ -151,7 +152,7 @@ pub(crate) struct Tenant {
     leaving: bool,
     /// What could not be done, by what it was.
     problems: BTreeMap<Work, String>,
-    saved: Option<SavedTenant>,
+    saving: Saving,
     status: watch::Sender<TenantStatus>,
 }
 
@@ -199,7 +200,7 @@ impl Tenant {
             measuring: false,
             leaving: false,
             problems: BTreeMap::new(),
-            saved: None,
+            saving: Saving::default(),
             status,
         };
         tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
@@ -214,12 +215,15 @@ impl Tenant {
                 break;
             }
             tokio::select! {
-                message = messages.recv() => match message {
-                    Some(message) => self.take(message).await,
-                    // The daemon ends: everything stays as it is.
-                    None => break,
-                },
-                Some(done) = self.jobs.join_next() => self.finish(done).await,
+                message = messages.recv() => {
+                    let Some(message) = message else {
+                        // The daemon ends: everything stays as it is.
+                        self.flush().await;
+                        break;
+                    };
+                    self.take(message).await;
+                }
+                Some(done) = self.jobs.join_next() => self.finish(done),
             }
         }
         self.spec.name
@@ -228,29 +232,36 @@ impl Tenant {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Tick(tick) => self.look(&tick),
-            Message::Changed(spec) => self.change(*spec).await,
+            Message::Changed(spec) => self.change(*spec),
             Message::Scale(count, reply) => {
-                let answer = self.scale(count).await;
+                let answer = self.scale(count);
+                self.settle().await;
                 let _ = reply.send(answer);
             }
             Message::Drain(id, decrement, reply) => {
-                let answer = self.drain_by_hand(&id, decrement).await;
+                let answer = self.drain_by_hand(&id, decrement);
+                self.settle().await;
                 let _ = reply.send(answer);
             }
             Message::Leave => self.leave().await,
         }
     }
 
+    /// A person who is told that it is so can rely on it: it is done, or being done, and on disk.
+    async fn settle(&mut self) {
+        self.reconcile().await;
+        self.flush().await;
+    }
+
     /// Makes what is closer to what should be; whatever can't be done now is done in a later round.
     async fn reconcile(&mut self) {
         self.attach().await;
         self.plan();
-        // Before the state is saved: a client waits for this one.
         self.balance().await;
-        self.save().await;
         // Before jobs begin: who cleans up after tenants looks there for whose an instance is.
         self.publish();
         self.work();
+        self.save();
     }
 
     fn instances(&self) -> Vec<Instance> {
@@ -265,8 +276,8 @@ impl Tenant {
         NewEvent::new(kind, message).of(&self.spec.name)
     }
 
-    /// Runs the policies. A decision that changes something is on disk before anything is done about it.
-    async fn decide(&mut self, now: Timestamp) {
+    /// Runs the policies.
+    fn decide(&mut self, now: Timestamp) {
         if self.leaving {
             return;
         }
@@ -278,15 +289,12 @@ impl Tenant {
         } else if self.holds.is_news(&decision, Instant::now()) {
             self.host.events.record(self.event(EventKind::Hold, &decision.reason).with(json!(decision)));
         }
-        self.accept(decision).await;
+        self.accept(decision);
     }
 
     /// Takes a decision as the one in force.
-    async fn accept(&mut self, decision: Decision) {
+    fn accept(&mut self, decision: Decision) {
         self.group.record(&decision);
-        if decision.from != decision.to {
-            self.save().await;
-        }
         self.decision = Some(decision);
     }
 
@@ -297,22 +305,6 @@ impl Tenant {
             instances,
             desired: self.desired(),
             last_action: self.group.last_action,
-        }
-    }
-
-    /// Writes the state file where it is not as it should be.
-    async fn save(&mut self) {
-        self.group.remember(&self.instances());
-        let saved =
-            SavedTenant { file: self.file.clone(), spec: self.spec.clone(), group: self.group.clone() };
-        if self.saved.as_ref() == Some(&saved) {
-            return;
-        }
-        let (state, copy) = (self.host.state.clone(), saved.clone());
-        let done = tokio::task::spawn_blocking(move || state.save(&copy)).await;
-        let done = done.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
-        if self.outcome(Work::State, done).is_some() {
-            self.saved = Some(saved);
         }
     }
 
@@ -331,7 +323,8 @@ impl Tenant {
 
     /// Removes what is left when the instances are gone. Whether nothing is.
     async fn vanish(&mut self) -> bool {
-        if !self.services.is_empty() {
+        // A write that is on its way would bring the state file back.
+        if !self.services.is_empty() || self.saving.is_running() {
             return false;
         }
         let removed = super::network::remove(&self.host, &self.spec).await;
