@@ -23,7 +23,7 @@ pub(crate) fn steps(report: &mut Report) {
     report.step("format", &mut cargo_command(&["fmt", "--all", "--check"]));
     report.step(
         "lints",
-        cargo_command(&["clippy", "--quiet", "--all-targets"])
+        cargo_command(&["clippy", "--quiet", "--keep-going", "--all-targets"])
             .args(HOST_PACKAGES)
             .args(["--", "--deny", "warnings"]),
     );
@@ -35,7 +35,7 @@ pub(crate) fn steps(report: &mut Report) {
     );
     report.step(
         "docs",
-        cargo_command(&["doc", "--quiet", "--no-deps", "--document-private-items"])
+        cargo_command(&["doc", "--quiet", "--keep-going", "--no-deps", "--document-private-items"])
             .args(HOST_PACKAGES)
             .env("RUSTDOCFLAGS", "--deny warnings"),
     );
