@@ -1,1 +1,16 @@
-//! End to end: real packets through namespaces.
+//! What the end-to-end tests share: the program, a world with clients, tenant files.
+//!
+//! Every test has a world of its own (namespaces, a daemon, a tenants' directory) under a name of its own. They take
+//! CPU time from one another, so they run one after the other: `cargo test -p sluice-tests -- --test-threads=1`.
+
+mod processes;
+mod program;
+mod scene;
+mod shares;
+mod tenant;
+
+pub use processes::processes_in;
+pub use program::sluice;
+pub use scene::{Held, Scene};
+pub use shares::Shares;
+pub use tenant::TenantFile;

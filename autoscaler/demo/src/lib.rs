@@ -1,1 +1,13 @@
-//! Real traffic in namespaces of its own: the demo's world and the end-to-end tests' clients.
+//! Real traffic in namespaces of its own: the demo, its world, and the end-to-end tests' clients.
+
+pub mod observer;
+mod phases;
+pub mod report;
+mod run;
+pub mod summary;
+pub mod traffic;
+mod view;
+pub mod world;
+
+pub use run::{Options, run};
+pub use summary::Summary;

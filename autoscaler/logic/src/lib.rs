@@ -2,8 +2,16 @@
 //!
 //! Everything here is a function of its arguments: no I/O, no clock, no async, no randomness. Time is passed
 //! in as a [`jiff::Timestamp`], so the daemon and the simulator run the same code.
+//!
+//! ```text
+//! samples ──load──► policy ──wishes──► decision ──desired, reason──► planner ──steps──► (southbound)
+//!                                         ▲                             ▲
+//!                                         └──────── group: instances ───┘
+//! ```
 
 pub mod decision;
 pub mod group;
+pub mod planner;
+pub mod policy;
 pub mod samples;
 pub mod spec;

@@ -1,1 +1,17 @@
 //! What people and programs say to Sluice: tenant and host files, the API and its client.
+//!
+//! Every file is read to its end: all of its faults come back at once, each with file, line and column
+//! ([`diagnostic`]). [`tenant`] and [`host`] read one file each, [`check`] any number of both, and [`watch`]
+//! keeps the tenants' directory in force while people edit it.
+
+pub mod api;
+pub mod check;
+pub mod client;
+pub mod diagnostic;
+mod file;
+pub mod host;
+mod reader;
+pub mod tenant;
+mod value;
+pub mod watch;
+mod yaml;

@@ -1,3 +1,10 @@
 //! What Sluice does to the world: providers of instances, their metrics, and the tenants' networks.
 
+pub mod addresses;
+pub mod cgroup;
+pub mod netns;
+pub mod networks;
+pub mod probe;
 pub mod provider;
+pub mod responder;
+pub mod scope;

@@ -28,8 +28,11 @@ impl MacAddr {
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (position, byte) in self.0.iter().enumerate() {
+            let colon = if position == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -65,5 +68,20 @@ impl TryFrom<String> for MacAddr {
 impl From<MacAddr> for String {
     fn from(mac: MacAddr) -> Self {
         mac.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        let mac = MacAddr::of_instance(Ipv4Addr::new(19, 0, 0, 255));
+        assert_eq!(mac.to_string(), "02:51:13:00:00:ff");
+        assert_eq!("02:51:13:00:00:ff".parse(), Ok(mac));
+        for bad in ["", "02:51:13:00:00", "02:51:13:00:00:ff:00", "2:51:13:00:00:ff", "02:51:13:00:00:fg"] {
+            assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
+        }
     }
 }

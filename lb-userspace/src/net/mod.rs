@@ -1,7 +1,19 @@
 //! Namespaces, links and addresses of the host.
+//!
+//! [`Netns`] names and enters network namespaces; [`Links`] talks rtnetlink in one of them. Nothing here
+//! changes the namespace of the calling thread, and everything can be said twice.
 
+mod address;
+mod device;
+mod error;
+mod link;
 mod mac;
 mod netns;
+mod veth;
 
+pub use address::Address;
+pub use error::LinkError;
+pub use link::{Link, Links, Mark};
 pub use mac::MacAddr;
 pub use netns::Netns;
+pub use veth::VethEnd;

@@ -1,0 +1,283 @@
+//! The demo itself: a world, one tenant, load that rises and falls, and what came of it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sluice_logic::group::InstanceState;
+use sluice_northbound::api::{EventKind, TenantStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::observer::Observer;
+use crate::phases::{LATEST_END, phase_at, planned};
+use crate::report;
+use crate::summary::Summary;
+use crate::traffic::{
+    Arrivals, ClientThread, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings, TcpHolders,
+};
+use crate::view::{Frame, Output};
+use crate::world::{HostSettings, UPLINK, World, XdpMode, xdp_mode};
+
+/// The demo's world, and the scope of all that its daemon makes.
+const WORLD: &str = "sluice_demo";
+/// The public address (RFC 5737, TEST-NET-2), which clients find on their link by ARP.
+const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
+/// The view is drawn so often.
+const FRAME: Duration = Duration::from_millis(250);
+/// The load begins when the first instances serve, at the latest so long after the daemon's start.
+const FIRST_INSTANCES_WITHIN: Duration = Duration::from_secs(15);
+
+/// The one tenant. Connections are held for less than the cool-down, so that every drain can end by itself; a core
+/// divided by five is little enough for real load on a small machine.
+const TENANT: &str = "\
+t_name: demo
+nw_name: demo-net
+subnet: 10.231.80.0/24
+subnet_addr: 10.231.80.1
+dhcp_start: 10.231.80.10
+dhcp_end: 10.231.80.99
+public_ip: 198.51.100.80
+min_instances: 2
+max_instances: 5
+policy: dynamic
+threshold: 0.5
+window: 4s
+buffer_time: 5s
+cool_down: 15s
+cpus: 0.2
+request_cost: 2ms
+";
+/// The built-in responder's port in [`TENANT`], by default.
+const PORT: u16 = 80;
+
+/// How long a connection is held.
+const CONNECTION_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::from_secs(9);
+/// How long a stream of pings keeps its identifier.
+const PING_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(7);
+
+/// How the demo is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program `sluice`, which is the daemon.
+    pub sluice: PathBuf,
+    /// Prints the summary as JSON, and everything else to standard error.
+    pub json: bool,
+}
+
+/// Runs the demo and prints it: a live view on a terminal, plain lines elsewhere, then the summary.
+///
+/// An error is something that kept it from its end, Ctrl-C too. Where it came to its end but traffic was lost or the
+/// group did not scale, [`Summary::is_good`] says so. Either way nothing of it is left on the host.
+pub async fn run(options: &Options) -> Result<Summary> {
+    let output = Output::choose(options.json);
+    let mut interrupt = Interrupt::new()?;
+    output.note("making namespaces, and starting the daemon");
+    let mut world = World::create(WORLD, &options.sluice, &HostSettings::default()).await?;
+    let outcome = tokio::select! {
+        outcome = play(&mut world, &output) => outcome.with_context(|| format!("see {}", world.log_file().display())),
+        () = interrupt.wait() => Err(anyhow::anyhow!("interrupted")),
+    };
+    output.note("taking everything down");
+    let kept = outcome.is_err().then(|| keep_log(&world)).flatten();
+    let left = world.remove().await;
+    let mut summary = match (outcome, kept) {
+        (Ok(summary), _) => summary,
+        (Err(error), Some(log)) => {
+            return Err(error.context(format!("the daemon's log is kept as {}", log.display())));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    summary.problems.extend(left?.into_iter().map(|thing| format!("left on the host: {thing}")));
+    output.summary(&summary)?;
+    Ok(summary)
+}
+
+/// The clients of the demo.
+struct Clients {
+    connections: TcpHolders,
+    pings: Pings,
+    load: HttpLoad,
+    arrivals: Arrivals,
+    _thread: ClientThread,
+}
+
+impl Clients {
+    fn start(world: &World) -> Result<Self> {
+        let thread = world.network().clients()?;
+        let sources = world.network().sources()?;
+        let arrivals = Arrivals::default();
+        let target = SocketAddrV4::new(VIP, PORT);
+        let connections = TcpHolders::start(
+            &thread,
+            HolderSettings {
+                target,
+                count: 60,
+                lifetime: CONNECTION_LIFETIME,
+                interval: Duration::from_millis(1500),
+                timeout: Duration::from_secs(5),
+                sources: sources.clone(),
+                arrivals: arrivals.clone(),
+            },
+        );
+        let pings = Pings::start(
+            &thread,
+            PingSettings {
+                target: VIP,
+                count: 20,
+                lifetime: PING_LIFETIME,
+                interval: Duration::from_millis(200),
+                timeout: Duration::from_secs(2),
+                sources: sources.clone(),
+            },
+        );
+        let load = HttpLoad::start(
+            &thread,
+            HttpSettings {
+                target,
+                rate: 0.0,
+                timeout: Duration::from_secs(5),
+                sources,
+                arrivals: arrivals.clone(),
+            },
+        )?;
+        Ok(Self { connections, pings, load, arrivals, _thread: thread })
+    }
+
+    async fn stop(&self) {
+        tokio::join!(self.connections.stop(), self.pings.stop(), self.load.stop());
+    }
+}
+
+async fn play(world: &mut World, output: &Output) -> Result<Summary> {
+    world.write_tenant("demo.yml", TENANT)?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client).await?;
+    observer
+        .until("two instances in service", FIRST_INSTANCES_WITHIN, |seen| tenant(seen).is_some_and(at_min))
+        .await?;
+    let clients = Clients::start(world)?;
+    let began = Instant::now();
+    run_load(&mut observer, &clients, began, output).await?;
+    clients.stop().await;
+    observer.look().await?;
+    let mode = xdp_mode(world.network().transit(), UPLINK).await?;
+    Ok(summarise(&observer, &clients, began.elapsed(), mode))
+}
+
+/// Follows the phases and shows what happens, until the load has fallen and the group with it.
+async fn run_load(observer: &mut Observer, clients: &Clients, began: Instant, output: &Output) -> Result<()> {
+    let mut view = output.view()?;
+    let mut frames = interval(FRAME);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        frames.tick().await;
+        let elapsed = began.elapsed();
+        let phase = phase_at(elapsed);
+        clients.load.set_rate(phase.rate);
+        let new_events = observer.look().await?;
+        let frame = Frame {
+            elapsed,
+            remaining: planned().saturating_sub(elapsed),
+            phase: phase.name,
+            rate: phase.rate,
+            tenant: tenant(observer),
+            events: observer.events(),
+            new_events,
+            connections: clients.connections.counts(),
+            pings: clients.pings.counts(),
+            requests: clients.load.counts(),
+        };
+        view.draw(&frame)?;
+        if view.wants_to_end()? {
+            bail!("interrupted");
+        }
+        let settled = elapsed >= planned() && frame.tenant.is_some_and(at_min);
+        if settled || elapsed >= LATEST_END {
+            return Ok(());
+        }
+    }
+}
+
+fn summarise(observer: &Observer, clients: &Clients, length: Duration, xdp_mode: Option<XdpMode>) -> Summary {
+    let count = |kind| observer.count(kind) as u64;
+    let mut summary = Summary {
+        xdp_mode,
+        seconds: length.as_secs_f64(),
+        scale_outs: count(EventKind::ScaleOut),
+        scale_ins: count(EventKind::ScaleIn),
+        actions: report::actions(observer.events(), &clients.connections, &clients.pings, &clients.arrivals),
+        requests: clients.load.counts(),
+        pings: clients.pings.counts(),
+        connections: report::connections(&clients.connections, &clients.pings, &clients.load),
+        new_flows_while_draining: report::strays(observer, &clients.arrivals),
+        counted_while_draining: observer.new_flows_while_draining(),
+        problems: Vec::new(),
+    };
+    summary.judge(tenant(observer).is_some_and(at_min));
+    summary
+}
+
+fn tenant(observer: &Observer) -> Option<&TenantStatus> {
+    observer.status()?.tenants.first()
+}
+
+/// Whether the group is at its minimum, all of it serving and nothing else there.
+fn at_min(tenant: &TenantStatus) -> bool {
+    let serving =
+        tenant.instances.iter().filter(|instance| instance.state == InstanceState::InService).count();
+    serving == tenant.instances.len() && serving == usize::try_from(tenant.min).unwrap_or(usize::MAX)
+}
+
+/// Keeps the daemon's log where the world's end does not remove it.
+fn keep_log(world: &World) -> Option<PathBuf> {
+    let place = std::env::temp_dir().join(format!("{WORLD}.log"));
+    std::fs::copy(world.log_file(), &place).ok()?;
+    Some(place)
+}
+
+/// Ctrl-C, and what else asks a program on a terminal to end.
+struct Interrupt([tokio::signal::unix::Signal; 3]);
+
+impl Interrupt {
+    fn new() -> Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_is_a_good_one_and_its_drains_can_end() {
+        let tenant = sluice_northbound::tenant::parse("demo.yml", TENANT);
+        let tenant = tenant.unwrap_or_else(|faults| panic!("{faults:#?}"));
+        assert!(tenant.warnings.is_empty(), "{:#?}", tenant.warnings);
+        let cool_down = tenant.spec.group.cool_down;
+        assert!(
+            cool_down > *CONNECTION_LIFETIME.end() + Duration::from_secs(5),
+            "connections outlive a drain"
+        );
+        assert!(
+            cool_down > *PING_LIFETIME.end() + HostSettings::default().icmp_timeout,
+            "pings outlive a drain"
+        );
+        assert_eq!(tenant.spec.template.port, PORT);
+    }
+}

@@ -1,0 +1,198 @@
+//! What the demo has shown, and whether it is what it should.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sluice_northbound::api::EventKind;
+
+use crate::traffic::{BrokenFlow, Failure, HttpCounts, PingCounts};
+use crate::world::XdpMode;
+
+/// The demo's result. Its JSON form is what `sluice demo --json` prints.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How the XDP program is attached to the uplink, by the kernel's own word.
+    pub xdp_mode: Option<XdpMode>,
+    /// How long the load ran.
+    pub seconds: f64,
+    /// Scaling actions that added instances.
+    pub scale_outs: u64,
+    /// Scaling actions that removed instances.
+    pub scale_ins: u64,
+    /// Every scaling action.
+    pub actions: Vec<ActionSummary>,
+    /// The HTTP requests, each on a connection of its own.
+    pub requests: HttpCounts,
+    /// The pings.
+    pub pings: PingCounts,
+    /// The connections that were held open.
+    pub connections: ConnectionSummary,
+    /// Flows given to an instance that was draining, as clients saw it.
+    pub new_flows_while_draining: u64,
+    /// The same by the load balancer's counters.
+    pub counted_while_draining: u64,
+    /// Why the demo failed; empty when it did not.
+    pub problems: Vec<String>,
+}
+
+/// A scaling action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActionSummary {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Which way.
+    pub kind: EventKind,
+    /// Why.
+    pub reason: String,
+    /// Connections that were answered before and after it.
+    pub connections_held: u64,
+    /// Streams of pings that were answered before and after it.
+    pub pings_held: u64,
+    /// From the decision on the sample that crossed the threshold to the first answer of a new instance,
+    /// milliseconds.
+    pub first_flow_ms: Option<f64>,
+}
+
+/// Connections that were held open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSummary {
+    /// Opened in all.
+    pub opened: u64,
+    /// Lines sent and answered on them.
+    pub exchanges: u64,
+    /// Ended in another way than by our closing them.
+    pub broken: u64,
+    /// How: at most 200 of them.
+    pub broken_flows: Vec<BrokenFlow>,
+    /// What went wrong with HTTP requests: at most 200.
+    pub failed_requests: Vec<Failure>,
+    /// Streams of pings with a lost request: at most 200.
+    pub lost_pings: Vec<BrokenFlow>,
+}
+
+/// Fewest scaling actions each way that a demo must show.
+const ACTIONS: u64 = 2;
+
+impl Summary {
+    /// Whether all is as it should be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Writes down every way in which the result is not what it should be.
+    pub(crate) fn judge(&mut self, back_at_min: bool) {
+        let requests = &self.requests;
+        let lost = requests.sent - requests.answered;
+        let checks = [
+            (lost > 0, format!("{lost} of {} requests were lost", requests.sent)),
+            (self.pings.lost > 0, format!("{} of {} pings were lost", self.pings.lost, self.pings.sent)),
+            (self.connections.broken > 0, format!("{} held connections broke", self.connections.broken)),
+            (
+                self.new_flows_while_draining > 0,
+                format!("{} new flows went to a draining instance", self.new_flows_while_draining),
+            ),
+            (
+                self.counted_while_draining > 0,
+                format!(
+                    "the load balancer counted {} new flows to draining instances",
+                    self.counted_while_draining
+                ),
+            ),
+            (self.scale_outs < ACTIONS, format!("{} scale-outs, fewer than {ACTIONS}", self.scale_outs)),
+            (self.scale_ins < ACTIONS, format!("{} scale-ins, fewer than {ACTIONS}", self.scale_ins)),
+            (requests.sent == 0 || self.pings.sent == 0, "no traffic".to_owned()),
+            (!back_at_min, "the group is not back at its minimum".to_owned()),
+        ];
+        self.problems.extend(checks.into_iter().filter_map(|(bad, problem)| bad.then_some(problem)));
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (requests, pings, held) = (&self.requests, &self.pings, &self.connections);
+        let mode = self.xdp_mode.map_or("none", XdpMode::name);
+        writeln!(f, "{:.0} s of load, XDP mode {mode}", self.seconds)?;
+        writeln!(f, "scale-outs   {}", self.scale_outs)?;
+        writeln!(f, "scale-ins    {}", self.scale_ins)?;
+        let latency =
+            [requests.p50_us, requests.p99_us].map(|us| format!("{:.1?}", Duration::from_micros(us)));
+        let lost = requests.sent - requests.answered;
+        write!(f, "requests     {} sent, {lost} lost, {} slow", requests.sent, requests.slow)?;
+        writeln!(f, " (median {}, 99 % within {})", latency[0], latency[1])?;
+        writeln!(f, "pings        {} sent, {} lost", pings.sent, pings.lost)?;
+        writeln!(
+            f,
+            "connections  {} held open, {} lines, {} broken",
+            held.opened, held.exchanges, held.broken
+        )?;
+        let strays = self.new_flows_while_draining;
+        writeln!(f, "new flows to draining instances: {strays}")?;
+        for action in &self.actions {
+            write!(f, "{action}")?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "FAILED: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ActionSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<12} {}", if self.kind == EventKind::ScaleOut { "out" } else { "in" }, self.reason)?;
+        let held = (self.connections_held, self.pings_held);
+        write!(f, "             {} connections and {} ping streams held across it", held.0, held.1)?;
+        if let Some(ms) = self.first_flow_ms {
+            write!(f, "; first flow of a new instance after {ms:.0} ms")?;
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Summary {
+        Summary {
+            scale_outs: 2,
+            scale_ins: 2,
+            requests: HttpCounts { sent: 10, answered: 10, ..HttpCounts::default() },
+            pings: PingCounts { sent: 10, answered: 10, ..PingCounts::default() },
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn a_good_run_has_no_problems() {
+        let mut summary = good();
+        summary.judge(true);
+        assert!(summary.is_good(), "{:?}", summary.problems);
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_a_problem() {
+        type Spoil = fn(&mut Summary);
+        let spoil: [(&str, Spoil); 7] = [
+            ("requests were lost", |s| s.requests.answered -= 1),
+            ("pings were lost", |s| s.pings.lost = 1),
+            ("held connections broke", |s| s.connections.broken = 1),
+            ("draining instance", |s| s.new_flows_while_draining = 1),
+            ("load balancer counted", |s| s.counted_while_draining = 1),
+            ("scale-outs", |s| s.scale_outs = 1),
+            ("scale-ins", |s| s.scale_ins = 1),
+        ];
+        for (expected, spoil) in spoil {
+            let mut summary = good();
+            spoil(&mut summary);
+            summary.judge(true);
+            assert!(summary.problems.iter().any(|problem| problem.contains(expected)), "{expected}");
+        }
+        let mut summary = good();
+        summary.judge(false);
+        assert!(!summary.is_good());
+    }
+}

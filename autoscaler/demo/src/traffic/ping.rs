@@ -1,0 +1,261 @@
+//! Streams of ICMP echo requests.
+//!
+//! They use the kernel's ping sockets (`SOCK_DGRAM` with `IPPROTO_ICMP`), one a stream: the kernel gives each
+//! socket an identifier of its own, which is what the load balancer takes as the flow, and delivers to it the
+//! replies with that identifier alone. `net.ipv4.ping_group_range` of the namespace must allow them.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use serde::{Deserialize, Serialize};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::failure::Failure;
+use super::flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
+use super::sources::Sources;
+use super::{ClientThread, spread, spread_over};
+
+/// ICMP echo request (RFC 792).
+const ECHO_REQUEST: u8 = 8;
+/// ICMP echo reply (RFC 792).
+const ECHO_REPLY: u8 = 0;
+/// The header of an echo request or reply.
+const HEADER: usize = 8;
+/// What `ping` sends by default.
+const PAYLOAD: usize = 56;
+
+/// What [`Pings`] do.
+#[derive(Debug, Clone)]
+pub struct PingSettings {
+    /// The service.
+    pub target: Ipv4Addr,
+    /// Streams at the same time.
+    pub count: u32,
+    /// How long a stream keeps its identifier before it takes a new one.
+    pub lifetime: RangeInclusive<Duration>,
+    /// The time between two requests of a stream.
+    pub interval: Duration,
+    /// A request without its reply for so long is lost.
+    pub timeout: Duration,
+    /// The addresses they come from.
+    pub sources: Sources,
+}
+
+/// How the requests and replies have fared so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingCounts {
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests answered in time.
+    pub answered: u64,
+    /// Requests not answered in time.
+    pub lost: u64,
+    /// The streams; a stream with a lost request is broken.
+    pub streams: FlowCounts,
+}
+
+/// Streams of ICMP echo requests, each reply matched with its request.
+#[derive(Debug)]
+pub struct Pings {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: PingSettings,
+    log: FlowLog,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    lost: AtomicU64,
+    next: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Pings {
+    /// Starts the streams, evenly over one interval.
+    #[must_use]
+    pub fn start(thread: &ClientThread, settings: PingSettings) -> Self {
+        let tasks = TaskTracker::new();
+        let count = settings.count;
+        let shared = Arc::new(Shared {
+            settings,
+            log: FlowLog::default(),
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        });
+        for stream in 0..count {
+            tasks.spawn_on(Arc::clone(&shared).keep_pinging(u64::from(stream)), thread.handle());
+        }
+        tasks.close();
+        Self { shared, tasks }
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn counts(&self) -> PingCounts {
+        PingCounts {
+            answered: self.shared.answered.load(Ordering::Relaxed),
+            lost: self.shared.lost.load(Ordering::Relaxed),
+            sent: self.shared.sent.load(Ordering::Relaxed),
+            streams: self.shared.log.counts(),
+        }
+    }
+
+    /// How many streams had a reply both before and after that moment.
+    #[must_use]
+    pub fn held_across(&self, moment: Timestamp) -> u64 {
+        self.shared.log.held_across(moment)
+    }
+
+    /// The streams that lost a request, oldest first, at most 200.
+    #[must_use]
+    pub fn broken(&self) -> Vec<BrokenFlow> {
+        self.shared.log.broken()
+    }
+
+    /// Sends no more requests, and returns when the last one has its reply or is lost.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Shared {
+    async fn keep_pinging(self: Arc<Self>, stream: u64) {
+        self.pause_until(Instant::now() + self.settings.interval.mul_f64(spread(stream))).await;
+        while !self.stop.is_cancelled() {
+            let flow = self.log.open();
+            let outcome = self.ping_for_a_lifetime(&flow).await;
+            let failed = outcome.is_err();
+            flow.end(outcome);
+            if failed {
+                self.pause_until(Instant::now() + self.settings.interval).await;
+            }
+        }
+    }
+
+    async fn ping_for_a_lifetime(&self, flow: &OpenFlow) -> Result<(), Failure> {
+        let nth = self.next.fetch_add(1, Ordering::Relaxed);
+        let end = Instant::now() + spread_over(&self.settings.lifetime, nth);
+        let socket = open(self.settings.sources.of(nth), self.settings.target)
+            .map_err(|error| Failure::socket("a ping socket", &error))?;
+        let mut due = Instant::now();
+        for sequence in 0_u16..=u16::MAX {
+            self.ping_once(&socket, sequence).await?;
+            flow.answered();
+            due = (due + self.settings.interval).max(Instant::now());
+            self.pause_until(due.min(end)).await;
+            if self.stop.is_cancelled() || Instant::now() >= end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ping_once(&self, socket: &UdpSocket, sequence: u16) -> Result<(), Failure> {
+        let limit = self.settings.timeout;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let outcome = timeout(limit, exchange(socket, sequence)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Failure::timeout("an echo reply", limit)));
+        let counter = if outcome.is_ok() { &self.answered } else { &self.lost };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    async fn pause_until(&self, moment: Instant) {
+        tokio::select! {
+            () = sleep_until(moment) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}
+
+/// Sends one request and waits for its reply; replies to earlier ones, which are lost by now, are passed over.
+async fn exchange(socket: &UdpSocket, sequence: u16) -> Result<(), Failure> {
+    let request = echo_request(sequence);
+    socket.send(&request).await.map_err(|error| Failure::socket("an echo request", &error))?;
+    let mut reply = [0; HEADER + PAYLOAD + 1];
+    loop {
+        let length =
+            socket.recv(&mut reply).await.map_err(|error| Failure::socket("an echo reply", &error))?;
+        match judge(&request, &reply[..length]) {
+            Reply::Ours => return Ok(()),
+            Reply::Earlier => {}
+            Reply::Spoiled => return Err(Failure::bad_answer(&format!("{:02x?}", &reply[..length]))),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Reply {
+    Ours,
+    Earlier,
+    Spoiled,
+}
+
+/// Compares a reply with its request. Checksum and identifier are the kernel's: it fills them in and checks them.
+fn judge(request: &[u8], reply: &[u8]) -> Reply {
+    if reply.len() != request.len() || reply[0] != ECHO_REPLY || reply[HEADER..] != request[HEADER..] {
+        Reply::Spoiled
+    } else if reply[6..HEADER] == request[6..HEADER] {
+        Reply::Ours
+    } else {
+        Reply::Earlier
+    }
+}
+
+fn echo_request(sequence: u16) -> [u8; HEADER + PAYLOAD] {
+    let mut packet = [0; HEADER + PAYLOAD];
+    packet[0] = ECHO_REQUEST;
+    packet[6..HEADER].copy_from_slice(&sequence.to_be_bytes());
+    for (place, byte) in packet[HEADER..].iter_mut().zip(0..) {
+        *place = byte;
+    }
+    packet
+}
+
+/// Opens a ping socket; the kernel chooses its identifier.
+fn open(source: Ipv4Addr, target: Ipv4Addr) -> io::Result<UdpSocket> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Icmp)?;
+    // A ping socket takes the same calls as a UDP one: bind and connect with an address, send and receive.
+    let socket = StdUdpSocket::from(socket);
+    nix::sys::socket::bind(
+        std::os::fd::AsRawFd::as_raw_fd(&socket),
+        &nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(source, 0)),
+    )?;
+    socket.connect(SocketAddr::from((target, 0)))?;
+    UdpSocket::from_std(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_matched_by_sequence_and_content() {
+        let request = echo_request(0x1234);
+        let mut reply = request;
+        reply[0] = ECHO_REPLY;
+        assert_eq!(judge(&request, &reply), Reply::Ours);
+        reply[7] = 0x33;
+        assert_eq!(judge(&request, &reply), Reply::Earlier);
+        reply[20] ^= 1;
+        assert_eq!(judge(&request, &reply), Reply::Spoiled);
+        assert_eq!(judge(&request, &[]), Reply::Spoiled);
+    }
+}

@@ -1,0 +1,99 @@
+//! The steps from the instances there are to the number there should be.
+
+use std::cmp::Reverse;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::group::{Instance, InstanceId, InstanceState, elapsed};
+use crate::spec::GroupSpec;
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Step {
+    /// Make one more instance.
+    Launch {
+        /// Why.
+        reason: String,
+    },
+    /// Give it no new flow.
+    Drain {
+        /// Which.
+        id: InstanceId,
+        /// Why.
+        reason: String,
+    },
+    /// Shut it down and remove it.
+    Terminate {
+        /// Which.
+        id: InstanceId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What should be done now so that what is becomes what should be.
+///
+/// - Instances that are pending or in service and have not failed are the capacity; it is brought to `desired`.
+/// - Failed instances are terminated, and a replacement is launched in the same plan.
+/// - What is too many goes newest first (by creation, then by id). Pending instances go before all others, whatever
+///   their age, and are terminated at once, as they have no flows: so a plan never brings the number in service below
+///   `desired`, or below what it is. Those in service are drained.
+/// - A draining instance is terminated when it has no live flow left, or when its cool-down is over. It never takes
+///   flows again, also when more instances are wanted.
+/// - Draining instances come on top of `desired`, and so of the maximum. One that a person drains lowers nothing:
+///   it is replaced.
+///
+/// Steps are in the order in which they should begin: launches first, as they take longest. A plan looks at the
+/// instances only, so that the next round repairs what a crash cut short; what is `terminating` is left to whoever
+/// removes it.
+#[must_use]
+pub fn plan(spec: &GroupSpec, desired: u32, instances: &[Instance], now: Timestamp) -> Vec<Step> {
+    let capacity: Vec<&Instance> = instances.iter().filter(|instance| instance.is_capacity()).collect();
+    let count = u32::try_from(capacity.len()).unwrap_or(u32::MAX);
+    let mut steps: Vec<Step> = launches(desired, count).collect();
+    steps.extend(removals(desired, count, capacity));
+    steps.extend(instances.iter().filter_map(|instance| ending(spec, instance, now)));
+    steps
+}
+
+fn launches(desired: u32, count: u32) -> impl Iterator<Item = Step> {
+    (count..desired).map(move |_| Step::Launch {
+        reason: format!("{desired} are desired, {count} are pending or in service"),
+    })
+}
+
+fn removals(desired: u32, count: u32, mut capacity: Vec<&Instance>) -> impl Iterator<Item = Step> {
+    capacity.sort_by_key(|instance| {
+        (instance.state != InstanceState::Pending, Reverse((instance.created, &instance.id)))
+    });
+    let surplus = usize::try_from(count.saturating_sub(desired)).unwrap_or(usize::MAX);
+    capacity.into_iter().take(surplus).map(move |instance| {
+        let id = instance.id.clone();
+        let reason = format!("{desired} are desired, {count} are pending or in service");
+        if instance.state == InstanceState::Pending {
+            Step::Terminate { id, reason: format!("{reason}; it is not in service yet, so it goes first") }
+        } else {
+            Step::Drain { id, reason: format!("{reason}; it is the newest") }
+        }
+    })
+}
+
+/// The end of an instance that has failed or has drained.
+fn ending(spec: &GroupSpec, instance: &Instance, now: Timestamp) -> Option<Step> {
+    let leaves = matches!(instance.state, InstanceState::Terminating | InstanceState::Terminated);
+    let drains = instance.state == InstanceState::Draining;
+    let reason = match instance.live_flows {
+        _ if leaves => return None,
+        _ if instance.failed => format!("it failed while {}", instance.state),
+        Some(0) if drains => "it has drained: no live flow is left".to_owned(),
+        flows if drains && elapsed(instance.since, now) >= spec.cool_down => {
+            let cool_down = SignedDuration::try_from(spec.cool_down).unwrap_or(SignedDuration::MAX);
+            let flows = flows.map_or_else(|| "an unknown number of".to_owned(), |flows| flows.to_string());
+            format!("its cool-down of {cool_down:#} is over, {flows} live flows are cut")
+        }
+        _ => return None,
+    };
+    Some(Step::Terminate { id: instance.id.clone(), reason })
+}

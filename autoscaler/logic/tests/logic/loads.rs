@@ -1,0 +1,190 @@
+//! Samples and the load made of them.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sluice_logic::group::InstanceState;
+use sluice_logic::samples::{Load, MOST_SAMPLES, Missing, Rejected, Samples, longest_window};
+use sluice_logic::spec::{Metric, PolicySpec};
+
+use crate::fixture::{INTERVAL, WINDOW, at, cpu, id, in_service, instance, no_samples, packets, sampled};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[test]
+fn values_that_are_no_measurement_are_rejected() {
+    let mut samples = no_samples();
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+        assert_eq!(samples.push(&id(0), Metric::Cpu, at(0), value), Err(Rejected::NotANumber), "{value}");
+    }
+    assert_eq!(samples.newest(&id(0), Metric::Cpu), None);
+}
+
+#[test]
+fn samples_that_are_not_newer_are_rejected() {
+    let mut samples = no_samples();
+    samples.push(&id(0), Metric::Cpu, at(10), 0.5).expect("the first");
+    assert_eq!(samples.push(&id(0), Metric::Cpu, at(10), 0.9), Err(Rejected::OutOfOrder));
+    assert_eq!(samples.push(&id(0), Metric::Cpu, at(9), 0.9), Err(Rejected::OutOfOrder));
+    samples.push(&id(0), Metric::Packets, at(9), 0.9).expect("another metric");
+    samples.push(&id(1), Metric::Cpu, at(9), 0.9).expect("another instance");
+    assert_eq!(samples.newest(&id(0), Metric::Cpu), Some((at(10), 0.5)));
+}
+
+#[test]
+fn a_clock_set_back_does_not_shut_samples_out_for_good() {
+    let group = in_service(1);
+    let mut samples = sampled(&group, 60.0, 0.5);
+    samples.rewind(at(-300));
+    samples.push(&id(0), Metric::Cpu, at(-300), 0.7).expect("the clock's new time");
+    assert_eq!(
+        samples.load(&group, Metric::Cpu, WINDOW, at(-299)),
+        Load::Known { value: 0.7, instances: 1, samples: 1 }
+    );
+}
+
+#[test]
+fn each_instance_weighs_the_same_however_many_samples_it_has() {
+    let group = in_service(2);
+    let mut samples = no_samples();
+    for second in 0..10 {
+        samples.push(&id(0), Metric::Cpu, at(second), 1.0).expect("a good sample");
+    }
+    samples.push(&id(1), Metric::Cpu, at(9), 0.0).expect("a good sample");
+    assert_eq!(
+        samples.load(&group, Metric::Cpu, WINDOW, at(10)),
+        Load::Known { value: 0.5, instances: 2, samples: 11 }
+    );
+}
+
+#[test]
+fn only_the_window_counts() {
+    let group = in_service(1);
+    let mut samples = no_samples();
+    for (second, value) in [(0, 9.0), (60, 4.0), (120, 2.0)] {
+        samples.push(&id(0), Metric::Cpu, at(second), value).expect("a good sample");
+    }
+    let value = |window, second| match samples.load(&group, Metric::Cpu, window, at(second)) {
+        Load::Known { value, .. } => value,
+        other => panic!("{other:?}"),
+    };
+    assert!((value(MINUTE, 120) - 2.0).abs() < 1e-12, "the far end is outside");
+    assert!((value(2 * MINUTE, 120) - 3.0).abs() < 1e-12);
+    assert!((value(WINDOW, 120) - 5.0).abs() < 1e-12, "a window longer than the history takes what there is");
+}
+
+#[test]
+fn only_instances_in_service_count() {
+    let mut group = in_service(2);
+    for (unique, state) in
+        [(2, InstanceState::Pending), (3, InstanceState::Draining), (4, InstanceState::Terminating)]
+    {
+        group.push(instance(unique, state));
+    }
+    let mut samples = sampled(&group, 0.0, 9.0);
+    for unique in 0..2 {
+        samples.push(&id(unique), Metric::Cpu, at(1), 9.0).expect("a good sample");
+    }
+    assert_eq!(
+        samples.load(&group, Metric::Cpu, WINDOW, at(1)),
+        Load::Known { value: 9.0, instances: 2, samples: 4 }
+    );
+}
+
+#[test]
+fn a_failed_instance_is_no_load() {
+    let mut group = in_service(2);
+    group[1].failed = true;
+    let load = sampled(&group, 60.0, 0.0).load(&group, Metric::Packets, WINDOW, at(1));
+    assert_eq!(load, Load::Known { value: 60.0, instances: 1, samples: 1 });
+}
+
+#[test]
+fn samples_of_the_start_do_not_count() {
+    let mut group = in_service(1);
+    group[0].since = at(0);
+    let mut samples = sampled(&group, 0.0, 1.0);
+    let load = |samples: &Samples| samples.load(&group, Metric::Cpu, WINDOW, at(2));
+    assert_eq!(load(&samples), Load::Missing(Missing::NoSample));
+    samples.push(&id(0), Metric::Cpu, at(1), 0.25).expect("a good sample");
+    assert_eq!(load(&samples), Load::Known { value: 0.25, instances: 1, samples: 1 });
+}
+
+#[test]
+fn nothing_in_service_is_not_zero() {
+    let pending = [instance(0, InstanceState::Pending)];
+    for group in [&[][..], &pending] {
+        let load = sampled(group, 60.0, 0.0).load(group, Metric::Packets, WINDOW, at(1));
+        assert_eq!(load, Load::Missing(Missing::NothingInService));
+    }
+}
+
+#[test]
+fn a_sample_is_stale_after_three_intervals() {
+    let group = in_service(1);
+    let samples = sampled(&group, 60.0, 0.0);
+    let load = |second| samples.load(&group, Metric::Packets, WINDOW, at(second));
+    assert_eq!(load(15), Load::Known { value: 60.0, instances: 1, samples: 1 });
+    let bound = 3 * INTERVAL;
+    assert_eq!(load(16), Load::Missing(Missing::Stale { age: Duration::from_secs(16), bound }));
+}
+
+#[test]
+fn unmeasured_instances_make_a_load_a_lower_bound() {
+    let group = in_service(4);
+    let load = sampled(&group[..3], 60.0, 0.0).load(&group, Metric::Packets, WINDOW, at(1));
+    assert_eq!(load, Load::Partial { at_least: 45.0, instances: 3, unmeasured: 1, samples: 3 });
+}
+
+#[test]
+fn a_forgotten_instance_has_no_samples() {
+    let group = in_service(1);
+    let mut samples = sampled(&group, 60.0, 0.0);
+    samples.forget(&id(0));
+    assert_eq!(samples.load(&group, Metric::Packets, WINDOW, at(1)), Load::Missing(Missing::NoSample));
+}
+
+#[test]
+fn a_series_is_bounded_by_count() {
+    let group = in_service(1);
+    let mut samples = Samples::new(Duration::MAX);
+    let most = u32::try_from(MOST_SAMPLES).expect("a small number");
+    for second in 0..i64::from(most) + 10 {
+        samples.push(&id(0), Metric::Cpu, at(second), 1.0).expect("a good sample");
+    }
+    let load = samples.load(&group, Metric::Cpu, Duration::MAX, at(i64::from(most) + 10));
+    assert_eq!(load, Load::Known { value: 1.0, instances: 1, samples: most });
+}
+
+#[test]
+fn the_longest_window_is_the_horizon() {
+    let short = PolicySpec::Reactive { metric: Metric::Cpu, threshold: 0.5, window: MINUTE };
+    assert_eq!(longest_window(&[short.clone(), packets(1.0), short]), WINDOW);
+    assert_eq!(longest_window(&[cpu(0.3)]), WINDOW);
+    assert_eq!(longest_window(&[]), Duration::ZERO);
+}
+
+proptest! {
+    #[test]
+    fn a_load_lies_between_the_least_and_the_largest_sample(
+        values in prop::collection::vec(prop::collection::vec(0.0..=f64::MAX, 1..20), 1..6)
+    ) {
+        let group = in_service(u32::try_from(values.len()).expect("a small number"));
+        let mut samples = no_samples();
+        for (instance, values) in group.iter().zip(&values) {
+            for (second, &value) in (0..).zip(values) {
+                samples.push(&instance.id, Metric::Bytes, at(second), value).expect("a good sample");
+            }
+        }
+        let flat = || values.iter().flatten().copied();
+        let (least, largest) = (flat().fold(f64::MAX, f64::min), flat().fold(0.0, f64::max));
+        match samples.load(&group, Metric::Bytes, WINDOW, at(20)) {
+            Load::Missing(Missing::Stale { .. }) | Load::Partial { .. } => {}
+            Load::Known { value, .. } => {
+                let noise = largest * 1e-12;
+                prop_assert!(value.is_finite() && value >= least - noise && value - noise <= largest, "{value}");
+            }
+            Load::Missing(why) => prop_assert!(false, "{why}"),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The decisions of Sluice, by tables of cases and by properties over random histories.
+
+mod decisions;
+mod fixture;
+mod histories;
+mod lives;
+mod loads;
+mod plans;
+mod rules;
+mod simulation;

@@ -1,0 +1,226 @@
+//! A small group that lives: traffic, sources that fail, instances that die, people who interfere.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use sluice_logic::decision::{Decision, Group, Step, decide, manual, plan};
+use sluice_logic::group::{Event, GroupState, Instance, InstanceId, InstanceState};
+use sluice_logic::samples::Samples;
+use sluice_logic::spec::{GroupSpec, Metric, PolicySpec};
+
+use crate::fixture::{INTERVAL, at, in_service, instance, limits, no_samples, packets};
+
+pub(crate) const TICK: SignedDuration = SignedDuration::from_secs(5);
+
+/// What happens in one tick.
+#[derive(Debug, Clone)]
+pub(crate) struct Tick {
+    pub(crate) traffic: f64,
+    pub(crate) clock_jump: i64,
+    pub(crate) what: Happening,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    Nothing,
+    /// The pending ones become ready.
+    Ready,
+    /// The source of an instance fails in this tick and the next.
+    Silent(usize),
+    Dies(usize),
+    DrainedByHand(usize),
+    ScaledByHand(u32),
+    Edited(u32, u32),
+}
+
+fn any_tick() -> impl Strategy<Value = Tick> {
+    let what = prop_oneof![
+        12 => Just(Happening::Nothing),
+        8 => Just(Happening::Ready),
+        2 => (0_usize..8).prop_map(Happening::Silent),
+        1 => (0_usize..8).prop_map(Happening::Dies),
+        1 => (0_usize..8).prop_map(Happening::DrainedByHand),
+        1 => (0_u32..12).prop_map(Happening::ScaledByHand),
+        1 => (0_u32..5, 0_u32..6).prop_map(|(min, more)| Happening::Edited(min, min + more)),
+    ];
+    let clock_jump = prop_oneof![60 => Just(0), 1 => -1000_i64..1000];
+    (0.8..1.2_f64, clock_jump, what).prop_map(|(traffic, clock_jump, what)| Tick {
+        traffic,
+        clock_jump,
+        what,
+    })
+}
+
+/// Phases of traffic, each at a level of its own with some noise.
+pub(crate) fn any_history() -> impl Strategy<Value = Vec<Tick>> {
+    let level = prop_oneof![4 => 0.0..600.0_f64, 1 => Just(0.0)];
+    let phase = (level, prop::collection::vec(any_tick(), 1..80)).prop_map(|(level, mut ticks)| {
+        for tick in &mut ticks {
+            tick.traffic *= level;
+        }
+        ticks
+    });
+    prop::collection::vec(phase, 1..5).prop_map(|phases| phases.concat())
+}
+
+/// One round, as the group saw it.
+pub(crate) struct Round {
+    pub(crate) spec: GroupSpec,
+    pub(crate) before: Vec<Instance>,
+    pub(crate) decision: Decision,
+    pub(crate) decided_again: Decision,
+    pub(crate) last_action_before: Option<Timestamp>,
+    /// Seconds that have really passed, whatever the clock says.
+    pub(crate) really: i64,
+    /// Traffic-bearing instances that were sampled less than the staleness bound ago.
+    pub(crate) all_measured: bool,
+    pub(crate) after: Vec<Instance>,
+}
+
+pub(crate) struct World {
+    spec: GroupSpec,
+    policies: Vec<PolicySpec>,
+    state: GroupState,
+    instances: Vec<Instance>,
+    samples: Samples,
+    now: Timestamp,
+    really: i64,
+    unique: u32,
+    silent: Option<usize>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let spec = limits(2, 8);
+        Self {
+            state: GroupState::fresh(&spec),
+            spec,
+            policies: vec![packets(60.0)],
+            instances: in_service(2),
+            samples: no_samples(),
+            now: at(0),
+            really: 0,
+            unique: 100,
+            silent: None,
+        }
+    }
+
+    pub(crate) fn tick(&mut self, tick: &Tick) -> Round {
+        self.pass(tick.clock_jump);
+        self.happen(&tick.what);
+        let all_measured = self.sample(tick.traffic);
+        let before = self.instances.clone();
+        let last_action_before = self.state.last_action;
+        let group = self.group();
+        let decision = decide(&group, &self.samples, self.now);
+        let decided_again = decide(&group, &self.samples, self.now);
+        self.state.record(&decision);
+        let steps = plan(&self.spec, decision.to, &self.instances, self.now);
+        carry_out(&steps, &mut self.instances, &mut self.unique, self.now);
+        let after = self.instances.clone();
+        self.remove_the_terminating();
+        let (spec, really) = (self.spec.clone(), self.really);
+        Round { spec, before, decision, decided_again, last_action_before, really, all_measured, after }
+    }
+
+    fn group(&self) -> Group<'_> {
+        Group {
+            spec: &self.spec,
+            policies: &self.policies,
+            instances: &self.instances,
+            desired: self.state.desired_or_found(&self.spec, &self.instances),
+            last_action: self.state.last_action,
+        }
+    }
+
+    fn pass(&mut self, clock_jump: i64) {
+        self.really += TICK.as_secs();
+        self.now = self.now + TICK + SignedDuration::from_secs(clock_jump);
+        self.samples.rewind(self.now);
+        self.state.rewind(self.now);
+        for instance in &mut self.instances {
+            instance.rewind(self.now);
+        }
+    }
+
+    fn happen(&mut self, what: &Happening) {
+        if !matches!(what, Happening::Nothing) {
+            self.silent = None;
+        }
+        match *what {
+            Happening::Nothing => {}
+            Happening::Ready => {
+                for instance in &mut self.instances {
+                    if instance.state == InstanceState::Pending && !instance.failed {
+                        instance.apply(Event::Ready, self.now).expect("it was pending");
+                    }
+                }
+            }
+            Happening::Silent(which) => self.silent = Some(which),
+            Happening::Dies(which) => {
+                if let Some(instance) = self.instances.get_mut(which) {
+                    instance.failed = true;
+                }
+            }
+            Happening::DrainedByHand(which) => {
+                if let Some(instance) = self.instances.get_mut(which) {
+                    // Refused where it does not serve, and then nothing changes.
+                    let _ = instance.apply(Event::Drain, self.now);
+                }
+            }
+            Happening::ScaledByHand(count) => {
+                if let Ok(decision) = manual(&self.group(), count, self.now) {
+                    self.state.record(&decision);
+                }
+            }
+            Happening::Edited(min, max) => self.spec = limits(min, max),
+        }
+    }
+
+    /// Shares the traffic among those that serve; says whether each of them has a fresh sample of its service.
+    fn sample(&mut self, traffic: f64) -> bool {
+        let serving = self.instances.iter().filter(|i| i.is_serving()).count();
+        let share = traffic / f64::from(u32::try_from(serving.max(1)).expect("a small number"));
+        for (which, instance) in self.instances.iter().enumerate() {
+            if instance.is_serving() && self.silent != Some(which) {
+                // Two ticks at one time after a clock jump: refused, as it should be.
+                let _ = self.samples.push(&instance.id, Metric::Packets, self.now, share);
+            }
+        }
+        self.instances.iter().filter(|i| i.is_serving()).all(|i| {
+            let newest = self.samples.newest(&i.id, Metric::Packets);
+            newest.is_some_and(|(at, _)| {
+                at > i.since && self.now.duration_since(at).unsigned_abs() <= 3 * INTERVAL
+            })
+        })
+    }
+
+    fn remove_the_terminating(&mut self) {
+        for instance in &self.instances {
+            if instance.state == InstanceState::Terminating {
+                self.samples.forget(&instance.id);
+            }
+        }
+        self.instances.retain(|instance| instance.state != InstanceState::Terminating);
+    }
+}
+
+/// Does what a plan says, as the daemon would.
+pub(crate) fn carry_out(steps: &[Step], instances: &mut Vec<Instance>, unique: &mut u32, now: Timestamp) {
+    for step in steps {
+        match step {
+            Step::Launch { .. } => {
+                *unique += 1;
+                let launched = instance(*unique, InstanceState::Pending);
+                instances.push(Instance { created: now, since: now, ..launched });
+            }
+            Step::Drain { id, .. } => transition(instances, id, Event::Drain, now),
+            Step::Terminate { id, .. } => transition(instances, id, Event::Terminate, now),
+        }
+    }
+}
+
+fn transition(instances: &mut [Instance], id: &InstanceId, event: Event, now: Timestamp) {
+    let instance =
+        instances.iter_mut().find(|instance| instance.id == *id).expect("a plan names what exists");
+    instance.apply(event, now).expect("a plan asks only for what an instance can do");
+}

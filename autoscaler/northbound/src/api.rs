@@ -1,0 +1,304 @@
+//! The daemon's HTTP API over its Unix socket: paths, and the JSON that goes over them.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/events?tenant=&limit=&after=&wait=` | | [`EventPage`] |
+//! | `POST /v1/tenants/{tenant}/scale` | [`ScaleRequest`] | [`ScaleAnswer`] |
+//! | `POST /v1/instances/{id}/drain` | [`DrainRequest`] | [`DrainAnswer`] |
+//! | `POST /v1/rescan` | | [`RescanAnswer`] |
+//! | `POST /v1/stop` | | [`StopAnswer`] |
+//!
+//! Who may open the socket (mode 0600, root) may do everything: there is no other check. A refusal is a
+//! [`Problem`] with a status code of 400 (the input is wrong), 404 (no such thing) or 409 (not now).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sluice_logic::decision::Decision;
+use sluice_logic::group::{InstanceId, InstanceState};
+use sluice_logic::spec::{Metric, TenantName};
+
+/// What the daemon is doing, all of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon itself.
+    pub daemon: DaemonStatus,
+    /// By name.
+    pub tenants: Vec<TenantStatus>,
+    /// Tenant files that are not in force as they stand, with all their faults.
+    pub refused: Vec<RefusedFile>,
+    /// Dropped packets since the maps were made, by the name of the reason; those that are zero are left out.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was ready to serve.
+    pub since: Timestamp,
+    /// The prefix of everything it owns on the host.
+    pub name: String,
+    /// The transit namespace.
+    pub transit: String,
+    /// The interface on which clients' packets arrive.
+    pub uplink: String,
+}
+
+/// A tenant file that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedFile {
+    /// The file.
+    pub file: PathBuf,
+    /// The tenant whose last good form stays in force, where there was one.
+    pub tenant: Option<TenantName>,
+    /// Its faults, each with line and column, as `sluice check` prints them.
+    pub faults: Vec<String>,
+}
+
+/// A tenant and its group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TenantStatus {
+    /// Its name.
+    pub name: TenantName,
+    /// Its services, as `sluice check` prints them: `45.45.45.45/icmp`, `45.45.45.45:*/tcp`.
+    pub services: Vec<String>,
+    /// Their public addresses, each once.
+    pub vips: Vec<IpAddr>,
+    /// How many instances there should be.
+    pub desired: u32,
+    /// Fewest.
+    pub min: u32,
+    /// Most.
+    pub max: u32,
+    /// What its policies look at, in their order.
+    pub loads: Vec<Load>,
+    /// The last decision, also "nothing".
+    pub last_decision: Option<Decision>,
+    /// When the last scaling action began.
+    pub last_action: Option<Timestamp>,
+    /// Set while the tenant is being removed.
+    pub leaving: bool,
+    /// Why its network or its services are not as they should be, where they are not.
+    pub problem: Option<String>,
+    /// Its instances, oldest first.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// What a policy looks at, and from where on it acts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Which metric.
+    pub metric: Metric,
+    /// Its mean over the window and the instances in service; `None` while there is none to be had.
+    pub value: Option<f64>,
+    /// The policy's threshold, in the metric's own unit.
+    pub threshold: f64,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub id: InstanceId,
+    /// Its address on the tenant's first network.
+    pub address: Ipv4Addr,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// When it entered `state`.
+    pub since: Timestamp,
+    /// CPU utilisation at the last sample: 1.0 is all cores of its template.
+    pub cpu: Option<f64>,
+    /// Packets a second towards it at the last sample.
+    pub packets_per_second: Option<f64>,
+    /// Flows begun a second at the last sample.
+    pub new_flows_per_second: Option<f64>,
+    /// Flows begun since it became a backend.
+    pub new_flows: Option<u64>,
+    /// Live flows at the last sample.
+    pub live_flows: Option<u64>,
+    /// Its part of all flows that the tenant's instances began between the last two samples, 0 to 1; `None`
+    /// when none began.
+    pub new_flow_share: Option<f64>,
+}
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The daemon began to serve.
+    DaemonStarted,
+    /// The daemon ended; packets still flow.
+    DaemonStopped,
+    /// A tenant's file is new.
+    TenantAdded,
+    /// A tenant's file has changed, and the change is in force.
+    TenantChanged,
+    /// A tenant file was refused; what was in force stays in force.
+    TenantRefused,
+    /// A tenant's file is gone; its instances and networks are being removed.
+    TenantLeaving,
+    /// Nothing is left of a tenant.
+    TenantRemoved,
+    /// The desired count went up by a policy.
+    ScaleOut,
+    /// The desired count went down by a policy.
+    ScaleIn,
+    /// The desired count was set by a person.
+    ManualScale,
+    /// Nothing is done, for a reason other than before.
+    Hold,
+    /// An instance is being made.
+    Launch,
+    /// An instance takes new flows.
+    InService,
+    /// An instance that was there before the daemon is taken over as it is.
+    Adopted,
+    /// An instance takes no new flow any more.
+    Draining,
+    /// An instance is being removed.
+    Terminating,
+    /// An instance is gone.
+    Terminated,
+    /// An instance could not be made, never became ready, or ended by itself.
+    InstanceFailed,
+    /// Something of ours that nobody wants was removed.
+    OrphanRemoved,
+    /// A step on the host failed; it is tried again.
+    StepFailed,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up by one, over restarts.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// Whose; `None` where it is about the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
+    /// Which instance, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// What and why, for people.
+    pub message: String,
+    /// The same for programs, where there is more to say.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub details: serde_json::Value,
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventQuery {
+    /// Only this tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
+    /// Only the newest so many; default 50, at most 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only those with a greater [`Event::seq`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Where there is none: wait so many seconds for one, at most 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u64>,
+}
+
+/// Events, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<Event>,
+    /// The `after` with which the next call continues.
+    pub next: u64,
+}
+
+/// Sets the desired count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleRequest {
+    /// The desired count; within the group's limits.
+    pub count: u32,
+}
+
+/// The desired count is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleAnswer {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Before.
+    pub from: u32,
+    /// Now.
+    pub to: u32,
+}
+
+/// Drains an instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Whether the desired count goes down by one; otherwise another instance takes its place.
+    #[serde(default)]
+    pub decrement: bool,
+}
+
+/// The instance drains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainAnswer {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Which.
+    pub instance: InstanceId,
+    /// The group's desired count now.
+    pub desired: u32,
+}
+
+/// The tenants' directory was read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescanAnswer {
+    /// The tenants in force.
+    pub tenants: Vec<TenantName>,
+    /// The files that are refused.
+    pub refused: Vec<RefusedFile>,
+}
+
+/// The daemon is ending; packets still flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopAnswer {
+    /// Its process: gone when it has ended.
+    pub pid: u32,
+}
+
+/// Why a request was refused or has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What, why, and the way out.
+    pub error: String,
+}
+
+/// The paths, as the router wants them.
+pub mod path {
+    /// `GET`: [`Status`](super::Status).
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`: [`EventPage`](super::EventPage).
+    pub const EVENTS: &str = "/v1/events";
+    /// `POST`: [`ScaleRequest`](super::ScaleRequest).
+    pub const SCALE: &str = "/v1/tenants/{tenant}/scale";
+    /// `POST`: [`DrainRequest`](super::DrainRequest).
+    pub const DRAIN: &str = "/v1/instances/{id}/drain";
+    /// `POST`, without a body.
+    pub const RESCAN: &str = "/v1/rescan";
+    /// `POST`, without a body.
+    pub const STOP: &str = "/v1/stop";
+}

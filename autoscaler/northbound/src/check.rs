@@ -1,0 +1,221 @@
+//! `sluice check FILE…`: host and tenant files together, all of their faults at once.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{self, Diagnostic, Source};
+use crate::tenant::{self, Tenant, cross_check};
+use crate::yaml::{self, Node, SyntaxFault};
+use crate::{file, host, watch};
+
+/// What a file is, told by its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A host file.
+    Host,
+    /// A tenant file.
+    Tenant,
+    /// It could not be read, or has the keys of neither.
+    Unknown,
+}
+
+/// A file that was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedFile {
+    /// As it was named.
+    pub file: String,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// What was found in a number of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The files, in the order given; a directory's by name.
+    pub files: Vec<CheckedFile>,
+    /// Their faults, sorted by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Whether a daemon would refuse any of the files.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        diagnostic::has_errors(&self.diagnostics)
+    }
+}
+
+/// The faults, then one line with their number.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in &self.diagnostics {
+            writeln!(f, "{diagnostic}\n")?;
+        }
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let warnings = self.diagnostics.len() - errors;
+        write!(f, "{} files, {errors} errors, {warnings} warnings", self.files.len())
+    }
+}
+
+/// Reads and compares files. A directory stands for the tenant files in it. Nothing but files is looked at, and
+/// nothing is changed.
+#[must_use]
+pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
+    let mut report = Report::default();
+    let mut tenants = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        match files(path) {
+            Ok(files) => files.iter().for_each(|file| check_file(file, &mut report, &mut tenants)),
+            Err(error) => {
+                let file = path.display().to_string();
+                report.diagnostics.push(Diagnostic::unreadable(&file, &error));
+                report.files.push(CheckedFile { file, kind: FileKind::Unknown });
+            }
+        }
+    }
+    let conflicts = cross_check(&tenants.iter().collect::<Vec<_>>());
+    report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
+    diagnostic::sort(&mut report.diagnostics);
+    report
+}
+
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if path.is_dir() { watch::tenant_files(path) } else { Ok(vec![path.to_owned()]) }
+}
+
+fn check_file(path: &Path, report: &mut Report, tenants: &mut Vec<Tenant>) {
+    let label = path.display().to_string();
+    let (kind, found) = match file::read(path) {
+        Ok(bytes) => check_bytes(&label, &bytes, tenants),
+        Err(error) => (FileKind::Unknown, vec![Diagnostic::unreadable(&label, &error)]),
+    };
+    report.files.push(CheckedFile { file: label, kind });
+    report.diagnostics.extend(found);
+}
+
+fn check_bytes(label: &str, bytes: &[u8], tenants: &mut Vec<Tenant>) -> (FileKind, Vec<Diagnostic>) {
+    let text = match file::decode(label, bytes) {
+        Ok(text) => text,
+        Err(faults) => return (FileKind::Unknown, faults),
+    };
+    let source = Source { label, text };
+    let node = match yaml::parse(text) {
+        Ok(node) => node,
+        Err(fault) => return (FileKind::Unknown, vec![source.syntax_fault(fault)]),
+    };
+    match kind(&node) {
+        FileKind::Host => match host::read(source, &node) {
+            Ok(host) => (FileKind::Host, host.warnings),
+            Err(faults) => (FileKind::Host, faults),
+        },
+        FileKind::Tenant => match tenant::read(source, &node) {
+            Ok(tenant) => {
+                let warnings = tenant.warnings.clone();
+                tenants.push(tenant);
+                (FileKind::Tenant, warnings)
+            }
+            Err(faults) => (FileKind::Tenant, faults),
+        },
+        FileKind::Unknown => {
+            let fault = SyntaxFault {
+                span: node.span,
+                message: "this is neither a tenant file nor a host file".to_owned(),
+                help: Some("a tenant file has a key `tenant` or `t_name`, a host file has a key `transit`"),
+            };
+            (FileKind::Unknown, vec![source.syntax_fault(fault)])
+        }
+    }
+}
+
+/// A file is what most of its keys on the first level are.
+fn kind(node: &Node) -> FileKind {
+    match (tenant::familiar_keys(node), host::familiar_keys(node)) {
+        (0, 0) => FileKind::Unknown,
+        (tenant, host) if host > tenant => FileKind::Host,
+        _ => FileKind::Tenant,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::FileKind::{self, Host, Tenant, Unknown};
+    use super::{check_bytes, check_files};
+    use crate::diagnostic::has_errors;
+
+    const TENANT: &str = include_str!("../../../examples/tenants/demo.yml");
+    const HOST: &str = include_str!("../../../examples/sluice.yml");
+
+    #[test]
+    fn the_examples_pass_together() {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+        let report = check_files(&[format!("{examples}/sluice.yml"), format!("{examples}/tenants")]);
+        let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
+        assert_eq!(kinds, [Host, Tenant, Tenant], "{report}");
+        assert!(report.diagnostics.is_empty(), "{report}");
+    }
+
+    #[test]
+    fn faults_of_all_files_come_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let paths = [
+            file("a.yml", TENANT.as_bytes()),
+            file("b.yml", TENANT.replace("t_name: demo", "t_name: other").as_bytes()),
+            file("c.yml", b"t_name: c\nnw_name: \xff\xfe\n"),
+            file("d.yml", b"hello: world\n"),
+            file("e.yml", &HOST.as_bytes()[..600]),
+            directory.path().join("missing.yml"),
+        ];
+        let report = check_files(&paths);
+        let found: Vec<(String, usize, usize, bool)> = report
+            .diagnostics
+            .iter()
+            .map(|fault| {
+                let name = fault.file.rsplit('/').next().unwrap().to_owned();
+                (name, fault.line, fault.column, fault.is_error())
+            })
+            .collect();
+        let expected =
+            [("b.yml", 5, 9), ("b.yml", 11, 12), ("c.yml", 2, 10), ("d.yml", 1, 1), ("missing.yml", 1, 1)];
+        let expected = expected.map(|(name, line, column)| (name.to_owned(), line, column, true));
+        assert_eq!(
+            found.iter().filter(|(name, ..)| name != "e.yml").cloned().collect::<Vec<_>>(),
+            expected,
+            "{report}"
+        );
+        assert!(found.iter().any(|(name, ..)| name == "e.yml"), "{report}");
+        assert!(report.has_errors());
+        let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
+        assert_eq!(kinds, [Tenant, Tenant, Unknown, Unknown, Host, Unknown]);
+        assert!(report.to_string().ends_with("6 files, 6 errors, 0 warnings"), "{report}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn any_bytes_are_checked(bytes in any::<Vec<u8>>(), at in 0..TENANT.len(), host in any::<bool>()) {
+            let example = if host { HOST } else { TENANT };
+            let mut tenants = Vec::new();
+            let around = [&example.as_bytes()[..at], &bytes, &example.as_bytes()[at..]].concat();
+            for bytes in [bytes, around] {
+                tenants.clear();
+                let (kind, found) = check_bytes("a.yml", &bytes, &mut tenants);
+                prop_assert!(has_errors(&found) || kind == Host || (kind == Tenant && tenants.len() == 1));
+            }
+        }
+    }
+}

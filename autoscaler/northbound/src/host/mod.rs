@@ -1,0 +1,171 @@
+//! The host file, `sluice.yml`.
+//!
+//! `examples/sluice.yml` has every key with its default and unit. Only `transit.uplink` must be given.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{Diagnostic, Faults, Source};
+use crate::yaml::Node;
+
+/// The daemon's name where the file gives none.
+pub const DEFAULT_NAME: &str = "sluice";
+
+/// What the operator of a host asked for, checked and with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostConfig {
+    /// Scopes all that the daemon creates, so that several daemons can share a host: 1 to 16 of letters, digits,
+    /// `-` and `_`.
+    pub name: String,
+    /// Where the XDP programs run.
+    pub transit: TransitConfig,
+    /// The directory of the tenants' files.
+    pub tenants: PathBuf,
+    /// What must survive a reboot.
+    pub state: PathBuf,
+    /// What need not survive a reboot.
+    pub run: PathBuf,
+    /// How to talk to the daemon.
+    pub api: ApiConfig,
+    /// The directory in a bpffs below which maps and links are pinned.
+    pub pins: PathBuf,
+    /// Metrics are read so often.
+    pub sample_interval: Duration,
+    /// Where instances can run.
+    pub clouds: Vec<CloudConfig>,
+    /// The load balancer's sizes and times.
+    pub load_balancer: LoadBalancerConfig,
+}
+
+/// Where the XDP programs run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitConfig {
+    /// The name of the transit namespace, as `ip netns` knows it; `None` is the daemon's own namespace.
+    pub namespace: Option<String>,
+    /// The interface in it on which clients' packets arrive. It must exist.
+    pub uplink: String,
+}
+
+/// How to talk to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiConfig {
+    /// Its Unix socket.
+    pub socket: PathBuf,
+}
+
+/// A kind of cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Namespaces with a process in them.
+    Netns,
+}
+
+/// A place where instances can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudConfig {
+    /// Unique on the host.
+    pub name: String,
+    /// Its driver.
+    pub provider: ProviderKind,
+    /// The cloud with the highest priority gets instances first and loses them last.
+    pub priority: u32,
+    /// Most instances of all tenants together; `None` is no limit.
+    pub capacity: Option<u32>,
+}
+
+impl Default for CloudConfig {
+    /// The one cloud of a host that names none.
+    fn default() -> Self {
+        Self { name: "local".to_owned(), provider: ProviderKind::Netns, priority: 0, capacity: None }
+    }
+}
+
+/// The load balancer's sizes, in entries, and times.
+///
+/// The maps are made once: another size takes effect when the pins have been removed (`sluice down`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancerConfig {
+    /// Flows of which two packets or more were seen.
+    pub max_flows: u32,
+    /// Flows of which one packet was seen.
+    pub max_nascent_flows: u32,
+    /// Services of all tenants together.
+    pub max_services: u32,
+    /// Backends of all tenants together.
+    pub max_backends: u32,
+    /// When a flow without packets ends.
+    pub timeouts: TimeoutConfig,
+}
+
+impl Default for LoadBalancerConfig {
+    fn default() -> Self {
+        Self {
+            max_flows: 1_048_576,
+            max_nascent_flows: 65_536,
+            max_services: 64,
+            max_backends: 4_096,
+            timeouts: TimeoutConfig::default(),
+        }
+    }
+}
+
+/// A flow without a packet for so long has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutConfig {
+    /// TCP after its first two packets. AWS NLB: 350 s.
+    pub tcp: Duration,
+    /// ICMP echo. Linux conntrack: 30 s.
+    pub icmp: Duration,
+    /// Any flow of one packet.
+    pub nascent: Duration,
+    /// TCP after its end.
+    pub closed: Duration,
+}
+
+impl Default for TimeoutConfig {
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(350),
+            icmp: Duration::from_secs(30),
+            nascent: Duration::from_mins(1),
+            closed: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A host file that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// What it asks for.
+    pub config: HostConfig,
+    /// What may not do what its author wants, sorted by place.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads a host file. `file` is what messages call it.
+///
+/// # Errors
+/// All faults of the file, and its warnings, sorted by place.
+pub fn parse(file: &str, text: &str) -> Result<Host, Vec<Diagnostic>> {
+    let source = Source { label: file, text };
+    read(source, &crate::yaml::parse(text).map_err(|fault| vec![source.syntax_fault(fault)])?)
+}
+
+pub(crate) fn read(source: Source<'_>, node: &Node) -> Result<Host, Vec<Diagnostic>> {
+    let mut faults = Faults::new(source);
+    let made = read::host(&mut faults, node);
+    let (config, warnings) = faults.conclude(made)?;
+    Ok(Host { config, warnings })
+}
+
+/// How many of a file's keys on the first level are a host's.
+pub(crate) fn familiar_keys(node: &Node) -> usize {
+    crate::tenant::top_keys(node).iter().filter(|key| read::KEYS.contains(&key.as_str())).count()
+}

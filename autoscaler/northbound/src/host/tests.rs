@@ -1,0 +1,133 @@
+//! The example, the defaults and each fault with its place.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{CloudConfig, HostConfig, LoadBalancerConfig, ProviderKind, parse};
+use crate::diagnostic::{Diagnostic, Faults, Source, has_errors};
+
+const EXAMPLE: &str = include_str!("../../../../examples/sluice.yml");
+
+fn config(text: &str) -> HostConfig {
+    parse("sluice.yml", text).unwrap_or_else(|faults| panic!("{faults:#?}")).config
+}
+
+fn faults(text: &str) -> Vec<Diagnostic> {
+    match parse("sluice.yml", text) {
+        Ok(host) => host.warnings,
+        Err(faults) => faults,
+    }
+}
+
+#[test]
+fn the_example_has_every_key_and_shows_the_defaults() {
+    let mut all = Faults::new(Source { label: "sluice.yml", text: EXAMPLE });
+    let node = crate::yaml::parse(EXAMPLE).expect("YAML");
+    super::read::host(&mut all, &node).expect("a host");
+    // These two have no default value that could be written down; they stand in comments.
+    assert_eq!(all.absent, ["transit: namespace", "cloud: capacity"]);
+    for key in ["# namespace: transit", "# capacity: 100"] {
+        assert!(EXAMPLE.contains(key));
+        config(&EXAMPLE.replace(key, key.trim_start_matches("# ")));
+    }
+    assert_eq!(config(EXAMPLE), config("transit: {uplink: eth0}"));
+    assert_eq!(faults(EXAMPLE), []);
+}
+
+#[test]
+fn the_name_scopes_the_paths() {
+    let config = config("name: two\ntransit: {namespace: edge, uplink: veth0}");
+    assert_eq!(config.transit.namespace.as_deref(), Some("edge"));
+    assert_eq!(config.state, Path::new("/var/lib/two"));
+    assert_eq!(config.run, Path::new("/run/two"));
+    assert_eq!(config.api.socket, Path::new("/run/two/sluice.sock"));
+    assert_eq!(config.pins, Path::new("/sys/fs/bpf/two"));
+    assert_eq!(config.clouds, [CloudConfig::default()]);
+    assert_eq!(config.load_balancer, LoadBalancerConfig::default());
+}
+
+#[test]
+fn the_socket_follows_the_run_directory() {
+    let config = config("run: /tmp/s\ntransit: {uplink: veth0}");
+    assert_eq!(config.api.socket, Path::new("/tmp/s/sluice.sock"));
+}
+
+#[test]
+fn several_clouds() {
+    let config = config(
+        "transit: {uplink: e}\nclouds: [{name: a, provider: netns, priority: 10, capacity: 3}, {name: b, provider: netns}]",
+    );
+    let a = CloudConfig { name: "a".into(), provider: ProviderKind::Netns, priority: 10, capacity: Some(3) };
+    assert_eq!(config.clouds, [a, CloudConfig { name: "b".into(), ..CloudConfig::default() }]);
+}
+
+#[test]
+fn each_fault_has_its_place() {
+    let with = |rest: &str| format!("transit: {{uplink: eth0}}\n{rest}");
+    let table = [
+        ("»name: a".to_owned(), "the key `transit` is missing"),
+        ("transit: »{}".to_owned(), "the key `uplink` is missing"),
+        ("transit: »eth0".to_owned(), "transit: expected a mapping, found `eth0`"),
+        ("transit: {uplink: »averyverylonginterface}".to_owned(), "is not the name of an interface"),
+        ("transit: {uplink: »a/b}".to_owned(), "is not the name of an interface"),
+        ("transit: {uplink: e, namespace: »/run/netns/x}".to_owned(), "not a path"),
+        ("transit: {uplink: e, »namspace: x}".to_owned(), "did you mean `namespace`?"),
+        (with("name: »a.b"), "is not a name"),
+        (with("name: »aaaaaaaaaaaaaaaaa"), "1 to 16"),
+        (with("state: »var/lib"), "expected an absolute path"),
+        (with("tenants: »[]"), "expected an absolute path, found a list"),
+        (with(&format!("api: {{socket: »/{}}}", "a".repeat(107))), "the path has 108 bytes"),
+        (with("sample_interval: »10ms"), "10ms is out of range: 50ms to 1m"),
+        (with("»sample_intervall: 1s"), "did you mean `sample_interval`?"),
+        (with("»clouds: []"), "`clouds` is empty"),
+        (with("clouds: [»{name: a}]"), "the key `provider` is missing"),
+        (with("clouds: [{name: a, provider: »docker}]"), "`docker` comes later; today it can be `netns`"),
+        (with("clouds: [{name: a, provider: »kvm}]"), "expected `netns`, found `kvm`"),
+        (with("clouds: [{name: a, provider: netns}, {name: »a, provider: netns}]"), "comes twice"),
+        (with("clouds: [{name: a, provider: netns, capacity: »0}]"), "0 is out of range"),
+        (with("clouds: [{name: a, provider: netns, priority: »-1}]"), "-1 is out of range"),
+        (with("load_balancer: {max_flows: »10}"), "10 is out of range: 1024 to 67108864"),
+        (with("load_balancer: {max_services: »many}"), "expected a number, found `many`"),
+        (with("load_balancer: {timeouts: {tcp: »0}}"), "0s is out of range: 1s to 30 days"),
+        (with("load_balancer: {timeouts: {»udp: 5s}}"), "unknown key `udp`"),
+    ];
+    for (text, fragment) in table {
+        let (before, after) = text.split_once('»').expect("a mark");
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        let found = faults(&format!("{before}{after}"));
+        let [fault] = found.as_slice() else { panic!("{text}: {found:#?}") };
+        let all = format!("{} / {}", fault.message, fault.help.as_deref().unwrap_or_default());
+        assert!(all.contains(fragment), "{text}: `{fragment}` is not in `{all}`");
+        assert_eq!((fault.line, fault.column), (line, column), "{fault}");
+    }
+}
+
+#[test]
+fn all_faults_come_at_once() {
+    let found =
+        faults("name: a b\nstate: x\nclouds: [{name: ., provider: x}]\nload_balancer: {max_flow: 5}\n");
+    let lines: Vec<usize> = found.iter().map(|fault| fault.line).collect();
+    assert_eq!(lines, [1, 1, 2, 3, 3, 4], "{found:#?}");
+}
+
+#[test]
+fn every_beginning_of_the_example_is_read() {
+    for end in 0..EXAMPLE.len() {
+        if let Err(found) = parse("sluice.yml", &EXAMPLE[..end]) {
+            assert!(has_errors(&found));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_broken_example_is_read(at in 0..EXAMPLE.len(), remove in 0..40_usize, insert in any::<String>()) {
+        let end = (at + remove).min(EXAMPLE.len());
+        let text = format!("{}{insert}{}", &EXAMPLE[..at], &EXAMPLE[end..]);
+        if let Err(found) = parse("sluice.yml", &text) {
+            prop_assert!(has_errors(&found));
+        }
+    }
+}

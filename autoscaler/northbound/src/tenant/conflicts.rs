@@ -1,0 +1,118 @@
+//! What tenants must not say twice: names, VIPs and subnets.
+
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+
+use super::Tenant;
+use crate::diagnostic::{Diagnostic, Place, Severity};
+
+/// A tenant claims what another has claimed before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The index of the later claim in the list given.
+    pub offender: usize,
+    /// The fault, in the offender's file; it names the other file too.
+    pub diagnostic: Diagnostic,
+}
+
+/// Compares tenants with one another. Who comes first in the list has the older claim.
+#[must_use]
+pub fn cross_check(tenants: &[&Tenant]) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    for (offender, later) in tenants.iter().enumerate() {
+        for earlier in &tenants[..offender] {
+            let mut claims = Claims { earlier, later, found: Vec::new() };
+            claims.names();
+            claims.subnets();
+            claims.vips();
+            conflicts.extend(claims.found.into_iter().map(|diagnostic| Conflict { offender, diagnostic }));
+        }
+    }
+    conflicts
+}
+
+struct Claims<'a> {
+    earlier: &'a Tenant,
+    later: &'a Tenant,
+    found: Vec<Diagnostic>,
+}
+
+impl Claims<'_> {
+    fn report(&mut self, place: &Place, message: String, help: &str) {
+        let help = Some(help.to_owned());
+        self.found.push(Diagnostic::at(&self.later.file, place, Severity::Error, message, help));
+    }
+
+    /// The other tenant, as a message names it.
+    fn other(&self) -> String {
+        let Tenant { spec, file, .. } = self.earlier;
+        format!("tenant `{}` ({file})", spec.name)
+    }
+
+    fn names(&mut self) {
+        let (earlier, later) = (self.earlier, self.later);
+        if earlier.spec.name == later.spec.name {
+            let message = format!(
+                "the tenant name `{}` is used twice: in {} and in {}",
+                later.spec.name, earlier.file, later.file
+            );
+            self.report(&later.places.name, message, "a name is unique on the host");
+        }
+    }
+
+    fn subnets(&mut self) {
+        let (earlier, later) = (self.earlier, self.later);
+        for (mine, place) in later.spec.networks.iter().zip(&later.places.subnets) {
+            for theirs in earlier.spec.networks.iter().filter(|theirs| overlap(mine.subnet, theirs.subnet)) {
+                let message =
+                    format!("the subnet {} overlaps {} of {}", mine.subnet, theirs.subnet, self.other());
+                self.report(place, message, "give each tenant addresses of its own");
+            }
+        }
+        for (mine, place) in later.spec.networks.iter().zip(&later.places.subnets) {
+            let theirs = earlier.spec.services.iter().map(|service| service.vip);
+            if let Some(vip) = unique(theirs).into_iter().find(|vip| within(*vip, mine.subnet)) {
+                let message =
+                    format!("the subnet {} has the VIP {vip} of {} in it", mine.subnet, self.other());
+                self.report(place, message, "choose a subnet without it");
+            }
+        }
+    }
+
+    fn vips(&mut self) {
+        let (earlier, later) = (self.earlier, self.later);
+        let mut judged = Vec::new();
+        for (mine, place) in later.spec.services.iter().zip(&later.places.vips) {
+            if judged.contains(&place) {
+                continue;
+            }
+            judged.push(place);
+            if earlier.spec.services.iter().any(|theirs| theirs.vip == mine.vip) {
+                let message = format!("the VIP {} is taken by {}", mine.vip, self.other());
+                self.report(place, message, "give each tenant a VIP of its own");
+            }
+            if let Some(theirs) = earlier.spec.networks.iter().find(|net| within(mine.vip, net.subnet)) {
+                let message =
+                    format!("the VIP {} is in the subnet {} of {}", mine.vip, theirs.subnet, self.other());
+                self.report(place, message, "a VIP is an address outside every tenant's subnet");
+            }
+        }
+    }
+}
+
+fn unique(vips: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut vips: Vec<IpAddr> = vips.collect();
+    vips.sort();
+    vips.dedup();
+    vips
+}
+
+fn within(address: IpAddr, subnet: Ipv4Net) -> bool {
+    matches!(address, IpAddr::V4(address) if subnet.contains(&address))
+}
+
+/// Whether two subnets share an address: one holds the other.
+pub(super) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
+}

@@ -1,0 +1,153 @@
+//! The flat form, that of the original system.
+
+use ipnet::Ipv4Net;
+use sluice_logic::spec::{Metric, PolicySpec, Protocol, TemplateSpec};
+
+use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
+use super::{
+    DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_CPUS, DEFAULT_PORT, DEFAULT_REQUEST_COST,
+    DEFAULT_START_TIMEOUT, DEFAULT_WINDOW, structured,
+};
+use crate::diagnostic::Faults;
+use crate::reader::Fields;
+use crate::value;
+use crate::yaml::{Node, Spanned};
+
+/// Every key, to tell the forms apart.
+pub(super) const KEYS: &[&str] = &[
+    "t_name",
+    "nw_name",
+    "subnet",
+    "subnet_addr",
+    "subnet_mask",
+    "dhcp_start",
+    "dhcp_end",
+    "min_containers",
+    "min_instances",
+    "max_containers",
+    "max_instances",
+    "public_ip",
+    "policy",
+    "threshold",
+    "window",
+    "buffer_time",
+    "cool_down",
+    "cpus",
+    "request_cost",
+    "port",
+    "command",
+    "should_log",
+    "should_encrypt_pwd",
+];
+
+pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
+    let mut fields = Fields::open(faults, "the tenant", node)?;
+    let name = fields.required(faults, &["t_name"], draft::tenant_name);
+    let network = network(faults, &mut fields);
+    let group = GroupDraft {
+        min: fields.required(faults, &["min_containers", "min_instances"], draft::min_instances),
+        max: fields.required(faults, &["max_containers", "max_instances"], draft::max_instances),
+        buffer_time: fields.defaulted(faults, &["buffer_time"], DEFAULT_BUFFER_TIME, draft::wait),
+        cool_down: fields.defaulted(faults, &["cool_down"], DEFAULT_COOL_DOWN, draft::wait),
+    };
+    let services = services(faults, &mut fields);
+    let policies = policies(faults, &mut fields);
+    let template = template(faults, &mut fields);
+    let keep_logs = fields.defaulted(faults, &["should_log"], true, value::boolean);
+    let encrypt_passwords = fields.defaulted(faults, &["should_encrypt_pwd"], true, value::boolean);
+    fields.finish_with(faults, |key| {
+        let of_the_other = structured::KEYS.contains(&key);
+        of_the_other.then(|| format!("`{key}` is of the structured form, and this file has the flat one"))
+    });
+    Some(Draft {
+        name,
+        networks: vec![network],
+        services,
+        template,
+        group,
+        policies,
+        keep_logs,
+        encrypt_passwords,
+    })
+}
+
+fn network(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> NetworkDraft {
+    let name = fields.required(faults, &["nw_name"], draft::network_name);
+    let subnet = fields.required(faults, &["subnet"], value::subnet);
+    let mask = fields.optional(faults, &["subnet_mask"], value::netmask).flatten();
+    if let (Some(subnet), Some(mask)) = (subnet, mask) {
+        check_mask(faults, subnet, mask);
+    }
+    let gateway = fields.optional(faults, &["subnet_addr"], value::ipv4);
+    let dhcp_start = fields.optional(faults, &["dhcp_start"], value::ipv4);
+    let dhcp_end = fields.optional(faults, &["dhcp_end"], value::ipv4);
+    NetworkDraft::new(name, subnet, gateway, dhcp_start, dhcp_end)
+}
+
+fn check_mask(faults: &mut Faults<'_>, subnet: Spanned<Ipv4Net>, mask: Spanned<u8>) {
+    if subnet.value.prefix_len() != mask.value {
+        let message = format!(
+            "`subnet_mask` is a /{}, but `subnet` on line {} is a /{}",
+            mask.value,
+            subnet.span.line,
+            subnet.value.prefix_len()
+        );
+        let help = format!("the mask of {} is `{}`", subnet.value, subnet.value.netmask());
+        faults.error_with_help(mask.span, message, help);
+    }
+}
+
+/// The original system announces a bare address: pings and every TCP port go to the instances.
+fn services(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Vec<ServiceDraft> {
+    let vip = fields.required(faults, &["public_ip"], value::vip);
+    let span = vip.map_or(fields.span, |vip| vip.span);
+    [Protocol::Icmp, Protocol::Tcp]
+        .map(|protocol| ServiceDraft { vip, protocol: Some(Spanned::new(protocol, span)), port: Some(None) })
+        .into()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Policy {
+    Reactive,
+    None,
+}
+
+fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<PolicySpec>> {
+    let policy = fields.required(faults, &["policy"], |node| {
+        let choices = [("dynamic", Policy::Reactive), ("reactive", Policy::Reactive), ("none", Policy::None)];
+        value::choice(&choices, &["static", "proactive", "custom"], node)
+    });
+    let threshold = fields.optional(faults, &["threshold"], value::share);
+    let window = fields.defaulted(faults, &["window"], DEFAULT_WINDOW, draft::window);
+    match (policy?.value, threshold?) {
+        (Policy::None, None) => Some(Vec::new()),
+        (Policy::None, Some(threshold)) => {
+            let message = "`threshold` has no effect: `policy` is `none`";
+            faults.warning(threshold.span, message, "with `policy: dynamic` the group scales by it");
+            Some(Vec::new())
+        }
+        (Policy::Reactive, None) => {
+            fields.report_missing(faults, "threshold");
+            None
+        }
+        (Policy::Reactive, Some(threshold)) => Some(vec![PolicySpec::Reactive {
+            metric: Metric::Cpu,
+            threshold: threshold.value,
+            window: window?,
+        }]),
+    }
+}
+
+fn template(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TemplateSpec> {
+    let command = fields.optional(faults, &["command"], value::command);
+    let cpus = fields.defaulted(faults, &["cpus"], DEFAULT_CPUS, draft::cpus);
+    let request_cost = fields.defaulted(faults, &["request_cost"], DEFAULT_REQUEST_COST, draft::request_cost);
+    let port = fields.defaulted(faults, &["port"], DEFAULT_PORT, value::port);
+    Some(TemplateSpec {
+        command: command?.map(|command| command.value),
+        cpus: cpus?,
+        request_cost: request_cost?,
+        port: port?,
+        start_timeout: DEFAULT_START_TIMEOUT,
+    })
+}

@@ -1,0 +1,304 @@
+//! Each fault with its place.
+
+use super::{FLAT, GROUP, NET, TCP, faults, flat_with, spec, structured};
+use crate::diagnostic::{Diagnostic, has_errors};
+
+/// Takes the mark `»` out of a text, and says where it was.
+pub(super) fn marked(text: &str) -> (String, usize, usize) {
+    let (before, after) = text.split_once('»').expect("a mark");
+    let line = before.rsplit('\n').next().unwrap();
+    (format!("{before}{after}"), before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// Expects exactly the faults given as (line, column, part of the message or the help).
+#[track_caller]
+fn expect(text: &str, expected: &[(usize, usize, &str)]) {
+    let found = faults(text);
+    let rendered: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let rendered = rendered.join("\n");
+    assert_eq!(found.len(), expected.len(), "in\n{text}\nfound\n{rendered}");
+    for (fault, (line, column, fragment)) in found.iter().zip(expected) {
+        assert_eq!((fault.line, fault.column), (*line, *column), "in\n{text}\nfound\n{rendered}");
+        let all = format!("{}: {} / {}", fault.severity, fault.message, fault.help.as_deref().unwrap_or(""));
+        assert!(all.contains(fragment), "`{fragment}` is not in `{all}`");
+    }
+}
+
+#[test]
+fn no_policy_leaves_the_number_to_people() {
+    let text = flat_with("policy", "policy: none");
+    assert_eq!(spec(&text).policies, []);
+    expect(&text, &[(10, 12, "warning: `threshold` has no effect")]);
+}
+
+/// Each row: a key of the flat example, the line that replaces its line, and the one fault that this makes.
+#[track_caller]
+fn expect_in_flat(table: &[(&str, &str, usize, usize, &str)]) {
+    for (key, line, at_line, column, fragment) in table {
+        expect(&flat_with(key, line), &[(*at_line, *column, *fragment)]);
+    }
+}
+
+#[test]
+fn single_values_of_the_flat_form() {
+    expect_in_flat(&[
+        ("threshold", "threshold: abc", 10, 12, "expected a number or a percentage, found `abc`"),
+        ("threshold", "threshold: 0", 10, 12, "not more than 0"),
+        ("threshold", "threshold: -0.5", 10, 12, "not more than 0"),
+        ("threshold", "threshold: 101", 10, 12, "more than 100 %"),
+        ("threshold", "threshold: 100.5%", 10, 12, "more than 100 %"),
+        ("threshold", "threshold: .inf", 10, 12, "found `.inf`"),
+        ("threshold", "threshold: .nan", 10, 12, "found `.nan`"),
+        ("threshold", "threshold: nan", 10, 12, "found `nan`"),
+        ("threshold", "threshold: 1e999", 10, 12, "found `1e999`"),
+        ("threshold", "threshold:", 10, 1, "found nothing"),
+        ("threshold", "threshold: [0.3]", 10, 12, "found a list"),
+        ("threshold", "threshold: {a: 1}", 10, 12, "found a mapping"),
+        ("min_containers", "min_containers: 0", 8, 17, "the smallest is 1"),
+        ("min_containers", "min_containers: 6", 8, 17, "min is 6, its max on line 9 is 5"),
+        ("min_containers", "min_containers: 1.5", 8, 17, "expected a whole number, found `1.5`"),
+        ("min_containers", "min_containers: -1", 8, 17, "-1 is out of range"),
+        ("max_containers", "max_containers: '5'", 9, 17, "remove the quotes"),
+        ("max_containers", "max_containers: 99999999999", 9, 17, "out of range: 1 to 10000"),
+        ("t_name", "t_name: Demo", 1, 9, "`Demo` is not a tenant name"),
+        ("t_name", "t_name: ../x", 1, 9, "is not a tenant name"),
+        ("nw_name", "nw_name: a/b", 2, 10, "`a/b` is not a name"),
+        ("should_log", "should_log: 2", 12, 13, "expected `true` (1) or `false` (0), found `2`"),
+        ("should_log", "should_log: yes", 12, 13, "found `yes`"),
+        (
+            "policy",
+            "policy: dinamic",
+            14,
+            9,
+            "did you mean `dynamic`? later it can also be `static`, `proactive` or `custom`",
+        ),
+        (
+            "policy",
+            "policy: static",
+            14,
+            9,
+            "`static` comes later; today it can be `dynamic`, `reactive` or `none`",
+        ),
+        ("should_log", "buffer_time: 31m 40d", 12, 14, "expected a duration"),
+        ("should_log", "buffer_time: 721h", 12, 14, "out of range: 0s to 30 days"),
+        ("should_log", "cool_down: -5", 12, 12, "expected a duration, found `-5`"),
+        ("should_log", "cool_down: .inf", 12, 12, "expected a duration"),
+        ("should_log", "window: 0", 12, 9, "0s is out of range: 100ms to 24h"),
+        ("should_log", "cpus: 0", 12, 7, "0 is out of range: 0.01 to 1024 cores"),
+        ("should_log", "cpus: -1", 12, 7, "-1 is out of range"),
+        ("should_log", "port: 0", 12, 7, "0 is out of range: 1 to 65535"),
+        ("should_log", "port: 70000", 12, 7, "70000 is out of range"),
+        ("should_log", "command: []", 12, 10, "the command is empty"),
+        ("should_log", "command: ['']", 12, 10, "the command is empty"),
+        ("should_log", "command: run me", 12, 10, "expected a list of words, found `run me`"),
+        ("should_log", "command: [a, [b]]", 12, 10, "expected a text, found a list"),
+        ("should_log", "policy: reactive", 14, 1, "the key `policy` comes twice; it is on line 12 already"),
+        ("should_log", "min_instances: 2", 12, 1, "`min_instances` says the same as line 8"),
+        ("should_log", "networks: []", 12, 1, "`networks` is of the structured form"),
+        ("should_log", "tenant: demo", 12, 1, "`tenant` is of the structured form"),
+        ("should_log", "zebra: 1", 12, 1, "unknown key `zebra`"),
+        ("should_log", "[a]: 1", 12, 1, "a key must be a word"),
+    ]);
+}
+
+#[test]
+fn addresses_of_the_flat_form() {
+    expect_in_flat(&[
+        (
+            "subnet_addr",
+            "subnet_addr: 19.0.1.1",
+            3,
+            14,
+            "the gateway 19.0.1.1 is not in the subnet 19.0.0.0/24",
+        ),
+        ("subnet_addr", "subnet_addr: 19.0.0.0", 3, 14, "the network address"),
+        ("subnet_addr", "subnet_addr: 19.0.0.255", 3, 14, "the broadcast address"),
+        ("subnet_addr", "subnet_addr: 19.0.0", 3, 14, "expected an IPv4 address"),
+        (
+            "subnet_addr",
+            "subnet_addr: 19.0.0.3",
+            6,
+            13,
+            "warning: the DHCP range has the gateway 19.0.0.3 in it",
+        ),
+        ("subnet_mask", "subnet_mask: 255.255.0.0", 4, 14, "the mask of 19.0.0.0/24 is `255.255.255.0`"),
+        ("subnet_mask", "subnet_mask: 255.0.255.0", 4, 14, "is not a netmask"),
+        ("subnet", "subnet: 19.0.0.7/24", 5, 9, "the subnet is `19.0.0.0/24`"),
+        ("subnet", "subnet: 19.0.0.0", 5, 9, "write `19.0.0.0/24`"),
+        ("subnet", "subnet: 127.0.0.0/24", 5, 9, "loopback"),
+        ("subnet", "subnet: 19.0.0.0/33", 5, 9, "expected a subnet"),
+        ("dhcp_end", "dhcp_end: 19.0.1.9", 7, 11, "range's end 19.0.1.9 is not in the subnet"),
+        ("dhcp_end", "dhcp_end: 19.0.0.255", 7, 11, "the broadcast address"),
+        ("dhcp_end", "dhcp_end: 19.0.0.5", 7, 11, "has 4 addresses for instances"),
+        ("dhcp_end", "dhcp_end: 19.0.0.6", 7, 11, "warning: the DHCP range has no address to spare"),
+        ("dhcp_start", "dhcp_start: 19.0.0.0", 6, 13, "the network address"),
+        ("public_ip", "public_ip: 19.0.0.9", 11, 12, "in the tenant's own subnet 19.0.0.0/24 on line 5"),
+        ("public_ip", "public_ip: 224.0.0.1", 11, 12, "multicast"),
+        ("public_ip", "public_ip: 127.0.0.1", 11, 12, "loopback"),
+        ("public_ip", "public_ip: 0.0.0.0", 11, 12, "this network"),
+        ("public_ip", "public_ip: 255.255.255.255", 11, 12, "broadcast"),
+        ("public_ip", "public_ip: 169.254.1.1", 11, 12, "link-local"),
+        ("public_ip", "public_ip: 250.0.0.1", 11, 12, "reserved"),
+        ("public_ip", "public_ip: 2001:db8::1", 11, 12, "IPv6 addresses come later"),
+        ("public_ip", "public_ip: nowhere", 11, 12, "expected an IPv4 address"),
+    ]);
+}
+
+#[test]
+fn sizes_of_subnets() {
+    for (subnet, gateway) in [("19.0.0.0/31", "19.0.0.1"), ("16.0.0.0/7", "16.0.0.1")] {
+        let text = FLAT
+            .replace("subnet: 19.0.0.0/24", &format!("subnet: {subnet}"))
+            .replace("subnet_addr: 19.0.0.1", &format!("subnet_addr: {gateway}"));
+        expect(&text, &[(5, 9, "can't be used: /8 to /30")]);
+    }
+}
+
+#[test]
+fn a_reversed_range() {
+    let text = FLAT.replace("dhcp_start: 19.0.0.2", "dhcp_start: 19.0.0.100").replace("0.254", "0.99");
+    expect(&text, &[(7, 11, "the DHCP range's end 19.0.0.99 is before its start 19.0.0.100")]);
+}
+
+#[test]
+fn all_faults_of_a_file_come_at_once_and_sorted() {
+    let text = "\
+t_name: Demo
+nw_name: demo_nw
+subnet: 19.0.0.0/24
+subnet_addr: 20.0.0.1
+min_containers: 7
+max_containers: 5
+treshold: 0.3
+public_ip: 224.0.0.1
+policy: dynamic
+policy: none
+";
+    expect(
+        text,
+        &[
+            (1, 1, "`threshold` is missing"),
+            (1, 9, "`Demo` is not a tenant name"),
+            (4, 14, "gateway"),
+            (5, 17, "min is 7"),
+            (7, 1, "did you mean `threshold`"),
+            (8, 12, "multicast"),
+            (10, 1, "comes twice"),
+        ],
+    );
+}
+
+#[test]
+fn values_of_the_structured_form() {
+    let policy = |policy: &str| structured(NET, TCP, &format!("{GROUP}\npolicies: {policy}"));
+    let net = |net: &str| structured(net, TCP, GROUP);
+    let service = |service: &str| structured(NET, service, GROUP);
+    let rest = |rest: &str| structured(NET, TCP, rest);
+    let table = [
+        (net("»[]").replace("networks: »[]", "»networks: []"), "`networks` is empty"),
+        (net("»{}"), "expected a list, found a mapping"),
+        ("tenant: t\n»networks:\nservices: []".to_owned(), "expected a list, found nothing"),
+        (net("[»a]"), "network: expected a mapping, found `a`"),
+        (net("[»{name: n}]"), "the key `subnet` is missing"),
+        (net("[{name: n, subnet: 10.0.0.0/24, »gatway: 10.0.0.2}]"), "did you mean `gateway`?"),
+        (
+            net("[{name: n, subnet: 10.0.0.0/24, dhcp: {start: 10.0.0.2, »stop: 10.0.0.9}}]"),
+            "unknown key `stop`",
+        ),
+        (net("[{name: n, subnet: 10.0.0.0/24, dhcp: »5}]"), "dhcp: expected a mapping, found `5`"),
+        (net("[{name: n, subnet: 10.0.0.0/24}, {name: »n, subnet: 10.1.0.0/24}]"), "network `n` comes twice"),
+        (
+            net("[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: »10.0.0.0/16}]"),
+            "overlaps 10.0.0.0/24 on line 2",
+        ),
+        (
+            structured("[{name: n, subnet: 45.0.0.0/24}]", "[{vip: »45.0.0.1, protocol: tcp}]", GROUP),
+            "own subnet",
+        ),
+        (net("[{name: n, subnet: »10.0.0.0/30}]"), "has 1 addresses for instances"),
+        ("tenant: t\n»services: []\n".to_owned(), "`services` is empty"),
+        (service("[{vip: 45.0.0.1, protocol: »udp}]"), "`udp` comes later"),
+        (service("[{vip: 45.0.0.1, protocol: »tpc}]"), "did you mean `tcp`?"),
+        (service("[{vip: 45.0.0.1, protocol: icmp, port: »8}]"), "ICMP has no ports"),
+        (service("[{vip: 45.0.0.1, protocol: tcp}, {vip: »45.0.0.1, protocol: tcp}]"), "comes twice"),
+        (rest("group: »{min: 1}"), "the key `max` is missing"),
+        (rest("»grup: {min: 1, max: 2}"), "did you mean `group`?"),
+        (rest("group: {min: »3, max: 2}"), "min is 3"),
+        (rest("group: {min: 1, max: 2, »min: 1}"), "comes twice"),
+        (rest("group: {min: 1, max: 2, buffer_time: »31 days}"), "expected a duration"),
+        (rest("group: {min: 1, max: 2}\n»threshold: 5"), "`threshold` is of the flat form"),
+        (rest("group: {min: 1, max: 2}\n»t_name: t"), "`t_name` is of the flat form"),
+        (rest("group: {min: 1, max: 2}\nlogs: {keep: »maybe}"), "found `maybe`"),
+        (rest("group: {min: 1, max: 2}\ntemplate: {command: »5}"), "expected a list of words"),
+        (rest("group: {min: 1, max: 2}\ntemplate: {start_timeout: »0}"), "out of range: 1s to 1h"),
+        (policy("»{reactive: {}}"), "expected a list"),
+        (policy("[»reactive]"), "policy: expected a mapping"),
+        (policy("[reactive: »{}]"), "the key `threshold` is missing"),
+        (policy("[»{}]"), "a policy needs its kind"),
+        (policy("[{»static: {at: noon}}]"), "policies of kind `static` come later"),
+        (policy("[{»recative: {}}]"), "did you mean `reactive`?"),
+        (policy("[{reactive: {threshold: 60%, metric: »cpus}}]"), "did you mean `cpu`?"),
+        (policy("[{reactive: {threshold: »60%, metric: bytes}}]"), "only `cpu` is measured in percent"),
+        (policy("[{reactive: {threshold: »0, metric: bytes}}]"), "0 is not more than 0"),
+        (policy("[{reactive: {threshold: 1, window: »25h}}]"), "100ms to 24h"),
+    ];
+    for (text, fragment) in table {
+        let (text, line, column) = marked(&text);
+        let found = faults(&text);
+        let at: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let matches = |fault: &Diagnostic| {
+            let help = fault.help.as_deref().unwrap_or_default();
+            (fault.line, fault.column) == (line, column)
+                && (fault.message.contains(fragment) || help.contains(fragment))
+        };
+        assert!(
+            found.iter().any(matches),
+            "{line}:{column} `{fragment}` not in\n{}\nof\n{text}",
+            at.join("\n")
+        );
+        assert!(has_errors(&found));
+    }
+}
+
+#[test]
+fn faults_of_the_whole_file() {
+    let table = [
+        ("»", "the file is empty"),
+        ("»# only a comment\n", "the file is empty"),
+        ("»---\n...\n", "the file is empty"),
+        ("»\u{feff}", "the file is empty"),
+        ("»hello", "expected a mapping, found `hello`"),
+        ("»- a\n- b\n", "expected a mapping, found a list"),
+        ("tenant: [a, b\n»", "the file ends here"),
+        ("tenant: »\"abc\n", "not valid YAML: while scanning a quoted scalar"),
+        ("tenant: t\n  x»: y\n", "not valid YAML"),
+        ("tenant: »t\n\tx: y\n", "not valid YAML"),
+        ("tenant: t\n»---\ntenant: u\n", "a second document begins here"),
+        ("tenant: »&a t\n", "anchors and aliases"),
+        ("tenant: »*a\n", "not valid YAML"),
+        ("tenant: »!!str t\n", "the tag `tag:yaml.org,2002:str` has no meaning here"),
+        (&format!("tenant: {}»{}", "[".repeat(31), "[".repeat(100)), "nested deeper than 32 levels"),
+        (&format!("tenant: {}»{}", "[".repeat(255), "[".repeat(100_000)), "recursion limit exceeded"),
+        (&format!("»tenant: t # {}", "x".repeat(300_000)), "more than 262144 bytes"),
+    ];
+    for (text, fragment) in table {
+        let (text, line, column) = marked(text);
+        expect(&text, &[(line, column, fragment)]);
+    }
+}
+
+#[test]
+fn what_stands_in_a_file_can_not_command_a_terminal() {
+    let rendered: Vec<String> =
+        faults("tenant: \"a\\e[31m\"\n\u{7}x: 1\n").iter().map(ToString::to_string).collect();
+    assert!(!rendered.concat().contains(['\u{1b}', '\u{7}']), "{rendered:?}");
+}
+
+#[test]
+fn the_faults_of_a_flood_are_cut() {
+    let flood = (0..20_000).map(|number| format!("key{number}: 1")).collect::<Vec<_>>().join("\n");
+    let found = faults(&flood);
+    assert_eq!(found.len(), 201);
+    assert_eq!(found[200].line, 20_000);
+    assert!(found[200].message.contains("more faults than the 200"));
+}

@@ -1,0 +1,338 @@
+//! Control groups: an instance's CPU share, its CPU time and memory, and which processes are its own.
+//!
+//! Three layouts exist in the field: version 2 alone, version 1 alone, and version 1 with a version 2 hierarchy
+//! beside it that has no controllers. What decides is where the `cpu` controller is. Sources:
+//! `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`, `scheduler/sched-bwc.rst` of Linux.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The length of a bandwidth period, µs. Linux' default of 100 ms lets an instance that has used its share stand
+/// still for up to that long, which clients see as latency.
+const PERIOD: u32 = 20_000;
+
+/// Linux' own period, µs, for shares so small that a part of [`PERIOD`] would be below [`LEAST_QUOTA`].
+const LONG_PERIOD: u32 = 100_000;
+
+/// The least quota the kernel takes, µs.
+const LEAST_QUOTA: u32 = 1_000;
+
+/// Why a control group can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No hierarchy has the controllers.
+    #[error(
+        "no cgroup hierarchy with a `cpu` controller is mounted (looked for v2 with `cpu` in its \
+         cgroup.controllers, and for v1 `cpu` and `cpuacct`); mount one: \
+         `mount -t cgroup2 none /sys/fs/cgroup`"
+    )]
+    NoController,
+    /// The kernel refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was asked, as a verb.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the kernel has another form than documented.
+    #[error("{} reads `{text}`", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        text: String,
+    },
+}
+
+/// The hierarchies of this host in which instances are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hierarchies {
+    /// Version 2: one directory for all controllers.
+    Unified {
+        /// Where it is mounted.
+        root: PathBuf,
+    },
+    /// Version 1: a directory in each controller's hierarchy.
+    Legacy {
+        /// Where `cpu` is mounted.
+        cpu: PathBuf,
+        /// Where `cpuacct` is mounted; often the same place.
+        cpuacct: PathBuf,
+        /// Where `memory` is mounted.
+        memory: Option<PathBuf>,
+    },
+}
+
+/// A group of processes: one directory in each hierarchy.
+#[derive(Debug, Clone)]
+pub struct Cgroup<'a> {
+    hierarchies: &'a Hierarchies,
+    path: PathBuf,
+}
+
+impl Hierarchies {
+    /// Those of this host.
+    pub fn of_host() -> Result<Self, CgroupError> {
+        let path = Path::new("/proc/self/mountinfo");
+        let mounts = fs::read_to_string(path).map_err(|error| failed("reading", path, error))?;
+        Self::of_mounts(&mounts)
+    }
+
+    /// Those of a mount table in the form of `/proc/self/mountinfo`.
+    pub fn of_mounts(mountinfo: &str) -> Result<Self, CgroupError> {
+        let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let legacy = |controller: &str| {
+            let has = |mount: &&Mount| mount.version == 1 && mount.options.iter().any(|o| o == controller);
+            mounts.iter().find(has).map(|mount| mount.path.clone())
+        };
+        if let (Some(cpu), Some(cpuacct)) = (legacy("cpu"), legacy("cpuacct")) {
+            return Ok(Self::Legacy { cpu, cpuacct, memory: legacy("memory") });
+        }
+        let has_cpu = |mount: &&Mount| {
+            let controllers = fs::read_to_string(mount.path.join("cgroup.controllers"));
+            mount.version == 2 && controllers.is_ok_and(|list| list.split_whitespace().any(|c| c == "cpu"))
+        };
+        let unified = mounts.iter().find(has_cpu).ok_or(CgroupError::NoController)?;
+        Ok(Self::Unified { root: unified.path.clone() })
+    }
+
+    /// The group at `path`, relative to the root; it need not exist.
+    #[must_use]
+    pub fn group(&self, path: PathBuf) -> Cgroup<'_> {
+        Cgroup { hierarchies: self, path }
+    }
+
+    /// The names of the groups right below `path`, in any hierarchy.
+    pub fn children(&self, path: &Path) -> Result<Vec<String>, CgroupError> {
+        let mut names = Vec::new();
+        for directory in self.roots().iter().map(|root| root.join(path)) {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(|error| failed("listing", &directory, error))?,
+            };
+            for entry in entries.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    names.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The hierarchies' roots, each once; the first is where processes are looked for.
+    fn roots(&self) -> Vec<&Path> {
+        match self {
+            Self::Unified { root } => vec![root],
+            Self::Legacy { cpu, cpuacct, memory } => {
+                let mut roots = vec![cpu.as_path()];
+                for root in [Some(cpuacct), memory.as_ref()].into_iter().flatten() {
+                    if !roots.contains(&root.as_path()) {
+                        roots.push(root);
+                    }
+                }
+                roots
+            }
+        }
+    }
+}
+
+impl Cgroup<'_> {
+    /// Makes the group, and gives its processes together at most `cpus` cores. Idempotent; a group that is there
+    /// gets the new limit.
+    pub fn ensure(&self, cpus: f64) -> Result<(), CgroupError> {
+        for directory in self.directories() {
+            if let Hierarchies::Unified { root } = self.hierarchies {
+                self.delegate(root)?;
+            }
+            fs::create_dir_all(&directory).map_err(|error| failed("making", &directory, error))?;
+        }
+        let limit = CpuLimit::of_cores(cpus);
+        match self.hierarchies {
+            Hierarchies::Unified { root } => {
+                let value = format!("{} {}", limit.quota, limit.period);
+                write(&root.join(&self.path).join("cpu.max"), &value)
+            }
+            Hierarchies::Legacy { cpu, .. } => {
+                let directory = cpu.join(&self.path);
+                // The kernel takes each at once and never a quota above the parent's share of it: no limit while
+                // the period changes.
+                write(&directory.join("cpu.cfs_quota_us"), "-1")?;
+                write(&directory.join("cpu.cfs_period_us"), &limit.period.to_string())?;
+                write(&directory.join("cpu.cfs_quota_us"), &limit.quota.to_string())
+            }
+        }
+    }
+
+    /// Opens the files through which a process enters the group by writing `0`. They are closed by an exec.
+    pub fn entrances(&self) -> Result<Vec<File>, CgroupError> {
+        let open = |directory: PathBuf| {
+            let path = directory.join("cgroup.procs");
+            OpenOptions::new().write(true).open(&path).map_err(|error| failed("opening", &path, error))
+        };
+        self.directories().into_iter().map(open).collect()
+    }
+
+    /// The processes in the group; none when there is no group.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut processes = Vec::new();
+        // A process that died on its way in may be in one hierarchy only.
+        for directory in self.directories() {
+            let path = directory.join("cgroup.procs");
+            let text = match fs::read_to_string(&path) {
+                // ENODEV: removed while it was read.
+                Err(error) if is_gone(&error) => continue,
+                text => text.map_err(|error| failed("reading", &path, error))?,
+            };
+            for line in text.lines() {
+                let bad = || CgroupError::Form { path: path.clone(), text: line.to_owned() };
+                processes.push(line.trim().parse().map_err(|_| bad())?);
+            }
+        }
+        processes.sort_unstable();
+        processes.dedup();
+        Ok(processes)
+    }
+
+    /// Whether there is a directory of it in any hierarchy.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.directories().iter().any(|directory| directory.is_dir())
+    }
+
+    /// CPU time used by all processes that were ever in it.
+    pub fn cpu_time(&self) -> Result<Duration, CgroupError> {
+        match self.hierarchies {
+            Hierarchies::Unified { root } => {
+                let path = root.join(&self.path).join("cpu.stat");
+                let text = read(&path)?;
+                let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+                let micros = usage.and_then(|usage| usage.trim().parse().ok());
+                micros.map(Duration::from_micros).ok_or(CgroupError::Form { path, text })
+            }
+            Hierarchies::Legacy { cpuacct, .. } => {
+                number(cpuacct.join(&self.path).join("cpuacct.usage")).map(Duration::from_nanos)
+            }
+        }
+    }
+
+    /// Bytes of memory in use, where the memory controller is there.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let file = match self.hierarchies {
+            Hierarchies::Unified { root } => root.join(&self.path).join("memory.current"),
+            Hierarchies::Legacy { memory, .. } => {
+                memory.as_ref()?.join(&self.path).join("memory.usage_in_bytes")
+            }
+        };
+        number(file).ok()
+    }
+
+    /// Removes the group, which must have no processes. No such group is a success.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        for directory in self.directories() {
+            match fs::remove_dir(&directory) {
+                Err(error) if !is_gone(&error) => return Err(failed("removing", &directory, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        self.hierarchies.roots().into_iter().map(|root| root.join(&self.path)).collect()
+    }
+
+    /// A version 2 group has a controller only if every group above it passes it on.
+    fn delegate(&self, root: &Path) -> Result<(), CgroupError> {
+        let mut above: Vec<_> = self.path.ancestors().skip(1).map(|path| root.join(path)).collect();
+        above.reverse();
+        for directory in above {
+            fs::create_dir_all(&directory).map_err(|error| failed("making", &directory, error))?;
+            let path = directory.join("cgroup.subtree_control");
+            let passed_on = fs::read_to_string(&path).unwrap_or_default();
+            let missing = |controller| !passed_on.split_whitespace().any(|found| found == controller);
+            if missing("cpu") {
+                write(&path, "+cpu")?;
+            }
+            if missing("memory") && write(&path, "+memory").is_err() {
+                // Memory is only reported, so a host without it will do.
+                tracing::debug!(path = %path.display(), "no memory controller");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A share of the CPU as the kernel takes it: `quota` µs of each `period` µs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CpuLimit {
+    quota: u32,
+    period: u32,
+}
+
+impl CpuLimit {
+    /// At least 0.01 of a core, as the kernel has it.
+    fn of_cores(cores: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float cast saturates, and the least quota is set below"
+        )]
+        let quota_of = |period: u32| (cores * f64::from(period)).round() as u32;
+        let period = if quota_of(PERIOD) < LEAST_QUOTA { LONG_PERIOD } else { PERIOD };
+        Self { quota: quota_of(period).max(LEAST_QUOTA), period }
+    }
+}
+
+/// A cgroup mount of `/proc/self/mountinfo` (proc(5)).
+struct Mount {
+    version: u8,
+    path: PathBuf,
+    options: Vec<String>,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let path = mount.split(' ').nth(4)?;
+        let mut fields = filesystem.split(' ');
+        let version = match fields.next()? {
+            "cgroup" => 1,
+            "cgroup2" => 2,
+            _ => return None,
+        };
+        let options = fields.nth(1)?.split(',').map(str::to_owned).collect();
+        Some(Self { version, path: PathBuf::from(path), options })
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn number(path: PathBuf) -> Result<u64, CgroupError> {
+    let text = read(&path)?;
+    text.trim().parse().map_err(|_| CgroupError::Form { path, text })
+}
+
+fn read(path: &Path) -> Result<String, CgroupError> {
+    fs::read_to_string(path).map_err(|error| failed("reading", path, error))
+}
+
+fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    fs::write(path, value).map_err(|error| failed("writing", path, error))
+}
+
+fn failed(operation: &'static str, path: &Path, source: io::Error) -> CgroupError {
+    CgroupError::Io { operation, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

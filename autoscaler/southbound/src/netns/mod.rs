@@ -1,0 +1,391 @@
+//! The `netns` provider: an instance is a network namespace on its tenant's bridge, a cgroup and a process.
+//!
+//! It needs nothing but the kernel. It separates instances by network and CPU share, not by files or users: the
+//! command runs as root on the host's files, so it is for programs that the operator trusts.
+//!
+//! What exists of an instance is found by its label in `/run`, written before anything else and removed after
+//! everything else, and by the names of its namespace, cgroup and bridge port (see [`Scope`]). A reboot takes all
+//! of it. A process does not end with the daemon.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
+use lb_userspace::net::{Address, Links, Netns, VethEnd};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::TemplateSpec;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+
+use crate::cgroup::{Cgroup, Hierarchies};
+use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
+use crate::scope::{Labelled, Scope, instance_id, is_instance_port};
+
+mod label;
+mod process;
+
+use label::{Label, Labels};
+use process::Launch;
+
+/// The kind of cloud, as in `sluice.yml`.
+const KIND: &str = "netns";
+
+/// The instance's interface, in its namespace.
+const INTERFACE: &str = "eth0";
+
+/// The kernel takes a moment to let go of a cgroup whose last process has ended.
+const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes instances of namespaces and processes. Cheap to clone; clones are one provider.
+#[derive(Debug, Clone)]
+pub struct NetnsProvider(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    scope: Scope,
+    labels: Labels,
+    hierarchies: Hierarchies,
+    host: Links,
+    responder: Vec<OsString>,
+    turns: Turns,
+}
+
+impl NetnsProvider {
+    /// The provider of a scope. Instances without a command run this program with the argument `responder`. To
+    /// be called on a tokio runtime, which then reaps the instances' processes.
+    pub fn open(scope: Scope) -> Result<Self, ProviderError> {
+        let program = std::env::current_exe().map_err(unavailable("this program's own path is unknown"))?;
+        Self::with_responder(scope, vec![program.into(), "responder".into()])
+    }
+
+    /// As [`open`](Self::open), with another command in the place of the built-in responder.
+    pub fn with_responder(scope: Scope, responder: Vec<OsString>) -> Result<Self, ProviderError> {
+        let host = Netns::current().map_err(unavailable("the namespace of this process can't be opened"))?;
+        Ok(Self(Arc::new(Inner {
+            labels: Labels::of(&scope),
+            hierarchies: Hierarchies::of_host().map_err(unavailable("cgroups can't be used"))?,
+            host: Links::open(&host).map_err(unavailable("netlink can't be used"))?,
+            turns: Turns::default(),
+            scope,
+            responder,
+        })))
+    }
+
+    /// Removes every instance of the scope and what is left of instances, running or not: for `sluice down`.
+    /// Returns what was removed.
+    pub async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {
+        let mut removed = Vec::new();
+        for observed in self.list().await? {
+            self.delete(&observed.id).await?;
+            removed.push(observed.id);
+        }
+        self.0.remove_rest().await?;
+        Ok(removed)
+    }
+
+    /// Where an instance's output is found.
+    #[must_use]
+    pub fn log_of(&self, id: &InstanceId) -> std::path::PathBuf {
+        self.0.labels.log(id)
+    }
+
+    /// Does `work` on an instance when its turn has come, to the end even if the caller no longer waits: what is
+    /// half made would otherwise be met by a later call on the same instance.
+    async fn detached<T, F>(
+        &self,
+        id: &InstanceId,
+        work: impl FnOnce(Arc<Inner>) -> F,
+    ) -> Result<T, ProviderError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ProviderError>> + Send + 'static,
+    {
+        check(id)?;
+        let turn = self.0.turns.take(id).await;
+        let work = work(Arc::clone(&self.0));
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            work.await
+        });
+        task.await.unwrap_or_else(|error| Err(step(id, "a task")(error)))
+    }
+}
+
+#[async_trait]
+impl Provider for NetnsProvider {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        let spec = spec.clone();
+        self.detached(&spec.id.clone(), |inner| async move { inner.create(&spec).await }).await
+    }
+
+    async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let own = id.clone();
+        self.detached(id, |inner| async move { inner.start(own).await }).await
+    }
+
+    async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
+        check(id)?;
+        let deadline = Instant::now() + grace;
+        let _turn = self.0.turns.take(id).await;
+        let group = self.0.group(id);
+        if !group.exists() && matches!(self.0.label(id)?, Label::None) {
+            return Err(ProviderError::Unknown(id.clone()));
+        }
+        process::end(&group, deadline).await.map_err(step(id, "stopping"))
+    }
+
+    async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let own = id.clone();
+        self.detached(id, |inner| async move { inner.delete(&own).await }).await
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
+        let ids = self.0.ids().await?;
+        ids.into_iter().map(|id| self.0.observe(id)).collect()
+    }
+
+    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+        check(id)?;
+        let group = self.0.group(id);
+        let at = Timestamp::now();
+        let cpu = match group.cpu_time() {
+            Err(_) if !group.exists() => return Err(ProviderError::Unknown(id.clone())),
+            cpu => cpu.map_err(step(id, "reading the CPU time"))?,
+        };
+        Ok(InstanceMetrics { at, cpu, memory: group.memory() })
+    }
+}
+
+/// The steps of an instance's life. Each can be done again, also after a crash in its middle.
+impl Inner {
+    async fn create(self: &Arc<Self>, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        self.write_label(spec)?;
+        let netns = self.make_namespace(spec).await?;
+        self.make_cgroup(spec)?;
+        self.plug(spec, &netns).await
+    }
+
+    /// First of all: whatever is made from here on, the label says whose it is.
+    fn write_label(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        self.labels.write(spec).map_err(step(&spec.id, "writing the label"))
+    }
+
+    async fn make_namespace(&self, spec: &InstanceSpec) -> Result<Netns, ProviderError> {
+        let name = self.scope.netns(&spec.id);
+        let made = tokio::task::spawn_blocking(move || Netns::create(&name)).await;
+        made.map_err(step(&spec.id, "making the namespace"))?.map_err(step(&spec.id, "making the namespace"))
+    }
+
+    fn make_cgroup(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        self.group(&spec.id).ensure(spec.template.cpus).map_err(step(&spec.id, "making the cgroup"))
+    }
+
+    /// Joins the namespace to its network.
+    async fn plug(&self, spec: &InstanceSpec, netns: &Netns) -> Result<(), ProviderError> {
+        const STEP: &str = "joining the network";
+        let (id, nic, port) = (&spec.id, &spec.nic, self.scope.instance_port(&spec.id));
+        let mark = self.scope.instance_mark(&spec.tenant, id);
+        let bridge = self.host.get(&nic.bridge).await.map_err(step(id, STEP))?;
+        let inside = Links::open(netns).map_err(step(id, STEP))?;
+
+        let outer = VethEnd { links: &self.host, name: &port, mac: None, master: Some(bridge.index) };
+        let inner = VethEnd { links: &inside, name: INTERFACE, mac: Some(nic.mac), master: None };
+        self.host.ensure_veth(&mark, &outer, &inner).await.map_err(step(id, STEP))?;
+        self.host.set_up(&port).await.map_err(step(id, STEP))?;
+
+        let net = Ipv4Net::new(nic.address, nic.prefix).map_err(step(id, STEP))?;
+        let address = Address { net: IpNet::V4(net), protocol: 0 };
+        inside.add_address(INTERFACE, &address).await.map_err(step(id, STEP))?;
+        inside.set_up(INTERFACE).await.map_err(step(id, STEP))?;
+        inside.set_default_route(INTERFACE, nic.gateway).await.map_err(step(id, STEP))?;
+        self.host.wait_until_forwarding(&port).await.map_err(step(id, STEP))
+    }
+
+    async fn start(self: Arc<Self>, id: InstanceId) -> Result<(), ProviderError> {
+        let Label::Read(spec) = self.label(&id)? else { return Err(ProviderError::Unknown(id)) };
+        if self.is_running(&id)? {
+            return Ok(());
+        }
+        let failed = id.clone();
+        let done = tokio::task::spawn_blocking(move || self.launch(&spec)).await;
+        done.map_err(step(&failed, "starting"))?
+    }
+
+    fn launch(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        const STEP: &str = "starting";
+        let id = spec.id.clone();
+        let launch = Launch {
+            command: self.command(&spec.template),
+            environment: environment(spec),
+            netns: Netns::open(&self.scope.netns(&id)).map_err(step(&id, STEP))?,
+            entrances: self.group(&id).entrances().map_err(step(&id, STEP))?,
+            log: self.labels.open_log(&id).map_err(step(&id, STEP))?,
+        };
+        let mut child = launch.spawn().map_err(step(&id, STEP))?;
+        self.labels.started(&id).map_err(step(&id, STEP))?;
+        tokio::spawn(async move {
+            // While the daemon lives it reaps its children; whether one runs is asked of its cgroup.
+            match child.wait().await {
+                Ok(status) => tracing::info!(instance = %id, %status, "the instance's process has ended"),
+                Err(error) => tracing::warn!(instance = %id, %error, "the instance's process is lost"),
+            }
+        });
+        Ok(())
+    }
+
+    async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let group = self.group(id);
+        process::kill(&group).await.map_err(step(id, "killing"))?;
+        self.remove_cgroup(id, &group).await?;
+        self.unplug(id).await?;
+        self.remove_namespace(id)?;
+        self.labels.remove(id).map_err(step(id, "removing the label"))
+    }
+
+    async fn remove_cgroup(&self, id: &InstanceId, group: &Cgroup<'_>) -> Result<(), ProviderError> {
+        let deadline = Instant::now() + CGROUP_PATIENCE;
+        loop {
+            match group.remove() {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(1)).await,
+                done => return done.map_err(step(id, "removing the cgroup")),
+            }
+        }
+    }
+
+    /// The end in the namespace goes with the bridge port.
+    async fn unplug(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        const STEP: &str = "leaving the network";
+        let port = self.scope.instance_port(id);
+        let found = self.host.find(&port).await.map_err(step(id, STEP))?;
+        let alias = found.and_then(|link| self.scope.read_alias(link.alias.as_deref()?));
+        if matches!(alias, Some(Labelled::Instance(_, owner)) if owner != *id) {
+            // Their names collide: this instance was never plugged in.
+            return Ok(());
+        }
+        self.host.delete_ours(self.scope.group(), &port).await.map_err(step(id, STEP))
+    }
+
+    fn remove_namespace(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        Netns::delete(&self.scope.netns(id)).map_err(step(id, "removing the namespace"))
+    }
+
+    /// What belongs to no instance: links whose label and alias are both lost, and the scope's own directories.
+    async fn remove_rest(&self) -> Result<(), ProviderError> {
+        let links = self.host.list().await.map_err(unavailable("links can't be listed"))?;
+        for link in links {
+            if link.group == self.scope.group() && is_instance_port(&link.name) {
+                self.host.delete(&link.name).await.map_err(unavailable("a link can't be deleted"))?;
+            }
+        }
+        let parent = self.hierarchies.group(self.scope.cgroup());
+        parent.remove().map_err(unavailable("the scope's cgroup can't be removed"))?;
+        self.labels.remove_directories().map_err(unavailable("the scope's directory can't be removed"))
+    }
+}
+
+/// What is there.
+impl Inner {
+    fn group(&self, id: &InstanceId) -> Cgroup<'_> {
+        self.hierarchies.group(self.scope.cgroup().join(id.as_str()))
+    }
+
+    fn label(&self, id: &InstanceId) -> Result<Label, ProviderError> {
+        self.labels.read(id).map_err(step(id, "reading the label"))
+    }
+
+    /// A process number may pass to another process; a cgroup's list never names a foreign one.
+    fn is_running(&self, id: &InstanceId) -> Result<bool, ProviderError> {
+        let processes = self.group(id).processes().map_err(step(id, "listing the processes"))?;
+        Ok(!processes.is_empty())
+    }
+
+    fn command(&self, template: &TemplateSpec) -> Vec<OsString> {
+        match &template.command {
+            Some(command) => command.iter().map(OsString::from).collect(),
+            None => self.responder.clone(),
+        }
+    }
+
+    /// The instances of which anything exists.
+    async fn ids(&self) -> Result<BTreeSet<InstanceId>, ProviderError> {
+        let mut ids = BTreeSet::new();
+        ids.extend(self.labels.ids().map_err(unavailable("labels can't be listed"))?);
+        let namespaces = Netns::names().map_err(unavailable("namespaces can't be listed"))?;
+        ids.extend(namespaces.iter().filter_map(|name| self.scope.instance_of_netns(name)));
+        let groups = self.hierarchies.children(&self.scope.cgroup());
+        let groups = groups.map_err(unavailable("cgroups can't be listed"))?;
+        ids.extend(groups.iter().filter_map(|name| instance_id(name)));
+        let links = self.host.list().await.map_err(unavailable("links can't be listed"))?;
+        let ours = links.iter().filter(|link| link.group == self.scope.group());
+        ids.extend(ours.filter_map(|link| match self.scope.read_alias(link.alias.as_deref()?)? {
+            Labelled::Instance(_, id) => Some(id),
+            Labelled::Network(..) => None,
+        }));
+        Ok(ids)
+    }
+
+    fn observe(&self, id: InstanceId) -> Result<Observed, ProviderError> {
+        let Label::Read(spec) = self.label(&id)? else {
+            return Ok(Observed { id, presence: Presence::Broken, spec: None });
+        };
+        let presence = if self.is_running(&id)? {
+            Presence::Running
+        } else if self.labels.was_started(&id) {
+            Presence::Exited
+        } else {
+            Presence::Created
+        };
+        Ok(Observed { id, presence, spec: Some(*spec) })
+    }
+}
+
+/// An id that has not the form of one must not become part of a path.
+fn check(id: &InstanceId) -> Result<(), ProviderError> {
+    instance_id(id.as_str()).map(|_| ()).ok_or_else(|| ProviderError::Unknown(id.clone()))
+}
+
+/// What an instance's command finds in its environment, besides `PATH`.
+fn environment(spec: &InstanceSpec) -> Vec<(&'static str, String)> {
+    vec![
+        ("SLUICE_INSTANCE", spec.id.to_string()),
+        ("SLUICE_TENANT", spec.tenant.to_string()),
+        ("SLUICE_PORT", spec.template.port.to_string()),
+        ("SLUICE_REQUEST_COST", spec.template.request_cost.as_micros().to_string()),
+    ]
+}
+
+/// One call at a time on each instance.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, id: &InstanceId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(id.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
+}
+
+fn step<E: Display>(id: &InstanceId, step: &'static str) -> impl FnOnce(E) -> ProviderError {
+    let id = id.clone();
+    move |error| ProviderError::Step { id, step, reason: error.to_string() }
+}
+
+fn unavailable<E: Display>(what: &'static str) -> impl FnOnce(E) -> ProviderError {
+    move |error| ProviderError::Unavailable { provider: KIND, reason: format!("{what}: {error}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The tenants' networks: a bridge each, joined to the transit namespace by a veth with the gateway's address.
+//!
+//! ```text
+//!   the daemon's namespace                              │ transit namespace
+//!   instance ── sli-… ┐                                 │
+//!   instance ── sli-… ┴ slb-… (bridge, no address) slp-…├─ slt-… (gateway)      uplink (VIP/32)
+//! ```
+//!
+//! Two tenants share no bridge, so no frame of one reaches the other; what passes between them in the transit
+//! namespace is for the load balancer's program on `slt-…` to refuse. The host itself takes nothing from a
+//! bridge: no IPv6, no ARP answers, no forwarding, and strict reverse-path filtering.
+//!
+//! A trap: where `br_netfilter` is loaded (Docker does it), bridged frames pass the host's iptables `FORWARD`
+//! chain, whose policy Docker sets to `DROP`. [`bridge_filter_warning`] looks for it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use lb_userspace::lb::TenantLink;
+use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, VethEnd};
+use sluice_logic::spec::{NetworkSpec, TenantName};
+
+use crate::scope::{Labelled, NetworkLinks, Scope};
+
+/// Who put an address on the uplink: `S`, in the `proto` of `ip address` (`IFA_PROTO`, Linux 5.18). An address
+/// label would need room in the interface's name, and the operator may use labels.
+const VIP_PROTOCOL: u8 = b'S';
+
+/// Why a network could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A namespace can't be entered.
+    #[error("{what}: {source}")]
+    Netns {
+        /// Which, and for what.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A link is not as it should be.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A setting of an interface can't be made.
+    #[error("network setting: {0}")]
+    Setting(#[source] io::Error),
+}
+
+/// A network that is there and works.
+#[derive(Debug, Clone)]
+pub struct TenantNetwork {
+    /// The bridge, in the daemon's namespace: instances are its ports.
+    pub bridge: String,
+    /// What the load balancer attaches to.
+    pub link: TenantLink,
+    /// The index of `link.interface` in the transit namespace.
+    pub interface: u32,
+    /// The Ethernet address of `link.interface`: frames to instances come from it.
+    pub mac: MacAddr,
+}
+
+/// A network of this daemon, whole or in parts, also of a tenant that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedNetwork {
+    /// Whose, and the tenant's name for it; `None` when a crash left it before that was written down.
+    pub owner: Option<(TenantName, String)>,
+    /// Its interfaces; any of them may be missing.
+    pub links: NetworkLinks,
+}
+
+/// Who a VIP on the uplink belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VipOwner {
+    /// This program put it there and removes it.
+    Sluice,
+    /// It was there before; it stays.
+    Operator,
+}
+
+/// The networks of one daemon.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    scope: Scope,
+    host: Links,
+    transit: Links,
+    uplink: String,
+}
+
+impl Networks {
+    /// Networks between the current namespace and `transit`, with VIPs on its interface `uplink`. To be called
+    /// on a tokio runtime.
+    pub fn open(scope: Scope, transit: &Netns, uplink: &str) -> Result<Self, NetworkError> {
+        let current = Netns::current().map_err(|source| NetworkError::Netns {
+            what: "the namespace of this process can't be opened".to_owned(),
+            source,
+        })?;
+        Self::between(scope, &current, transit, uplink)
+    }
+
+    /// As [`open`](Self::open), with the bridges in `host`.
+    pub fn between(scope: Scope, host: &Netns, transit: &Netns, uplink: &str) -> Result<Self, NetworkError> {
+        let (host, transit) = (Links::open(host)?, Links::open(transit)?);
+        Ok(Self { scope, host, transit, uplink: uplink.to_owned() })
+    }
+
+    /// Makes a tenant's network what is asked, whatever is there of it. Idempotent; a running network keeps
+    /// running.
+    pub async fn ensure(
+        &self,
+        tenant: &TenantName,
+        spec: &NetworkSpec,
+    ) -> Result<TenantNetwork, NetworkError> {
+        let names = self.scope.network_links(tenant, &spec.name);
+        let mark = self.scope.network_mark(tenant, &spec.name);
+        let (bridge_mac, transit_mac) = self.scope.network_macs(tenant, &spec.name);
+
+        let bridge = self.host.ensure_bridge(&mark, &names.bridge, bridge_mac).await?;
+        self.harden_bridge(&names.bridge).await?;
+        self.host.set_up(&names.bridge).await?;
+
+        let port = end(&self.host, &names.port, None, Some(bridge.index));
+        let gateway = end(&self.transit, &names.transit, Some(transit_mac), None);
+        let (_, transit) = self.host.ensure_veth(&mark, &port, &gateway).await?;
+        self.host.set_up(&names.port).await?;
+        self.open_gateway(&names.transit).await?;
+        self.set_gateway(&names.transit, spec).await?;
+        self.transit.set_up(&names.transit).await?;
+        self.host.wait_until_forwarding(&names.port).await?;
+
+        Ok(TenantNetwork {
+            link: TenantLink {
+                interface: names.transit,
+                peer: names.port,
+                peer_netns: self.host.netns().clone(),
+                subnet: IpNet::V4(spec.subnet.trunc()),
+                gateway: IpAddr::V4(spec.gateway),
+            },
+            bridge: names.bridge,
+            interface: transit.index,
+            mac: transit_mac,
+        })
+    }
+
+    /// Removes all networks of a tenant. Its instances lose their bridge; idempotent.
+    pub async fn remove_tenant(&self, tenant: &TenantName) -> Result<(), NetworkError> {
+        for network in self.list().await? {
+            if network.owner.as_ref().is_some_and(|(owner, _)| owner == tenant) {
+                self.remove(&network).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a network. Idempotent.
+    pub async fn remove(&self, network: &OwnedNetwork) -> Result<(), NetworkError> {
+        let group = self.scope.group();
+        self.host.delete_ours(group, &network.links.port).await?;
+        self.transit.delete_ours(group, &network.links.transit).await?;
+        self.host.delete_ours(group, &network.links.bridge).await?;
+        Ok(())
+    }
+
+    /// All networks of this daemon, also half-made ones and those of tenants that are gone.
+    pub async fn list(&self) -> Result<Vec<OwnedNetwork>, NetworkError> {
+        let mut found = BTreeMap::new();
+        for links in [&self.host, &self.transit] {
+            for link in links.list().await? {
+                self.note(&link, &mut found);
+            }
+        }
+        Ok(found.into_iter().map(|(links, owner)| OwnedNetwork { owner, links }).collect())
+    }
+
+    /// Puts a VIP on the uplink, so that its address is asked for there and found. Idempotent. An address that
+    /// the operator has put there is left as it is.
+    pub async fn ensure_vip(&self, vip: Ipv4Addr) -> Result<VipOwner, NetworkError> {
+        let there = self.transit.addresses(&self.uplink).await?;
+        match there.iter().find(|address| address.net.addr() == IpAddr::V4(vip)) {
+            Some(found) if is_our_vip(found) => Ok(VipOwner::Sluice),
+            Some(_) => Ok(VipOwner::Operator),
+            None => {
+                let address = Address { net: host_net(vip), protocol: VIP_PROTOCOL };
+                self.transit.add_address(&self.uplink, &address).await?;
+                Ok(VipOwner::Sluice)
+            }
+        }
+    }
+
+    /// Takes a VIP off the uplink, if it is ours. Idempotent.
+    pub async fn remove_vip(&self, vip: Ipv4Addr) -> Result<(), NetworkError> {
+        if self.vips().await?.contains(&vip) {
+            self.transit.remove_address(&self.uplink, host_net(vip)).await?;
+        }
+        Ok(())
+    }
+
+    /// The VIPs on the uplink that are ours.
+    pub async fn vips(&self) -> Result<Vec<Ipv4Addr>, NetworkError> {
+        let addresses = match self.transit.addresses(&self.uplink).await {
+            // `down` must work where the uplink has gone.
+            Err(LinkError::Missing { .. }) => return Ok(Vec::new()),
+            addresses => addresses?,
+        };
+        let vip = |address: &Address| match address.net {
+            IpNet::V4(net) if is_our_vip(address) => Some(net.addr()),
+            _ => None,
+        };
+        Ok(addresses.iter().filter_map(vip).collect())
+    }
+
+    /// Removes every network and VIP of this daemon, and nothing else. Returns what was removed.
+    pub async fn remove_all(&self) -> Result<Vec<String>, NetworkError> {
+        let mut removed = Vec::new();
+        for vip in self.vips().await? {
+            self.remove_vip(vip).await?;
+            removed.push(format!("{vip} on {}", self.uplink));
+        }
+        for network in self.list().await? {
+            self.remove(&network).await?;
+            removed.push(network.links.bridge);
+        }
+        Ok(removed)
+    }
+
+    fn note(&self, link: &Link, found: &mut BTreeMap<NetworkLinks, Option<(TenantName, String)>>) {
+        if link.group != self.scope.group() {
+            return;
+        }
+        let Some(links) = NetworkLinks::of_link(&link.name) else { return };
+        let owner = found.entry(links).or_default();
+        if let Some(Labelled::Network(tenant, name)) =
+            link.alias.as_deref().and_then(|alias| self.scope.read_alias(alias))
+        {
+            *owner = Some((tenant, name));
+        }
+    }
+
+    /// The host is no neighbour of the tenant's instances.
+    async fn harden_bridge(&self, bridge: &str) -> Result<(), NetworkError> {
+        let settings = [
+            ("ipv6", "disable_ipv6", "1"),
+            ("ipv4", "arp_ignore", "8"),
+            ("ipv4", "rp_filter", "1"),
+            ("ipv4", "forwarding", "0"),
+        ];
+        set(self.host.netns(), bridge, &settings).await
+    }
+
+    /// Answers that the load balancer leaves to the kernel are routed to the client. Instances can ask for the
+    /// gateway's address only, and send only from addresses of their subnet.
+    async fn open_gateway(&self, interface: &str) -> Result<(), NetworkError> {
+        let settings = [
+            ("ipv6", "disable_ipv6", "1"),
+            ("ipv4", "forwarding", "1"),
+            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "arp_announce", "2"),
+            ("ipv4", "rp_filter", "1"),
+        ];
+        set(self.transit.netns(), interface, &settings).await
+    }
+
+    /// The gateway's address, and no older one.
+    async fn set_gateway(&self, interface: &str, spec: &NetworkSpec) -> Result<(), NetworkError> {
+        let net = Ipv4Net::new_assert(spec.gateway, spec.subnet.prefix_len());
+        let wanted = Address { net: IpNet::V4(net), protocol: 0 };
+        for old in self.transit.addresses(interface).await? {
+            if old.net != wanted.net && old.net.addr().is_ipv4() {
+                self.transit.remove_address(interface, old.net).await?;
+            }
+        }
+        Ok(self.transit.add_address(interface, &wanted).await?)
+    }
+}
+
+/// What to say at start when the host's packet filter sees the tenants' bridged frames; `None` when it does not.
+#[must_use]
+pub fn bridge_filter_warning() -> Option<String> {
+    const KEY: &str = "bridge/bridge-nf-call-iptables";
+    let on = Netns::current().and_then(|host| host.sysctl(KEY)).is_ok_and(|value| value != "0");
+    on.then(|| {
+        "net.bridge.bridge-nf-call-iptables is 1: frames between instances and the transit namespace pass \
+         iptables' FORWARD chain, and are lost where its policy is DROP, as Docker sets it. Allow them with \
+         `iptables -I FORWARD -i slb-+ -o slb-+ -j ACCEPT`, or switch it off with \
+         `sysctl -w net.bridge.bridge-nf-call-iptables=0`"
+            .to_owned()
+    })
+}
+
+fn end<'a>(links: &'a Links, name: &'a str, mac: Option<MacAddr>, master: Option<u32>) -> VethEnd<'a> {
+    VethEnd { links, name, mac, master }
+}
+
+fn host_net(vip: Ipv4Addr) -> IpNet {
+    IpNet::from(IpAddr::V4(vip))
+}
+
+fn is_our_vip(address: &Address) -> bool {
+    address.protocol == VIP_PROTOCOL && address.net.prefix_len() == address.net.max_prefix_len()
+}
+
+/// Makes settings of an interface: family, key, value.
+async fn set(
+    netns: &Netns,
+    interface: &str,
+    settings: &[(&'static str, &'static str, &'static str)],
+) -> Result<(), NetworkError> {
+    let (netns, interface, settings) = (netns.clone(), interface.to_owned(), settings.to_owned());
+    let work = move || {
+        for (family, key, value) in settings {
+            match netns.set_sysctl(&format!("{family}/conf/{interface}/{key}"), value) {
+                // A kernel without IPv6 has nothing to switch off.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && family == "ipv6" => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+        .and_then(std::convert::identity)
+        .map_err(NetworkError::Setting)
+}

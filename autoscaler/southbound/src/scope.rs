@@ -1,0 +1,314 @@
+//! The names of everything a daemon makes on the host, and how it knows its own again.
+
+use std::hash::Hasher;
+use std::path::PathBuf;
+
+use fnv::FnvHasher;
+use lb_userspace::net::{MacAddr, Mark};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::TenantName;
+
+/// The kernel's limit for an interface's alias, in bytes (`IFALIASZ` less its end).
+const ALIAS_MAX: usize = 255;
+
+/// What the name of an interface begins with.
+mod prefix {
+    pub(super) const BRIDGE: &str = "slb";
+    pub(super) const TRANSIT: &str = "slt";
+    pub(super) const BRIDGE_PORT: &str = "slp";
+    pub(super) const INSTANCE_PORT: &str = "sli";
+}
+
+/// The name of a daemon, from which the names of all that it makes follow.
+///
+/// 1 to 16 of `a–z`, `0–9` and `_`, the first a letter. There is no `-` in it, so that in `<name>-<instance id>`
+/// it is plain where the name ends, and no daemon takes another's things for its own.
+///
+/// | thing | name |
+/// | --- | --- |
+/// | an instance's namespace | `<name>-<instance id>` |
+/// | an instance's cgroup | `<name>/<instance id>` |
+/// | an instance's label and log | `/run/<name>/instances/<instance id>.json`, `.log` |
+/// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
+/// | an instance's bridge port | `sli-` + 8 hex digits |
+///
+/// The digits are a hash of the daemon's name with the tenant's and network's, or the instance's. What is ours is
+/// told by the interface group, not by the name: see [`Mark`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    name: String,
+}
+
+/// Why a text is not the name of a [`Scope`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` can't be a daemon's name: 1 to 16 of a-z, 0-9 and `_`, the first a letter")]
+pub struct BadScopeName(String);
+
+/// The interfaces of one network of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetworkLinks {
+    /// The bridge, in the daemon's namespace.
+    pub bridge: String,
+    /// The bridge's port towards the transit namespace, in the daemon's namespace.
+    pub port: String,
+    /// The other end of that port, in the transit namespace: it has the gateway's address.
+    pub transit: String,
+}
+
+/// What a link's alias says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Labelled {
+    /// It belongs to a tenant's network of that name.
+    Network(TenantName, String),
+    /// It belongs to an instance.
+    Instance(TenantName, InstanceId),
+}
+
+impl Scope {
+    /// The scope of a daemon of that name.
+    pub fn new(name: &str) -> Result<Self, BadScopeName> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+        if starts_well && name.len() <= 16 && name.chars().all(allowed) {
+            Ok(Self { name: name.to_owned() })
+        } else {
+            Err(BadScopeName(name.to_owned()))
+        }
+    }
+
+    /// The daemon's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The interface group of all links of this daemon: never 0, which is everybody's, nor negative for those
+    /// who read it as a signed number.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        self.hash(&["group"]) & 0x7fff_ffff | 0x4000_0000
+    }
+
+    /// The namespace of an instance.
+    #[must_use]
+    pub fn netns(&self, id: &InstanceId) -> String {
+        format!("{}-{id}", self.name)
+    }
+
+    /// The instance whose namespace has that name, if it is one of ours.
+    #[must_use]
+    pub fn instance_of_netns(&self, netns: &str) -> Option<InstanceId> {
+        instance_id(netns.strip_prefix(&self.name)?.strip_prefix('-')?)
+    }
+
+    /// The cgroup below which the instances' are, relative to a hierarchy's root.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        PathBuf::from(&self.name)
+    }
+
+    /// The directory of what must not survive a boot, like all that it describes.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        PathBuf::from("/run").join(&self.name)
+    }
+
+    /// The directory of labels and logs.
+    #[must_use]
+    pub fn instances_dir(&self) -> PathBuf {
+        self.run_dir().join("instances")
+    }
+
+    /// The bridge port of an instance, in the daemon's namespace.
+    #[must_use]
+    pub fn instance_port(&self, id: &InstanceId) -> String {
+        format!("{}-{:08x}", prefix::INSTANCE_PORT, self.hash(&["instance", id.as_str()]))
+    }
+
+    /// The interfaces of a network.
+    #[must_use]
+    pub fn network_links(&self, tenant: &TenantName, network: &str) -> NetworkLinks {
+        NetworkLinks::of_digits(&format!("{:08x}", self.network_hash(tenant, network)))
+    }
+
+    /// The Ethernet addresses of a network's bridge and of its transit end: the same each time they are made, so
+    /// that what instances have learned stays true.
+    #[must_use]
+    pub fn network_macs(&self, tenant: &TenantName, network: &str) -> (MacAddr, MacAddr) {
+        let [a, b, c, d] = self.network_hash(tenant, network).to_be_bytes();
+        (MacAddr([0x02, 0x53, a, b, c, d]), MacAddr([0x02, 0x54, a, b, c, d]))
+    }
+
+    /// The mark of a network's links.
+    #[must_use]
+    pub fn network_mark(&self, tenant: &TenantName, network: &str) -> Mark {
+        self.mark(format!("{} tenant={tenant} network={network}", self.name))
+    }
+
+    /// The mark of an instance's link.
+    #[must_use]
+    pub fn instance_mark(&self, tenant: &TenantName, id: &InstanceId) -> Mark {
+        self.mark(format!("{} tenant={tenant} instance={id}", self.name))
+    }
+
+    /// Reads an alias that this daemon wrote.
+    #[must_use]
+    pub fn read_alias(&self, alias: &str) -> Option<Labelled> {
+        let (tenant, what) = alias.strip_prefix(&self.name)?.strip_prefix(" tenant=")?.split_once(' ')?;
+        let tenant = TenantName::try_from(tenant.to_owned()).ok()?;
+        match what.split_once('=')? {
+            ("network", name) => Some(Labelled::Network(tenant, name.to_owned())),
+            ("instance", id) => Some(Labelled::Instance(tenant, instance_id(id)?)),
+            _ => None,
+        }
+    }
+
+    fn mark(&self, mut alias: String) -> Mark {
+        alias.truncate(alias.floor_char_boundary(ALIAS_MAX));
+        Mark { group: self.group(), alias }
+    }
+
+    fn network_hash(&self, tenant: &TenantName, network: &str) -> u32 {
+        self.hash(&["network", tenant.as_str(), network])
+    }
+
+    /// FNV-1a of the daemon's name and `parts`, its halves folded together. It must never change: it names what
+    /// an older daemon has left.
+    fn hash(&self, parts: &[&str]) -> u32 {
+        let mut hasher = FnvHasher::default();
+        for part in [self.name.as_str()].iter().chain(parts) {
+            hasher.write(part.as_bytes());
+            hasher.write(&[0]);
+        }
+        let hash = hasher.finish();
+        #[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+        let (high, low) = ((hash >> 32) as u32, hash as u32);
+        high ^ low
+    }
+}
+
+impl NetworkLinks {
+    fn of_digits(digits: &str) -> Self {
+        Self {
+            bridge: format!("{}-{digits}", prefix::BRIDGE),
+            port: format!("{}-{digits}", prefix::BRIDGE_PORT),
+            transit: format!("{}-{digits}", prefix::TRANSIT),
+        }
+    }
+
+    /// The network to which a link of that name would belong.
+    #[must_use]
+    pub fn of_link(name: &str) -> Option<Self> {
+        let (kind, digits) = name.split_once('-')?;
+        let known = [prefix::BRIDGE, prefix::BRIDGE_PORT, prefix::TRANSIT].contains(&kind);
+        (known && are_eight_digits(digits)).then(|| Self::of_digits(digits))
+    }
+}
+
+/// Whether a link's name is that of an instance's bridge port.
+#[must_use]
+pub fn is_instance_port(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(kind, rest)| kind == prefix::INSTANCE_PORT && are_eight_digits(rest))
+}
+
+/// Takes a text for an instance id if it has the form of one: `<tenant>-<8 hex digits>`. Only such ids become
+/// part of paths.
+#[must_use]
+pub fn instance_id(text: &str) -> Option<InstanceId> {
+    let (tenant, digits) = text.rsplit_once('-')?;
+    let well_formed = are_eight_digits(digits) && TenantName::try_from(tenant.to_owned()).is_ok();
+    well_formed.then(|| InstanceId::from_label(text))
+}
+
+fn are_eight_digits(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantName {
+        TenantName::try_from(name.to_owned()).expect("a tenant name")
+    }
+
+    fn scope(name: &str) -> Scope {
+        Scope::new(name).expect("a scope name")
+    }
+
+    /// Pinned: a daemon that computes other names does not find what the last one made.
+    #[test]
+    fn names_never_change() {
+        let id = InstanceId::new(&tenant("demo"), 0xab);
+        let links = scope("sluice").network_links(&tenant("demo"), "demo_nw");
+        assert_eq!(links.bridge, "slb-0ba6964f");
+        assert_eq!(links.port, "slp-0ba6964f");
+        assert_eq!(links.transit, "slt-0ba6964f");
+        assert_eq!(scope("sluice").instance_port(&id), "sli-21e30fcd");
+        assert_eq!(scope("sluice").group(), 0x44d8_b71e);
+        assert_eq!(scope("sluice").netns(&id), "sluice-demo-000000ab");
+    }
+
+    #[test]
+    fn names_differ_by_daemon_tenant_and_network() {
+        let names = [("a", "t", "n"), ("b", "t", "n"), ("a", "u", "n"), ("a", "t", "m"), ("a", "tn", "n")]
+            .map(|(name, owner, network)| scope(name).network_links(&tenant(owner), network).bridge);
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(names.iter().all(|name| name.len() <= 15));
+    }
+
+    #[test]
+    fn only_what_has_the_form_of_an_instance_is_one() {
+        let ours = scope("sluice");
+        let id = InstanceId::new(&tenant("a-b_c"), 7);
+        assert_eq!(ours.instance_of_netns(&ours.netns(&id)), Some(id));
+        for foreign in [
+            "sluice-transit",
+            "sluice-client",
+            "sluice",
+            "sluice_x-a-00000001",
+            "sluice-00000001",
+            "sluice-a-0000001",
+            "sluice-a-0000000G",
+            "sluice-../x-00000001",
+        ] {
+            assert_eq!(ours.instance_of_netns(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for bad in ["", "1a", "a-b", "A", "a/b", "abcdefghijklmnopq", "_a"] {
+            assert!(Scope::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn aliases_say_what_a_link_is() {
+        let (ours, owner) = (scope("sluice"), tenant("demo"));
+        let id = InstanceId::new(&owner, 1);
+        let network = ours.network_mark(&owner, "my net = x");
+        assert_eq!(
+            ours.read_alias(&network.alias),
+            Some(Labelled::Network(owner.clone(), "my net = x".to_owned()))
+        );
+        let instance = ours.instance_mark(&owner, &id);
+        assert_eq!(ours.read_alias(&instance.alias), Some(Labelled::Instance(owner.clone(), id)));
+        assert_eq!(scope("other").read_alias(&instance.alias), None);
+        assert_eq!(ours.read_alias("sluice"), None);
+        assert!(ours.network_mark(&owner, &"ü".repeat(300)).alias.len() <= ALIAS_MAX);
+    }
+
+    #[test]
+    fn links_lead_to_their_network() {
+        let links = scope("sluice").network_links(&tenant("demo"), "n");
+        for name in [&links.bridge, &links.port, &links.transit] {
+            assert_eq!(NetworkLinks::of_link(name).as_ref(), Some(&links));
+        }
+        assert_eq!(NetworkLinks::of_link("slb-xyz"), None);
+        assert!(
+            is_instance_port("sli-0123abcd") && !is_instance_port("sli-0123abc") && !is_instance_port("eth0")
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! The command line: what may be typed, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sluice_logic::spec::TenantName;
+
+/// Where the daemon listens unless its host file says otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
+/// Where the host file is unless `--config` says otherwise.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/sluice/sluice.yml";
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice check sluice.yml tenants/demo.yml    find every fault before the daemon sees it
+  sluice run --config sluice.yml              the daemon (root)
+  sluice status                               tenants, instances, load, the last decision and its reason
+  sluice events demo --follow                 what happens, as it happens
+  sluice scale demo 4                         set the desired count by hand
+  sluice drain demo-1f2e3d4c                  take one instance out without breaking its connections
+  sluice down --config sluice.yml             remove everything Sluice made on this host
+  sluice demo                                 all of it on real packets, in namespaces of its own
+
+Exit codes: 0 done, 1 failed, 2 the input was wrong.";
+
+/// Gives a tenant one public address, spreads its traffic over instances, and adds and removes instances as
+/// the load changes.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// The daemon's Unix socket.
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+    /// How log lines are written to standard error. What is logged is said by `RUST_LOG`, e.g.
+    /// `RUST_LOG=sluice=debug`.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground.
+    ///
+    /// Takes over what an earlier daemon left, without a packet lost. Ends on SIGTERM or Ctrl-C and leaves
+    /// instances and the data plane running; reads the tenants' directory again on SIGHUP. Needs root.
+    Run(RunArgs),
+    /// Check host and tenant files, and print every fault with its line and column.
+    ///
+    /// A file with a `transit` key is a host file, any other a tenant file. Tenant files are also checked
+    /// against one another. Nothing on the host is read or changed.
+    Check(CheckArgs),
+    /// Show tenants, instances, load and the last decision.
+    Status(StatusArgs),
+    /// Show what happened, oldest first.
+    Events(EventsArgs),
+    /// Set how many instances a tenant should have.
+    ///
+    /// Within its limits; no policy changes it again before the group's buffer time is over.
+    Scale(ScaleArgs),
+    /// Take an instance out: no new flow, old ones go on until they end or the cool-down is over.
+    ///
+    /// Another instance takes its place unless `--decrement` is given.
+    Drain(DrainArgs),
+    /// Remove all that Sluice made on this host: instances, networks, public addresses, XDP programs.
+    ///
+    /// Works with and without a daemon; one that runs has to be stopped first (`--stop` does it). Tenant
+    /// files and the state directory stay.
+    Down(DownArgs),
+    /// Show autoscaling on real packets, in namespaces of its own.
+    Demo(DemoArgs),
+    /// The built-in responder: what an instance runs when its template has no command.
+    #[command(hide = true)]
+    Responder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The host file.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Host and tenant files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Only this tenant.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: Option<TenantName>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only this tenant.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: Option<TenantName>,
+    /// Only the newest so many.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    pub(crate) lines: usize,
+    /// Go on with new events as they happen, until Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// Whose.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: TenantName,
+    /// How many instances there should be.
+    pub(crate) count: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The instance's id, from `sluice status`.
+    pub(crate) instance: String,
+    /// Lower the desired count by one, so that no other takes its place.
+    #[arg(long)]
+    pub(crate) decrement: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// The host file that the daemon ran with.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+    /// Stop the daemon first, if one runs.
+    #[arg(long)]
+    pub(crate) stop: bool,
+    /// Remove the state directory as well: desired counts and the event log.
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn tenant_name(text: &str) -> Result<TenantName, String> {
+    TenantName::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_may_stand_before_or_after_the_command() {
+        for line in ["sluice --socket /x status", "sluice status --socket /x"] {
+            assert_eq!(parse(line).unwrap().socket, PathBuf::from("/x"));
+        }
+        assert_eq!(parse("sluice status").unwrap().socket, PathBuf::from(DEFAULT_SOCKET));
+    }
+
+    #[test]
+    fn scale_takes_a_tenant_and_a_count() {
+        let Command::Scale(args) = parse("sluice scale demo 4 --json").unwrap().command else { panic!() };
+        assert_eq!((args.tenant.as_str(), args.count, args.json), ("demo", 4, true));
+    }
+
+    #[test]
+    fn wrong_input_is_exit_code_2() {
+        for line in
+            ["sluice scale demo -1", "sluice scale Demo 1", "sluice check", "sluice nonsense", "sluice"]
+        {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `sluice down`: everything that Sluice made on this host goes.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use lb_userspace::lb::LoadBalancer;
+use lb_userspace::net::Netns;
+use serde::Serialize;
+use sluice_northbound::client::Client;
+use sluice_northbound::host::HostConfig;
+use sluice_southbound::networks::Networks;
+use sluice_southbound::scope::Scope;
+
+use super::args::DownArgs;
+use super::check::host_config;
+use super::{Failure, output};
+use crate::daemon::{lock, open};
+
+/// A daemon ends within so long of being asked to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was removed.
+#[derive(Debug, Default, Serialize)]
+struct Removed {
+    /// Instances, by id.
+    instances: Vec<String>,
+    /// Bridges and public addresses.
+    networks: Vec<String>,
+    /// Pinned programs and maps.
+    pins: Vec<String>,
+    /// Directories and files.
+    files: Vec<String>,
+}
+
+/// Removes everything, in an order in which packets to what still exists go on until it is gone.
+pub(super) async fn down(args: &DownArgs) -> Result<(), Failure> {
+    let config = host_config(&args.config)?;
+    let scope = open::scope(&config)?;
+    end_daemon(&config, &scope, args.stop).await?;
+    let removed = remove(&config, &scope, args.purge).await?;
+    if args.json {
+        return Ok(output::json(&removed)?);
+    }
+    print(&removed);
+    Ok(())
+}
+
+/// Nobody may make anew what is being removed.
+async fn end_daemon(config: &HostConfig, scope: &Scope, stop: bool) -> Result<()> {
+    let Some(pid) = lock::holder(&scope.run_dir())? else { return Ok(()) };
+    if !stop {
+        bail!("the daemon `{}` runs as process {pid}: stop it first, or add `--stop`", config.name);
+    }
+    Client::new(&config.api.socket).stop().await?;
+    tokio::time::timeout(PATIENCE, async {
+        while lock::holder(&scope.run_dir())?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|_| {
+        Err(anyhow!("the daemon, process {pid}, has not ended after {} s: see its log", PATIENCE.as_secs()))
+    })
+}
+
+async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Removed> {
+    let mut removed = Removed::default();
+    let instances = open::provider(scope.clone())?.remove_all().await.context("removing instances")?;
+    removed.instances = instances.iter().map(ToString::to_string).collect();
+    if let Some(transit) = transit(config)? {
+        let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
+        removed.networks = networks.remove_all().await.context("removing networks")?;
+    }
+    let pins = LoadBalancer::remove_pins(&config.pins).context("removing programs and maps")?;
+    removed.pins = pins.iter().map(|pin| pin.display().to_string()).collect();
+    let mut directories = vec![scope.run_dir(), config.run.clone()];
+    if purge {
+        directories.push(config.state.clone());
+    }
+    remove_file(&config.api.socket, &mut removed.files)?;
+    for directory in directories {
+        remove_directory(&directory, &mut removed.files)?;
+    }
+    Ok(removed)
+}
+
+/// The transit namespace; without it there is nothing in it to remove.
+fn transit(config: &HostConfig) -> Result<Option<Netns>> {
+    let opened = match &config.transit.namespace {
+        Some(name) => Netns::open(name),
+        None => Netns::current(),
+    };
+    match opened {
+        Ok(netns) => Ok(Some(netns)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("opening the transit namespace"),
+    }
+}
+
+fn remove_file(path: &Path, removed: &mut Vec<String>) -> Result<()> {
+    note(path, fs::remove_file(path), removed)
+}
+
+fn remove_directory(path: &Path, removed: &mut Vec<String>) -> Result<()> {
+    note(path, fs::remove_dir_all(path), removed)
+}
+
+fn note(path: &Path, result: io::Result<()>, removed: &mut Vec<String>) -> Result<()> {
+    match result {
+        Ok(()) => removed.push(path.display().to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("removing {}", path.display())),
+    }
+    Ok(())
+}
+
+fn print(removed: &Removed) {
+    let parts = [
+        ("instance", &removed.instances),
+        ("network", &removed.networks),
+        ("pinned", &removed.pins),
+        ("file", &removed.files),
+    ];
+    for (kind, names) in parts {
+        for name in names {
+            anstream::println!("removed {kind} {name}");
+        }
+    }
+    if parts.iter().all(|(_, names)| names.is_empty()) {
+        anstream::println!("there was nothing to remove");
+    }
+}

@@ -1,0 +1,110 @@
+//! The commands.
+
+mod args;
+mod check;
+mod down;
+mod events;
+mod group;
+mod output;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+use sluice_northbound::client::{Client, ClientError};
+use sluice_southbound::responder;
+
+pub(crate) use self::args::{Cli, LogFormat};
+use self::args::{Command, DemoArgs};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The input was wrong; what is wrong with it has been printed.
+    Faults,
+    /// It has failed; how has been printed.
+    Shown,
+    /// The input was wrong.
+    Wrong(String),
+    /// It was tried, and failed.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    /// Says why, and gives the exit code: 1 failed, 2 the input was wrong.
+    pub(crate) fn report(self) -> ExitCode {
+        let (message, code) = match self {
+            Self::Faults => return ExitCode::from(2),
+            Self::Shown => return ExitCode::FAILURE,
+            Self::Wrong(message) => (message, 2),
+            Self::Failed(error) => (format!("{error:#}"), 1),
+        };
+        anstream::eprintln!("{}error:{:#} {message}", output::BAD, output::BAD);
+        ExitCode::from(code)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        if error.is_wrong_input() { Self::Wrong(error.to_string()) } else { Self::Failed(error.into()) }
+    }
+}
+
+/// Does what was typed.
+pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let client = Client::new(cli.socket);
+    if !matches!(cli.command, Command::Responder | Command::Run(_) | Command::Demo(_)) {
+        end_with_the_reader();
+    }
+    match cli.command {
+        // These two make their own runtimes, fit for what they do.
+        Command::Responder => {
+            let options =
+                responder::Options::from_env().map_err(|error| Failure::Wrong(error.to_string()))?;
+            Ok(responder::run(options)?)
+        }
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Status(args) => in_runtime(status::status(&client, &args)),
+        Command::Events(args) => in_runtime(events::events(&client, &args)),
+        Command::Scale(args) => in_runtime(group::scale(&client, &args)),
+        Command::Drain(args) => in_runtime(group::drain(&client, &args)),
+        Command::Down(args) => in_runtime(down::down(&args)),
+        Command::Demo(args) => demo(&args),
+    }
+}
+
+/// A command that prints ends quietly when nobody reads any more, as in `sluice events | head`. Rust ignores the
+/// signal, so that printing would panic.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, only the default restored, before any thread is made.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    if let Err(error) = restored {
+        tracing::debug!(%error, "SIGPIPE stays ignored");
+    }
+}
+
+/// Runs the demo with this very program as its daemon.
+fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let options = sluice_demo::Options { sluice: std::env::current_exe()?, json: args.json };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let summary = runtime.block_on(sluice_demo::run(&options))?;
+    if summary.is_good() { Ok(()) } else { Err(Failure::Shown) }
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,117 @@
+//! `sluice status`.
+
+use jiff::Timestamp;
+use sluice_logic::spec::Metric;
+use sluice_northbound::api::{InstanceStatus, Load, Status, TenantStatus};
+use sluice_northbound::client::Client;
+
+use super::Failure;
+use super::args::StatusArgs;
+use super::output::{self, BAD, BUSY, QUIET, ago, or_dash};
+
+/// Shows tenants and instances.
+pub(super) async fn status(client: &Client, args: &StatusArgs) -> Result<(), Failure> {
+    let mut status = client.status().await?;
+    if let Some(tenant) = &args.tenant {
+        if !status.tenants.iter().any(|found| found.name == *tenant) {
+            return Err(Failure::Wrong(format!("no tenant {tenant}: see `sluice status`")));
+        }
+        status.tenants.retain(|found| found.name == *tenant);
+        status.refused.retain(|file| file.tenant.as_ref() == Some(tenant));
+    }
+    if args.json {
+        return Ok(output::json(&status)?);
+    }
+    print(&status, Timestamp::now());
+    Ok(())
+}
+
+fn print(status: &Status, now: Timestamp) {
+    let daemon = &status.daemon;
+    anstream::println!(
+        "{QUIET}sluice {} as `{}`, process {}, up {}, uplink {}{QUIET:#}",
+        daemon.version,
+        daemon.name,
+        daemon.pid,
+        ago(daemon.since, now),
+        daemon.uplink,
+    );
+    if status.tenants.is_empty() {
+        anstream::println!("no tenants: write a tenant file into the tenants' directory");
+    }
+    for tenant in &status.tenants {
+        print_tenant(tenant, now);
+    }
+    for refused in &status.refused {
+        let stays = if refused.tenant.is_some() { "; its last good form stays in force" } else { "" };
+        anstream::println!("\n{BAD}refused:{BAD:#} {}{stays}", refused.file.display());
+        for fault in &refused.faults {
+            anstream::println!("{fault}");
+        }
+    }
+}
+
+fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
+    let in_service = tenant.instances.iter().filter(|i| i.state.to_string() == "in_service").count();
+    anstream::println!(
+        "\n{}  {}  desired {} ({} in service, {} to {})  {}",
+        tenant.name,
+        tenant.services.join(" "),
+        tenant.desired,
+        in_service,
+        tenant.min,
+        tenant.max,
+        tenant.loads.iter().map(load).collect::<Vec<_>>().join("  "),
+    );
+    if tenant.leaving {
+        anstream::println!("{BUSY}being removed: its file is gone{BUSY:#}");
+    }
+    if let Some(problem) = &tenant.problem {
+        anstream::println!("{BAD}problem:{BAD:#} {problem}");
+    }
+    if let Some(decision) = &tenant.last_decision {
+        anstream::println!("{}  {QUIET}({} ago){QUIET:#}", decision.reason, ago(decision.at, now));
+    }
+    if !tenant.instances.is_empty() {
+        let header =
+            ["INSTANCE", "ADDRESS", "STATE", "SINCE", "CPU", "PACKETS/S", "LIVE FLOWS", "NEW FLOWS", "SHARE"];
+        let mut table = output::table(&header);
+        for instance in &tenant.instances {
+            table.add_row(row(instance, now));
+        }
+        anstream::println!("{table}");
+    }
+}
+
+fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {
+    vec![
+        instance.id.as_str().into(),
+        instance.address.into(),
+        output::state(instance.state),
+        ago(instance.since, now).into(),
+        or_dash(instance.cpu, percent).into(),
+        or_dash(instance.packets_per_second, |rate| format!("{rate:.0}")).into(),
+        or_dash(instance.live_flows, |flows| flows.to_string()).into(),
+        or_dash(instance.new_flows, |flows| flows.to_string()).into(),
+        or_dash(instance.new_flow_share, percent).into(),
+    ]
+}
+
+fn load(load: &Load) -> String {
+    let show: fn(f64) -> String = match load.metric {
+        Metric::Cpu => percent,
+        _ => |value| format!("{value:.1}"),
+    };
+    let name = match load.metric {
+        Metric::Cpu => "cpu",
+        Metric::Packets => "packets/s",
+        Metric::Bytes => "bytes/s",
+        Metric::NewFlows => "new flows/s",
+        Metric::LiveFlows => "live flows",
+    };
+    format!("{name} {} of {}", or_dash(load.value, show), show(load.threshold))
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.0}%", fraction * 100.0)
+}

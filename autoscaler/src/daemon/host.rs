@@ -1,0 +1,37 @@
+//! What all tenants share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_userspace::net::Netns;
+use sluice_southbound::networks::Networks;
+use sluice_southbound::provider::Provider;
+
+use super::balancer::Balancer;
+use super::events::EventLog;
+use super::state::StateDir;
+
+/// The host and the daemon's hold on it.
+pub(crate) struct Host {
+    /// The data plane.
+    pub(crate) balancer: Balancer,
+    /// Where instances run.
+    pub(crate) provider: Arc<dyn Provider>,
+    /// The tenants' networks and public addresses.
+    pub(crate) networks: Networks,
+    /// The namespace in which the XDP programs run.
+    pub(crate) transit: Netns,
+    /// What happened.
+    pub(crate) events: EventLog,
+    /// What outlives the daemon.
+    pub(crate) state: StateDir,
+    /// From one look at the host to the next.
+    pub(crate) sample_interval: Duration,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("provider", &self.provider.kind()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! The daemon: a reconciler. It compares what should be (the tenants' files, the decisions) with what is (the
+//! providers, the load balancer's maps), and does what is missing. Packets flow without it.
+//!
+//! ```text
+//! directory ─► supervisor ─► one task a tenant ─► provider, networks
+//!     look ───────┘               └─► balancer's thread ─► XDP maps
+//! ```
+
+mod api;
+mod backoff;
+mod balancer;
+mod change;
+mod events;
+mod host;
+pub(crate) mod lock;
+mod look;
+mod network;
+pub(crate) mod open;
+mod preflight;
+mod rates;
+mod refusal;
+mod registry;
+mod roster;
+mod services;
+mod state;
+mod supervisor;
+mod tenant;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer};
+use sluice_northbound::host::HostConfig;
+use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use self::events::NewEvent;
+use self::host::Host;
+use self::lock::Lock;
+use self::open::Opened;
+use self::registry::{Registry, Request};
+use self::supervisor::Supervisor;
+
+pub(crate) use self::events::name_of;
+
+/// Runs the daemon until it is told to end. What exists then stays: instances, networks, the data plane.
+pub(crate) async fn run(config: HostConfig) -> Result<()> {
+    let begun = Instant::now();
+    let scope = open::scope(&config)?;
+    let transit =
+        preflight::check(config.transit.namespace.as_deref(), &config.transit.uplink, &config.pins)?;
+    let lock = Lock::take(&scope.run_dir())?;
+    let Opened { host, found } = open::open(&config, scope, transit).await?;
+    let directory = TenantDirectory::new(&config.tenants)
+        .remembering(config.state.join("accepted"))
+        .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
+
+    let (registry, requests) = Registry::new(host.clone(), daemon_status(&config));
+    let mut supervisor = Supervisor::new(registry.clone(), directory);
+    supervisor.begin(&found).await;
+    let listener = api::listen(&config.api.socket)?;
+    let api = tokio::spawn(api::serve(listener, registry.clone()));
+    let message = format!("serving after {} ms", begun.elapsed().as_millis());
+    host.events.record(NewEvent::new(EventKind::DaemonStarted, message));
+
+    let reason = Loop { config: &config, host: host.clone(), supervisor, requests }.run().await?;
+    host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
+    // A client that asked for the end gets its answer.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    api.abort();
+    let _ = std::fs::remove_file(&config.api.socket);
+    drop(lock);
+    Ok(())
+}
+
+fn daemon_status(config: &HostConfig) -> DaemonStatus {
+    DaemonStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        since: Timestamp::now(),
+        name: config.name.clone(),
+        transit: config.transit.namespace.clone().unwrap_or_default(),
+        uplink: config.transit.uplink.clone(),
+    }
+}
+
+/// What the daemon waits for.
+struct Loop<'a> {
+    config: &'a HostConfig,
+    host: Arc<Host>,
+    supervisor: Supervisor,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Loop<'_> {
+    /// Returns why it ended.
+    async fn run(mut self) -> Result<&'static str> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut watcher = Watcher::start(&self.config.tenants, FALLBACK);
+        let mut ticks = tokio::time::interval(self.config.sample_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // One look at a time: a slow host gets fewer, not overlapping ones.
+        let mut looks = JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => if looks.is_empty() {
+                    looks.spawn(look::look(self.host.clone()));
+                },
+                Some(tick) = looks.join_next() => match tick {
+                    Ok(tick) => self.supervisor.show(tick).await,
+                    Err(error) => tracing::error!(%error, "a look at the host failed by a bug"),
+                },
+                () = watcher.changed() => { self.supervisor.rescan().await; }
+                _ = hangup.recv() => { self.supervisor.rescan().await; }
+                name = self.supervisor.left() => self.supervisor.forget(&name).await,
+                Some(request) = self.requests.recv() => match request {
+                    Request::Rescan(reply) => {
+                        let _ = reply.send(self.supervisor.rescan().await);
+                    }
+                    Request::Stop(reply) => {
+                        let _ = reply.send(StopAnswer { pid: std::process::id() });
+                        return Ok("stopped by request");
+                    }
+                },
+                _ = terminate.recv() => return Ok("stopped by SIGTERM"),
+                _ = interrupt.recv() => return Ok("stopped by SIGINT"),
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Opens the host: load balancer, networks, provider, state, and what there is of them.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings};
+use lb_userspace::net::Netns;
+use sluice_northbound::host::HostConfig;
+use sluice_southbound::netns::NetnsProvider;
+use sluice_southbound::networks::{Networks, bridge_filter_warning};
+use sluice_southbound::provider::Provider;
+use sluice_southbound::scope::Scope;
+
+use super::balancer::Balancer;
+use super::events::EventLog;
+use super::host::Host;
+use super::state::StateDir;
+use super::supervisor::Found;
+
+/// The host, and what is there.
+pub(crate) struct Opened {
+    pub(crate) host: Arc<Host>,
+    pub(crate) found: Found,
+}
+
+/// The names of all that this daemon makes.
+pub(crate) fn scope(config: &HostConfig) -> Result<Scope> {
+    Ok(Scope::new(&config.name)?)
+}
+
+/// Opens everything, and looks at what there is. Changes nothing but the load balancer's programs, which are
+/// replaced in place.
+pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> Result<Opened> {
+    if let Some(warning) = bridge_filter_warning() {
+        tracing::warn!("{warning}");
+    }
+    let state = config.state.clone();
+    let events = EventLog::open(&state.join("events")).with_context(|| unusable(&state))?;
+    let state_dir = StateDir::open(&state).with_context(|| unusable(&state))?;
+    let saved = state_dir.load_all().with_context(|| unusable(&state))?;
+    let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
+    let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);
+    let settings = settings(config, &transit);
+    let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
+    let services = balancer.services();
+    let observed = provider.list().await?;
+    let host = Host {
+        balancer: Balancer::spawn(balancer)?,
+        provider,
+        networks,
+        transit,
+        events,
+        state: state_dir,
+        sample_interval: config.sample_interval,
+    };
+    let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
+    Ok(Opened { host: Arc::new(host), found: Found { saved, observed, services } })
+}
+
+/// The provider of instances on this host.
+pub(crate) fn provider(scope: Scope) -> Result<NetnsProvider> {
+    Ok(NetnsProvider::open(scope)?)
+}
+
+fn settings(config: &HostConfig, transit: &Netns) -> Settings {
+    let sizes = &config.load_balancer;
+    let times = &sizes.timeouts;
+    Settings {
+        pin_root: config.pins.clone(),
+        transit: transit.clone(),
+        uplink: config.transit.uplink.clone(),
+        limits: Limits {
+            flows: sizes.max_flows,
+            nascent_flows: sizes.max_nascent_flows,
+            services: sizes.max_services,
+            backends: sizes.max_backends,
+        },
+        timeouts: FlowTimeouts {
+            tcp: times.tcp,
+            icmp: times.icmp,
+            nascent: times.nascent,
+            closed: times.closed,
+        },
+    }
+}
+
+fn unusable(state: &std::path::Path) -> String {
+    format!("cannot use the state directory {} (`state` in the host file)", state.display())
+}

@@ -1,0 +1,126 @@
+//! What the host must have before anything is touched. Everything that is missing is named at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use lb_userspace::net::Netns;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, statfs};
+use nix::sys::utsname::uname;
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPF_FS: FsType = FsType(0xcafe_4a11);
+/// Where a bpffs belongs.
+const BPF_MOUNT: &str = "/sys/fs/bpf";
+/// What the compiled programs are fitted to this kernel with.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The oldest kernel with tcx, on which the answers' program is attached.
+const OLDEST_KERNEL: (u32, u32) = (6, 6);
+/// The rights that root may lack in a container, by their bit in `CapEff`, see `linux/capability.h`.
+const RIGHTS: [(u32, &str); 4] =
+    [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// Checks rights, kernel and uplink, and mounts a bpffs where there should be one. Returns the transit
+/// namespace.
+pub(crate) fn check(namespace: Option<&str>, uplink: &str, pins: &Path) -> Result<Netns> {
+    let mut missing = Vec::new();
+    missing.extend(missing_rights(&fs::read_to_string("/proc/self/status")?));
+    missing.extend(old_kernel(uname()?.release().to_string_lossy().as_ref()));
+    if !Path::new(KERNEL_BTF).exists() {
+        missing.push(format!("{KERNEL_BTF}: a kernel built with CONFIG_DEBUG_INFO_BTF=y"));
+    }
+    let transit = match open_transit(namespace, uplink) {
+        Ok(transit) => Some(transit),
+        Err(problem) => {
+            missing.push(format!("{problem:#}"));
+            None
+        }
+    };
+    let Some(transit) = transit.filter(|_| missing.is_empty()) else {
+        bail!("this host can't run Sluice; it lacks:\n  - {}", missing.join("\n  - "));
+    };
+    provide_bpffs(pins)?;
+    Ok(transit)
+}
+
+/// The rights that this process lacks, from its `/proc/self/status`.
+fn missing_rights(status: &str) -> Option<String> {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    let lacks = |&(bit, _): &(u32, &str)| effective & (1 << bit) == 0;
+    let lacking: Vec<&str> = RIGHTS.into_iter().filter(lacks).map(|(_, name)| name).collect();
+    (!lacking.is_empty())
+        .then(|| format!("the rights {}: run it as root, outside a container", lacking.join(", ")))
+}
+
+fn old_kernel(release: &str) -> Option<String> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next()?, numbers.next()?);
+    let (major, minor) = OLDEST_KERNEL;
+    (version < OLDEST_KERNEL).then(|| format!("Linux {major}.{minor} or newer, for tcx: this is {release}"))
+}
+
+fn open_transit(namespace: Option<&str>, uplink: &str) -> Result<Netns> {
+    let (netns, place) = match namespace {
+        Some(name) => {
+            let netns = Netns::open(name).with_context(|| {
+                format!(
+                    "the network namespace `{name}` (`transit.namespace`): make it with `ip netns add {name}`"
+                )
+            })?;
+            (netns, format!("the namespace `{name}`"))
+        }
+        None => (Netns::current()?, "this host".to_owned()),
+    };
+    let name = uplink.to_owned();
+    netns
+        .run(move || nix::net::if_::if_nametoindex(name.as_str()))?
+        .with_context(|| format!("an interface `{uplink}` (`transit.uplink`) in {place}"))?;
+    Ok(netns)
+}
+
+/// Mounts a bpffs where pins are to be, if there is none and the place is the usual one.
+fn provide_bpffs(pins: &Path) -> Result<()> {
+    if on_bpffs(pins)? {
+        return Ok(());
+    }
+    if !pins.starts_with(BPF_MOUNT) {
+        bail!("{} is not in a bpffs: choose `pins` below {BPF_MOUNT}, or mount one there", pins.display());
+    }
+    mount(Some("bpf"), BPF_MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
+        format!("cannot mount a bpffs on {BPF_MOUNT}: does the kernel have CONFIG_BPF_SYSCALL=y?")
+    })?;
+    tracing::info!("mounted a bpffs on {BPF_MOUNT}");
+    Ok(())
+}
+
+/// Whether the nearest directory that exists is in a bpffs.
+fn on_bpffs(pins: &Path) -> Result<bool> {
+    let existing: PathBuf = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).into();
+    let found = statfs(&existing).with_context(|| format!("cannot look at {}", existing.display()))?;
+    Ok(found.filesystem_type() == BPF_FS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_rights_are_named() {
+        assert_eq!(missing_rights("Name:\tx\nCapEff:\t000001ffffffffff\n"), None);
+        let none = missing_rights("CapEff:\t0000000000000000\n").unwrap();
+        assert!(RIGHTS.iter().all(|(_, name)| none.contains(name)), "{none}");
+        let without_bpf = missing_rights("CapEff:\t0000007fffffffff\n").unwrap();
+        assert!(without_bpf.contains("CAP_BPF") && !without_bpf.contains("CAP_PERFMON"), "{without_bpf}");
+    }
+
+    #[test]
+    fn an_old_kernel_is_named_with_what_is_needed() {
+        assert_eq!(old_kernel("6.6.0-generic"), None);
+        assert_eq!(old_kernel("6.18.44"), None);
+        assert_eq!(old_kernel("7.0-rc1"), None);
+        assert!(old_kernel("6.1.0-13-amd64").unwrap().contains("6.6"));
+        assert!(old_kernel("5.15.0").is_some());
+    }
+}

@@ -1,0 +1,155 @@
+//! From counters to rates: pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lb_userspace::lb::FlowCounters;
+use sluice_logic::spec::Metric;
+use sluice_southbound::provider::InstanceMetrics;
+
+/// What was read of one instance at one tick. Each part may be missing: then there is no data, which is not zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// From its provider.
+    pub(crate) metrics: Option<InstanceMetrics>,
+    /// From the load balancer, and when.
+    pub(crate) flows: Option<(Timestamp, FlowCounters)>,
+}
+
+/// What an instance did between two readings.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Rates {
+    /// CPU utilisation: 1.0 is all cores of its template.
+    pub(crate) cpu: Option<f64>,
+    /// Packets a second towards it.
+    pub(crate) packets: Option<f64>,
+    /// Bytes a second towards it.
+    pub(crate) bytes: Option<f64>,
+    /// Flows begun a second.
+    pub(crate) new_flows: Option<f64>,
+    /// Flows begun between the readings.
+    pub(crate) begun: Option<u64>,
+    /// Flows alive at the second reading.
+    pub(crate) live_flows: Option<u64>,
+}
+
+impl Rates {
+    /// The rates between two readings of an instance with so many cores. What a reading lacks, and what has
+    /// counted backwards (the counters were made anew), is missing here too.
+    pub(crate) fn between(before: &Reading, now: &Reading, cores: f64) -> Self {
+        let cpu = before.metrics.zip(now.metrics).and_then(|(before, now)| {
+            let used = now.cpu.checked_sub(before.cpu)?;
+            Some(used.as_secs_f64() / seconds(before.at, now.at)? / cores).filter(|cpu| cpu.is_finite())
+        });
+        let flows = before.flows.zip(now.flows).and_then(|((from, before), (to, now))| {
+            let passed = seconds(from, to)?;
+            Some((
+                passed,
+                now.packets.checked_sub(before.packets)?,
+                now.bytes.checked_sub(before.bytes)?,
+                now.new_flows.checked_sub(before.new_flows)?,
+            ))
+        });
+        Self {
+            cpu,
+            packets: flows.map(|(passed, packets, ..)| per_second(packets, passed)),
+            bytes: flows.map(|(passed, _, bytes, _)| per_second(bytes, passed)),
+            new_flows: flows.map(|(passed, .., begun)| per_second(begun, passed)),
+            begun: flows.map(|(.., begun)| begun),
+            live_flows: now.flows.map(|(_, flows)| flows.live_flows),
+        }
+    }
+
+    /// The value of a metric that a policy may look at.
+    pub(crate) fn of(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::Cpu => self.cpu,
+            Metric::Packets => self.packets,
+            Metric::Bytes => self.bytes,
+            Metric::NewFlows => self.new_flows,
+            Metric::LiveFlows => self.live_flows.map(as_f64),
+        }
+    }
+}
+
+/// The time between two readings; `None` where none has passed.
+fn seconds(from: Timestamp, to: Timestamp) -> Option<f64> {
+    let passed = Duration::try_from(to.duration_since(from)).ok()?;
+    (!passed.is_zero()).then_some(passed.as_secs_f64())
+}
+
+fn per_second(count: u64, seconds: f64) -> f64 {
+    as_f64(count) / seconds
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count above 2^53 in one second is not of this world")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn reading(seconds: i64, cpu_ms: u64, packets: u64, begun: u64) -> Reading {
+        Reading {
+            metrics: Some(InstanceMetrics {
+                at: at(seconds),
+                cpu: Duration::from_millis(cpu_ms),
+                memory: None,
+            }),
+            flows: Some((
+                at(seconds),
+                FlowCounters {
+                    packets,
+                    bytes: packets * 100,
+                    new_flows: begun,
+                    live_flows: 7,
+                    ..Default::default()
+                },
+            )),
+        }
+    }
+
+    #[test]
+    fn cpu_is_measured_against_the_templates_cores() {
+        let rates = Rates::between(&reading(0, 0, 0, 0), &reading(2, 500, 0, 0), 0.5);
+        assert_eq!(rates.cpu, Some(0.5));
+    }
+
+    #[test]
+    fn counts_become_rates() {
+        let rates = Rates::between(&reading(0, 0, 100, 10), &reading(2, 0, 300, 16), 1.0);
+        assert_eq!(rates.packets, Some(100.0));
+        assert_eq!(rates.bytes, Some(10_000.0));
+        assert_eq!(rates.new_flows, Some(3.0));
+        assert_eq!(rates.begun, Some(6));
+        assert_eq!(rates.of(Metric::LiveFlows), Some(7.0));
+    }
+
+    #[test]
+    fn what_counts_backwards_is_missing_and_not_zero() {
+        let rates = Rates::between(&reading(0, 900, 100, 10), &reading(1, 100, 5, 1), 1.0);
+        assert_eq!((rates.cpu, rates.packets, rates.new_flows), (None, None, None));
+        assert_eq!(rates.live_flows, Some(7), "a gauge needs no reading before");
+    }
+
+    #[test]
+    fn a_failed_source_is_missing_and_not_zero() {
+        let now = Reading { metrics: None, ..reading(1, 0, 10, 0) };
+        let rates = Rates::between(&reading(0, 0, 0, 0), &now, 1.0);
+        assert_eq!((rates.cpu, rates.packets), (None, Some(10.0)));
+        assert_eq!(Rates::between(&Reading::default(), &Reading::default(), 1.0), Rates::default());
+    }
+
+    #[test]
+    fn no_time_and_no_cores_make_no_number() {
+        let same = reading(0, 100, 1, 1);
+        assert_eq!(Rates::between(&same, &same, 1.0).cpu, None);
+        assert_eq!(Rates::between(&reading(0, 0, 0, 0), &reading(1, 5, 0, 0), 0.0).cpu, None);
+    }
+}

@@ -1,0 +1,133 @@
+//! From a tenant and its instances to what the load balancer should do: pure.
+
+use std::net::IpAddr;
+
+use lb_userspace::net::MacAddr;
+use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
+use sluice_logic::group::{Instance, InstanceState};
+use sluice_logic::spec::{self, ServiceSpec, TenantSpec};
+
+/// A tenant's interface in the transit namespace, as frames to its instances need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Egress {
+    /// The interface's index.
+    pub(crate) interface: u32,
+    /// The interface's own address.
+    pub(crate) mac: MacAddr,
+}
+
+/// The services of a tenant with the backends that its instances are now.
+pub(crate) fn services(spec: &TenantSpec, instances: &[Instance], egress: Egress) -> Vec<Service> {
+    let mut backends: Vec<Backend> =
+        instances.iter().filter_map(|instance| backend(instance, egress)).collect();
+    backends.sort_by_key(|backend| backend.address);
+    spec.services.iter().map(|service| Service { key: key(service), backends: backends.clone() }).collect()
+}
+
+/// The load balancer's name for a service.
+pub(crate) fn key(service: &ServiceSpec) -> ServiceKey {
+    let protocol = match service.protocol {
+        spec::Protocol::Icmp => Protocol::Icmp,
+        spec::Protocol::Tcp => Protocol::Tcp,
+    };
+    ServiceKey { vip: service.vip, protocol, port: service.port }
+}
+
+/// What an instance is to the load balancer; `None` where it is nothing. One that has failed is nothing at
+/// once: its flows are forgotten, so their next packet meets an instance that answers it with a reset, and the
+/// client learns of it.
+fn backend(instance: &Instance, egress: Egress) -> Option<Backend> {
+    let state = match instance.state {
+        _ if instance.failed => return None,
+        InstanceState::InService => BackendState::Active,
+        InstanceState::Draining => BackendState::Draining,
+        InstanceState::Pending | InstanceState::Terminating | InstanceState::Terminated => return None,
+    };
+    let reach = Reach::Link {
+        interface: egress.interface,
+        source_mac: egress.mac,
+        mac: MacAddr::of_instance(instance.address),
+    };
+    Some(Backend { address: IpAddr::V4(instance.address), reach, weight: 1, state })
+}
+
+/// What must be done so that the load balancer's services are the wanted ones.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// To be applied: new, or not as wanted.
+    pub(crate) apply: Vec<Service>,
+    /// To be removed.
+    pub(crate) remove: Vec<ServiceKey>,
+}
+
+/// Compares what one tenant's services are with what they should be.
+pub(crate) fn difference(wanted: &[Service], there: &[Service]) -> Difference {
+    let apply = wanted.iter().filter(|service| !there.contains(service)).cloned().collect();
+    let remove = there
+        .iter()
+        .map(|service| service.key)
+        .filter(|key| wanted.iter().all(|service| service.key != *key))
+        .collect();
+    Difference { apply, remove }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::{instance, tenant};
+
+    const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+
+    #[test]
+    fn each_service_has_each_instance_that_may_carry_flows() {
+        let tenant = tenant("demo");
+        let instances = [
+            instance(1, InstanceState::Pending),
+            instance(2, InstanceState::InService),
+            instance(3, InstanceState::Draining),
+            instance(4, InstanceState::Terminating),
+        ];
+        let services = services(&tenant, &instances, EGRESS);
+        let keys: Vec<String> = services.iter().map(|service| service.key.to_string()).collect();
+        assert_eq!(keys, ["45.45.45.45/icmp", "45.45.45.45:*/tcp"]);
+        for service in services {
+            let states: Vec<_> =
+                service.backends.iter().map(|backend| (backend.address.to_string(), backend.state)).collect();
+            assert_eq!(
+                states,
+                [
+                    ("19.0.0.2".to_owned(), BackendState::Active),
+                    ("19.0.0.3".to_owned(), BackendState::Draining)
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_instance_carries_nothing() {
+        let mut failed = instance(2, InstanceState::InService);
+        failed.failed = true;
+        assert!(services(&tenant("demo"), &[failed], EGRESS)[0].backends.is_empty());
+    }
+
+    #[test]
+    fn the_order_of_instances_makes_no_difference() {
+        let (a, b) = (instance(2, InstanceState::InService), instance(3, InstanceState::InService));
+        let tenant = tenant("demo");
+        let one = services(&tenant, &[a.clone(), b.clone()], EGRESS);
+        assert_eq!(difference(&one, &services(&tenant, &[b, a], EGRESS)), Difference::default());
+    }
+
+    #[test]
+    fn only_what_differs_is_touched() {
+        let mut tenant = tenant("demo");
+        let instances = [instance(2, InstanceState::InService)];
+        let there = services(&tenant, &instances, EGRESS);
+        tenant.services.remove(0);
+        tenant.services[0].port = Some(80);
+        let wanted = services(&tenant, &instances, EGRESS);
+        let difference = difference(&wanted, &there);
+        assert_eq!(difference.apply, wanted);
+        assert_eq!(difference.remove.len(), 2);
+    }
+}

@@ -1,0 +1,80 @@
+//! What people change: the desired count, an instance, the tenant's file.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sluice_logic::decision;
+use sluice_logic::group::{InstanceId, InstanceState};
+use sluice_logic::samples::longest_window;
+use sluice_logic::spec::TenantSpec;
+use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer};
+
+use super::Tenant;
+use crate::daemon::change;
+use crate::daemon::refusal::Refusal;
+
+impl Tenant {
+    /// Sets the desired count.
+    pub(super) async fn scale(&mut self, count: u32) -> Result<ScaleAnswer, Refusal> {
+        self.must_stay()?;
+        let instances = self.instances();
+        let decision = decision::manual(&self.as_group(&instances), count, Timestamp::now())
+            .map_err(|error| Refusal::Wrong(error.to_string()))?;
+        let answer = ScaleAnswer { tenant: self.spec.name.clone(), from: decision.from, to: decision.to };
+        self.host.events.record(self.event(EventKind::ManualScale, &decision.reason).with(json!(decision)));
+        self.accept(decision).await;
+        Ok(answer)
+    }
+
+    /// Drains an instance: with `decrement` the group shrinks by it, without another takes its place.
+    pub(super) async fn drain_by_hand(
+        &mut self,
+        id: &InstanceId,
+        decrement: bool,
+    ) -> Result<DrainAnswer, Refusal> {
+        self.must_stay()?;
+        let state = self.members.get(id).map(|member| member.instance.state);
+        match state {
+            None => return Err(Refusal::Unknown(format!("no instance {id}: see `sluice status`"))),
+            Some(InstanceState::InService) => {}
+            Some(state) => {
+                return Err(Refusal::NotNow(format!(
+                    "{id} is {state}: only an instance in service can drain"
+                )));
+            }
+        }
+        let in_service = self.members.values().filter(|member| member.instance.is_serving()).count();
+        if in_service == 1 {
+            return Err(Refusal::NotNow(format!(
+                "{id} is the only instance in service: nobody would take new flows; scale out first"
+            )));
+        }
+        if decrement {
+            self.scale(self.desired().saturating_sub(1)).await?;
+        }
+        self.drain(id, "by hand");
+        Ok(DrainAnswer { tenant: self.spec.name.clone(), instance: id.clone(), desired: self.desired() })
+    }
+
+    /// Puts a new form of the tenant's file in force.
+    pub(super) async fn change(&mut self, spec: TenantSpec) {
+        if self.leaving || spec == self.spec {
+            return;
+        }
+        let message = change::describe(&self.spec, &spec);
+        self.host.events.record(self.event(EventKind::TenantChanged, message));
+        self.keys.extend(spec.services.iter().map(crate::daemon::services::key));
+        self.samples.set_horizon(longest_window(&spec.policies));
+        self.spec = spec;
+        // Its public addresses may have changed: the next round looks.
+        self.attached = None;
+        self.announced = false;
+        self.decide(Timestamp::now()).await;
+    }
+
+    fn must_stay(&self) -> Result<(), Refusal> {
+        if self.leaving {
+            return Err(Refusal::NotNow(format!("{} is being removed: its file is gone", self.spec.name)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! What takes time: making, removing and measuring instances, beside the tenant's task.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use futures_util::FutureExt;
+use sluice_logic::group::{Event, InstanceId, InstanceState};
+use sluice_northbound::api::EventKind;
+use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+use super::problems::Work;
+use super::{Tenant, Tick};
+use crate::daemon::host::Host;
+use crate::daemon::network;
+
+/// An instance that has drained is given so long to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// A removal that has failed is tried again after so long.
+const RETRY_REMOVAL: Duration = Duration::from_secs(2);
+/// A source of metrics that takes longer has failed.
+pub(super) const MEASURE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What a job has come to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// An instance was made and is ready, after so long; or it was not.
+    Made(InstanceId, Result<Duration>),
+    /// Nothing is left of an instance; or something is.
+    Removed(InstanceId, Result<()>),
+    /// What the providers say, for one look at the host.
+    Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
+}
+
+impl Tenant {
+    /// Begins what has to be done: pending instances are made, terminating ones that the load balancer knows
+    /// nothing of any more are removed.
+    pub(super) fn work(&mut self) {
+        let now = tokio::time::Instant::now();
+        for member in self.members.values_mut().filter(|member| member.job.is_none()) {
+            let (host, spec, cancel) = (self.host.clone(), member.spec.clone(), CancellationToken::new());
+            match member.instance.state {
+                InstanceState::Pending if self.attached.is_some() => {
+                    let stop = cancel.clone();
+                    self.jobs.spawn(async move {
+                        Done::Made(spec.id.clone(), caught(make(host, spec, stop)).await)
+                    });
+                }
+                InstanceState::Terminating
+                    if member.settled().is_some() && member.not_before.is_none_or(|at| at <= now) =>
+                {
+                    self.jobs.spawn(async move {
+                        Done::Removed(spec.id.clone(), caught(remove(host, spec.id)).await)
+                    });
+                }
+                _ => continue,
+            }
+            member.job = Some(cancel);
+        }
+    }
+
+    /// Takes in what a job has come to.
+    pub(super) async fn finish(&mut self, done: Result<Done, JoinError>) {
+        match done {
+            Ok(Done::Made(id, result)) => self.made(&id, result),
+            Ok(Done::Removed(id, result)) => self.removed(&id, result),
+            Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics).await,
+            // Jobs catch what panics inside of them; only the daemon's end cancels one.
+            Err(error) => tracing::error!(%error, "a job ended without a result"),
+        }
+    }
+
+    fn made(&mut self, id: &InstanceId, result: Result<Duration>) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.job = None;
+        if member.instance.state != InstanceState::Pending {
+            // It is on its way out already; the removal begins now that nobody makes it any more.
+            return;
+        }
+        match result {
+            Ok(took) => {
+                self.launches.succeeded();
+                self.advance(id, Event::Ready);
+                let message = format!("in service, ready after {} ms", took.as_millis());
+                self.host.events.record(self.event(EventKind::InService, message).about(id));
+            }
+            Err(error) => {
+                let wait = self.launches.failed(tokio::time::Instant::now(), fastrand::f64());
+                self.fail(id, &format!("{error:#}; the next try is in {:.1} s", wait.as_secs_f64()));
+            }
+        }
+    }
+
+    fn removed(&mut self, id: &InstanceId, result: Result<()>) {
+        if self.outcome(Work::Removal, result.with_context(|| id.to_string())).is_some() {
+            self.forget(id);
+        } else if let Some(member) = self.members.get_mut(id) {
+            member.job = None;
+            member.not_before = Some(tokio::time::Instant::now() + RETRY_REMOVAL);
+        }
+    }
+}
+
+/// Makes an instance and waits until it is ready. What a cancelled or failed attempt leaves is removed by the
+/// job that follows when the instance terminates.
+async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) -> Result<Duration> {
+    let begun = Instant::now();
+    let making = async {
+        host.provider.create(&spec).await?;
+        host.provider.start(&spec.id).await?;
+        network::ready(&host, &spec).await
+    };
+    let limit = spec.template.start_timeout;
+    tokio::select! {
+        () = cancel.cancelled() => Err(anyhow!("no longer wanted")),
+        made = tokio::time::timeout(limit, making) => {
+            made.with_context(|| format!("not ready after {} s", limit.as_secs_f64()))??;
+            Ok(begun.elapsed())
+        }
+    }
+}
+
+async fn remove(host: Arc<Host>, id: InstanceId) -> Result<()> {
+    // One that does not end, or can't be asked to, is removed all the same.
+    if let Err(error) = host.provider.stop(&id, GRACE).await {
+        tracing::debug!(%id, %error, "not stopped");
+    }
+    Ok(host.provider.delete(&id).await?)
+}
+
+/// Turns a panic into an error of the instance, so that it does not end the tenant's task.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(anyhow!("a bug: see the daemon's log")))
+}

@@ -1,0 +1,340 @@
+//! One tenant's reconciler: a task that compares what should be with what is, after everything that happens.
+//!
+//! Whatever wakes it (a tick, an edit, a command, a job that has ended) changes only what is known or wanted;
+//! [`Tenant::reconcile`] then derives what has to be done from that alone. So nothing depends on a step being
+//! remembered, and what a crash cut short is done by the next daemon.
+
+mod commands;
+mod instances;
+mod jobs;
+mod measure;
+mod problems;
+mod services;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lb_userspace::lb::Counters;
+use lb_userspace::service::{Service, ServiceKey};
+use serde_json::json;
+use sluice_logic::decision::{self, Action, Decision, Group};
+use sluice_logic::group::{GroupState, Instance, InstanceId};
+use sluice_logic::samples::{Samples, longest_window};
+use sluice_logic::spec::{TenantName, TenantSpec};
+use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer, TenantStatus};
+use sluice_southbound::provider::Observed;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use self::jobs::Done;
+use self::problems::Work;
+use super::backoff::Backoff;
+use super::events::NewEvent;
+use super::host::Host;
+use super::network::Attached;
+use super::refusal::Refusal;
+use super::roster::{Member, adopt};
+use super::state::SavedTenant;
+
+/// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
+const MAILBOX: usize = 64;
+
+/// What was found on the host at one moment.
+#[derive(Debug)]
+pub(crate) struct Tick {
+    /// Before anything was looked at: what changed later may not be in here.
+    pub(crate) at: Timestamp,
+    /// The load balancer's counters, and when they were read.
+    pub(crate) counters: Option<(Timestamp, Counters)>,
+    /// The load balancer's services.
+    pub(crate) services: Option<Vec<Service>>,
+    /// Everything that the provider has.
+    pub(crate) observed: Option<Vec<Observed>>,
+}
+
+/// What a tenant's task is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A look at the host.
+    Tick(Arc<Tick>),
+    /// Its file has changed.
+    Changed(Box<TenantSpec>),
+    /// A person sets the desired count.
+    Scale(u32, oneshot::Sender<Result<ScaleAnswer, Refusal>>),
+    /// A person drains an instance.
+    Drain(InstanceId, bool, oneshot::Sender<Result<DrainAnswer, Refusal>>),
+    /// Its file is gone: remove everything of it, then end.
+    Leave,
+}
+
+/// What a tenant begins with.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    /// Its file.
+    pub(crate) file: PathBuf,
+    /// What it asks for.
+    pub(crate) spec: TenantSpec,
+    /// What the state file says.
+    pub(crate) group: GroupState,
+    /// The service keys that it had before, in another form of its file.
+    pub(crate) former: Vec<ServiceKey>,
+    /// What is there of it.
+    pub(crate) observed: Vec<Observed>,
+    /// All services of the load balancer.
+    pub(crate) services: Vec<Service>,
+}
+
+/// A tenant's task, from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    mailbox: mpsc::Sender<Message>,
+    status: watch::Receiver<TenantStatus>,
+}
+
+impl Handle {
+    /// Tells it something, once there is room.
+    pub(crate) async fn tell(&self, message: Message) {
+        // The task ends only when nothing of its tenant is left; then there is nothing to be told.
+        let _ = self.mailbox.send(message).await;
+    }
+
+    /// Shows it what is there; not when it has not yet read what it was told before.
+    pub(crate) fn show(&self, tick: Arc<Tick>) {
+        let _ = self.mailbox.try_send(Message::Tick(tick));
+    }
+
+    /// What it is doing.
+    pub(crate) fn status(&self) -> TenantStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Whether one of its instances has that id.
+    pub(crate) fn has(&self, id: &InstanceId) -> bool {
+        self.status.borrow().instances.iter().any(|instance| instance.id == *id)
+    }
+
+    /// Waits until it has reconciled for the first time.
+    pub(crate) async fn begun(&mut self) {
+        let _ = self.status.changed().await;
+    }
+}
+
+/// A tenant's reconciler.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    host: Arc<Host>,
+    file: PathBuf,
+    spec: TenantSpec,
+    group: GroupState,
+    members: BTreeMap<InstanceId, Member>,
+    /// When instances were gone: an older look at the host may still show them.
+    gone: BTreeMap<InstanceId, Timestamp>,
+    samples: Samples,
+    decision: Option<Decision>,
+    attached: Option<Attached>,
+    /// Its public addresses are on the uplink.
+    announced: bool,
+    /// The tenant's services as the load balancer has them, as far as is known.
+    services: Vec<Service>,
+    /// The keys of services that may be this tenant's.
+    keys: BTreeSet<ServiceKey>,
+    launches: Backoff,
+    jobs: JoinSet<Done>,
+    measuring: bool,
+    leaving: bool,
+    /// What could not be done, by what it was.
+    problems: BTreeMap<Work, String>,
+    saved: Option<SavedTenant>,
+    status: watch::Sender<TenantStatus>,
+}
+
+impl Tenant {
+    /// Starts a tenant's task on what is there of it. It ends when nothing of the tenant is left, or, leaving
+    /// everything as it is, when the last handle is gone.
+    pub(crate) fn spawn(host: Arc<Host>, beginning: Beginning, tasks: &mut JoinSet<TenantName>) -> Handle {
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
+        let tenant = Self::begin(host, beginning);
+        let status = tenant.status.subscribe();
+        tasks.spawn(tenant.run(messages));
+        Handle { mailbox, status }
+    }
+
+    fn begin(host: Arc<Host>, beginning: Beginning) -> Self {
+        let Beginning { file, spec, group, former, observed, services } = beginning;
+        let now = Timestamp::now();
+        let mut keys: BTreeSet<ServiceKey> = spec.services.iter().map(super::services::key).collect();
+        keys.extend(former);
+        let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
+        let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
+        let members = adopted.map(|member| (member.spec.id.clone(), member)).collect();
+        let status = watch::Sender::new(view::unstarted(&spec));
+        let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
+        let mut tenant = Self {
+            host,
+            file,
+            spec,
+            group,
+            members,
+            gone: BTreeMap::new(),
+            samples,
+            decision: None,
+            attached: None,
+            announced: false,
+            services,
+            keys,
+            launches: Backoff::default(),
+            jobs: JoinSet::new(),
+            measuring: false,
+            leaving: false,
+            problems: BTreeMap::new(),
+            saved: None,
+            status,
+        };
+        tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
+        tenant.report_adopted();
+        tenant
+    }
+
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) -> TenantName {
+        loop {
+            self.reconcile().await;
+            if self.leaving && self.members.is_empty() && self.vanish().await {
+                break;
+            }
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => self.take(message).await,
+                    // The daemon ends: everything stays as it is.
+                    None => break,
+                },
+                Some(done) = self.jobs.join_next() => self.finish(done).await,
+            }
+        }
+        self.spec.name
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Tick(tick) => self.look(&tick),
+            Message::Changed(spec) => self.change(*spec).await,
+            Message::Scale(count, reply) => {
+                let answer = self.scale(count).await;
+                let _ = reply.send(answer);
+            }
+            Message::Drain(id, decrement, reply) => {
+                let answer = self.drain_by_hand(&id, decrement).await;
+                let _ = reply.send(answer);
+            }
+            Message::Leave => self.leave().await,
+        }
+    }
+
+    /// Makes what is closer to what should be; whatever can't be done now is done in a later round.
+    async fn reconcile(&mut self) {
+        self.attach().await;
+        self.plan();
+        // Before the state is saved: a client waits for this one.
+        self.balance().await;
+        self.save().await;
+        // Before jobs begin: who cleans up after tenants looks there for whose an instance is.
+        self.publish();
+        self.work();
+    }
+
+    fn instances(&self) -> Vec<Instance> {
+        self.members.values().map(|member| member.instance.clone()).collect()
+    }
+
+    fn desired(&self) -> u32 {
+        self.group.desired.unwrap_or(self.spec.group.min)
+    }
+
+    fn event(&self, kind: EventKind, message: impl Into<String>) -> NewEvent {
+        NewEvent::new(kind, message).of(&self.spec.name)
+    }
+
+    /// Runs the policies. A decision that changes something is on disk before anything is done about it.
+    async fn decide(&mut self, now: Timestamp) {
+        if self.leaving {
+            return;
+        }
+        let instances = self.instances();
+        let decision = decision::decide(&self.as_group(&instances), &self.samples, now);
+        let held_before = self.decision.as_ref().map(view::why);
+        if decision.from != decision.to {
+            let kind = if decision.to > decision.from { EventKind::ScaleOut } else { EventKind::ScaleIn };
+            self.host.events.record(self.event(kind, &decision.reason).with(json!(decision)));
+        } else if decision.action == Action::Nothing && held_before.as_ref() != Some(&view::why(&decision)) {
+            self.host.events.record(self.event(EventKind::Hold, &decision.reason).with(json!(decision)));
+        }
+        self.accept(decision).await;
+    }
+
+    /// Takes a decision as the one in force.
+    async fn accept(&mut self, decision: Decision) {
+        self.group.record(&decision);
+        if decision.from != decision.to {
+            self.save().await;
+        }
+        self.decision = Some(decision);
+    }
+
+    fn as_group<'a>(&'a self, instances: &'a [Instance]) -> Group<'a> {
+        Group {
+            spec: &self.spec.group,
+            policies: &self.spec.policies,
+            instances,
+            desired: self.desired(),
+            last_action: self.group.last_action,
+        }
+    }
+
+    /// Writes the state file where it is not as it should be.
+    async fn save(&mut self) {
+        self.group.remember(&self.instances());
+        let saved =
+            SavedTenant { file: self.file.clone(), spec: self.spec.clone(), group: self.group.clone() };
+        if self.saved.as_ref() == Some(&saved) {
+            return;
+        }
+        let (state, copy) = (self.host.state.clone(), saved.clone());
+        let done = tokio::task::spawn_blocking(move || state.save(&copy)).await;
+        let done = done.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
+        if self.outcome(Work::State, done).is_some() {
+            self.saved = Some(saved);
+        }
+    }
+
+    /// Begins to remove everything of the tenant.
+    async fn leave(&mut self) {
+        if self.leaving {
+            return;
+        }
+        self.leaving = true;
+        let message = format!("{} is gone: its instances and networks are removed", self.file.display());
+        self.host.events.record(self.event(EventKind::TenantLeaving, message));
+        // Before the services go: without them the kernel itself would answer for the addresses.
+        let withdrawn = super::network::withdraw(&self.host, &self.spec).await;
+        self.outcome(Work::Addresses, withdrawn);
+    }
+
+    /// Removes what is left when the instances are gone. Whether nothing is.
+    async fn vanish(&mut self) -> bool {
+        if !self.services.is_empty() {
+            return false;
+        }
+        let removed = super::network::remove(&self.host, &self.spec).await;
+        if self.outcome(Work::Network, removed).is_none() {
+            return false;
+        }
+        let forgotten = self.host.state.forget(&self.spec.name).map_err(anyhow::Error::from);
+        if self.outcome(Work::State, forgotten).is_none() {
+            return false;
+        }
+        self.host.events.record(self.event(EventKind::TenantRemoved, "nothing is left of it"));
+        true
+    }
+}

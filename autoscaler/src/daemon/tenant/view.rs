@@ -1,0 +1,99 @@
+//! What a tenant's task shows of itself.
+
+use std::collections::BTreeSet;
+
+use sluice_logic::decision::{Action, Clip, Decision};
+use sluice_logic::policy::Wish;
+use sluice_logic::spec::{PolicySpec, TenantSpec};
+use sluice_northbound::api::{InstanceStatus, Load, TenantStatus};
+
+use super::Tenant;
+use crate::daemon::roster::Member;
+use crate::daemon::services::key;
+
+impl Tenant {
+    /// Shows the API what it is doing.
+    pub(super) fn publish(&self) {
+        self.status.send_replace(self.view());
+    }
+
+    fn view(&self) -> TenantStatus {
+        let begun: u64 = self.members.values().filter_map(|member| member.rates.begun).sum();
+        let mut members: Vec<&Member> = self.members.values().collect();
+        members.sort_by_key(|member| (member.instance.created, &member.spec.id));
+        TenantStatus {
+            desired: self.desired(),
+            loads: self.loads(),
+            last_decision: self.decision.clone(),
+            last_action: self.group.last_action,
+            leaving: self.leaving,
+            problem: self.problem(),
+            instances: members.into_iter().map(|member| instance(member, begun)).collect(),
+            ..unstarted(&self.spec)
+        }
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let evaluations = self.decision.iter().flat_map(|decision| &decision.policies);
+        evaluations
+            .map(|evaluation| {
+                let PolicySpec::Reactive { metric, threshold, .. } = evaluation.policy;
+                Load { metric, value: evaluation.load, threshold }
+            })
+            .collect()
+    }
+}
+
+/// A tenant whose task has not done anything yet.
+pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
+    let vips: BTreeSet<_> = spec.services.iter().map(|service| service.vip).collect();
+    TenantStatus {
+        name: spec.name.clone(),
+        services: spec.services.iter().map(|service| key(service).to_string()).collect(),
+        vips: vips.into_iter().collect(),
+        desired: spec.group.min,
+        min: spec.group.min,
+        max: spec.group.max,
+        loads: Vec::new(),
+        last_decision: None,
+        last_action: None,
+        leaving: false,
+        problem: None,
+        instances: Vec::new(),
+    }
+}
+
+fn instance(member: &Member, begun: u64) -> InstanceStatus {
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    let share = |part: u64| part as f64 / begun as f64;
+    InstanceStatus {
+        id: member.spec.id.clone(),
+        address: member.instance.address,
+        state: member.instance.state,
+        created: member.instance.created,
+        since: member.instance.since,
+        cpu: member.rates.cpu,
+        packets_per_second: member.rates.packets,
+        new_flows_per_second: member.rates.new_flows,
+        new_flows: member.reading.flows.map(|(_, flows)| flows.new_flows),
+        live_flows: member.rates.live_flows,
+        new_flow_share: member.rates.begun.filter(|_| begun > 0).map(share),
+    }
+}
+
+/// Why a decision is what it is, without the numbers that change with each sample: when this changes, it is
+/// worth a line in the event log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    action: Action,
+    wishes: Vec<std::mem::Discriminant<Wish>>,
+    clips: Vec<std::mem::Discriminant<Clip>>,
+}
+
+pub(super) fn why(decision: &Decision) -> Why {
+    Why {
+        action: decision.action,
+        wishes: decision.policies.iter().map(|policy| std::mem::discriminant(&policy.wish)).collect(),
+        clips: decision.clips.iter().map(std::mem::discriminant).collect(),
+    }
+}

@@ -1,0 +1,88 @@
+//! A tenant and instances for the tests of the pure parts.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lb_userspace::net::MacAddr;
+use sluice_logic::group::{Instance, InstanceId, InstanceState};
+use sluice_logic::spec::{
+    GroupSpec, NetworkSpec, Protocol, ServiceSpec, TemplateSpec, TenantName, TenantSpec,
+};
+use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
+
+pub(super) fn name(text: &str) -> TenantName {
+    TenantName::try_from(text.to_owned()).unwrap()
+}
+
+/// A moment, in seconds after one that all tests share.
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+/// The tenant of the design, with 2 to 5 instances.
+pub(super) fn tenant(text: &str) -> TenantSpec {
+    let vip = IpAddr::V4(Ipv4Addr::new(45, 45, 45, 45));
+    TenantSpec {
+        name: name(text),
+        networks: vec![NetworkSpec {
+            name: format!("{text}_nw"),
+            subnet: "19.0.0.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(19, 0, 0, 1),
+            dhcp_start: Ipv4Addr::new(19, 0, 0, 2),
+            dhcp_end: Ipv4Addr::new(19, 0, 0, 254),
+        }],
+        services: vec![
+            ServiceSpec { vip, protocol: Protocol::Icmp, port: None },
+            ServiceSpec { vip, protocol: Protocol::Tcp, port: None },
+        ],
+        template: TemplateSpec {
+            command: None,
+            cpus: 1.0,
+            request_cost: Duration::ZERO,
+            port: 80,
+            start_timeout: Duration::from_secs(5),
+        },
+        group: GroupSpec {
+            min: 2,
+            max: 5,
+            buffer_time: Duration::from_mins(2),
+            cool_down: Duration::from_mins(1),
+        },
+        policies: Vec::new(),
+        keep_logs: true,
+        encrypt_passwords: true,
+    }
+}
+
+/// The instance with the address 19.0.0.`host`.
+pub(super) fn instance(host: u8, state: InstanceState) -> Instance {
+    Instance {
+        id: InstanceId::new(&name("demo"), host.into()),
+        address: Ipv4Addr::new(19, 0, 0, host),
+        state,
+        created: at(host.into()),
+        since: at(host.into()),
+        live_flows: None,
+        failed: false,
+    }
+}
+
+/// What a provider finds of that instance.
+pub(super) fn observed(host: u8, presence: Presence) -> Observed {
+    let instance = instance(host, InstanceState::Pending);
+    let spec = InstanceSpec {
+        id: instance.id.clone(),
+        tenant: name("demo"),
+        created: instance.created,
+        template: tenant("demo").template,
+        nic: NicSpec {
+            bridge: "br".to_owned(),
+            address: instance.address,
+            prefix: 24,
+            gateway: Ipv4Addr::new(19, 0, 0, 1),
+            mac: MacAddr::of_instance(instance.address),
+        },
+    };
+    Observed { id: instance.id, presence, spec: (presence != Presence::Broken).then_some(spec) }
+}

@@ -1,0 +1,74 @@
+//! A frame in the kernel's buffers.
+
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::packet::Frame;
+
+/// The same number, of which the compiler knows nothing any more: else it would derive from a check against the
+/// length that the frame holds a byte, and leave out the check against the end that the verifier wants to see.
+#[inline(always)]
+fn opaque(number: usize) -> usize {
+    let mut number = number;
+    // SAFETY: no instruction at all, and no memory touched.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
+    };
+    number
+}
+
+/// The part of a frame that a program may read and write directly.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    start: usize,
+    end: usize,
+    length: usize,
+}
+
+impl Window {
+    /// All of an XDP frame.
+    #[inline(always)]
+    pub(crate) fn of_xdp(ctx: &XdpContext) -> Self {
+        let (start, end) = (ctx.data(), ctx.data_end());
+        Self { start, end, length: opaque(end.wrapping_sub(start)) }
+    }
+
+    /// The linear part of a socket buffer; its length is that of the whole.
+    #[inline(always)]
+    pub(crate) fn of_tc(ctx: &TcContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end(), length: ctx.len() as usize }
+    }
+
+    /// How many bytes can be accessed.
+    #[inline(always)]
+    pub(crate) fn accessible(&self) -> usize {
+        self.end.wrapping_sub(self.start)
+    }
+
+    /// Writes `bytes` at `offset`; nothing, where the frame is shorter.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        let at = self.pointer::<N>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
+        unsafe { at.cast_mut().write_unaligned(bytes) };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn pointer<const N: usize>(&self, offset: usize) -> Option<*const [u8; N]> {
+        let at = self.start + offset;
+        (at + N <= self.end).then_some(at as *const [u8; N])
+    }
+}
+
+impl Frame for Window {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.pointer::<N>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds N bytes there.
+        Some(unsafe { at.read_unaligned() })
+    }
+}

@@ -1,0 +1,185 @@
+//! The pinned maps. Names, keys and values are the ABI of `lb_common::abi`; sizes are those of a small host, and the
+//! loader sets the configured ones.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use lb_common::abi::{
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, FlowKey, FlowValue,
+    Handle, LiveFlows, Table, TenantValue,
+};
+
+const SERVICES: usize = 64;
+const BACKENDS: usize = 4_096;
+const TENANTS: usize = 1_024;
+const FLOWS: usize = 1_048_576;
+const NASCENT_FLOWS: usize = 65_536;
+
+#[btf_map(name = "control")]
+static CONTROL: Array<Control, 1> = Array::new();
+#[btf_map(name = "vips")]
+static VIPS: HashMap<Address, u32, SERVICES> = HashMap::new();
+#[btf_map(name = "services")]
+static SERVICES_MAP: HashMap<EndpointKey, Handle, SERVICES> = HashMap::new();
+#[btf_map(name = "generations")]
+static GENERATIONS: Array<u32, SERVICES> = Array::new();
+#[btf_map(name = "tables")]
+static TABLES: Array<Table, { 2 * SERVICES }> = Array::new();
+#[btf_map(name = "backends")]
+static BACKENDS_MAP: Array<BackendValue, BACKENDS> = Array::new();
+#[btf_map(name = "answers")]
+static ANSWERS: HashMap<EndpointKey, AnswerValue, { 4 * BACKENDS }> = HashMap::new();
+#[btf_map(name = "tenants")]
+static TENANTS_MAP: HashMap<u32, TenantValue, TENANTS> = HashMap::new();
+#[btf_map(name = "flows")]
+pub(crate) static FLOWS_MAP: HashMap<FlowKey, FlowValue, FLOWS> = HashMap::new();
+#[btf_map(name = "nascent_flows")]
+pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
+#[btf_map(name = "backend_counters")]
+static BACKEND_COUNTERS: PerCpuArray<Counters, BACKENDS> = PerCpuArray::new();
+#[btf_map(name = "service_counters")]
+static SERVICE_COUNTERS: PerCpuArray<Counters, SERVICES> = PerCpuArray::new();
+#[btf_map(name = "backend_live_flows")]
+static BACKEND_LIVE_FLOWS: Array<LiveFlows, BACKENDS> = Array::new();
+#[btf_map(name = "service_live_flows")]
+static SERVICE_LIVE_FLOWS: Array<LiveFlows, SERVICES> = Array::new();
+#[btf_map(name = "drops")]
+static DROPS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
+
+/// What the daemon tells the programs.
+#[inline(always)]
+pub(crate) fn control() -> Result<&'static Control, DropReason> {
+    CONTROL.get(0).ok_or(DropReason::Inconsistent)
+}
+
+/// Whether an address is some service's VIP.
+#[inline(always)]
+pub(crate) fn is_vip(address: Address) -> bool {
+    VIPS.get_ptr(address).is_some()
+}
+
+/// The service at an address: that of the port, else that of every port.
+#[inline(always)]
+pub(crate) fn service(key: &mut EndpointKey) -> Option<Handle> {
+    lookup_endpoint(key, |key| SERVICES_MAP.get_ptr(key))
+}
+
+/// What a packet from a backend's address and port becomes.
+#[inline(always)]
+pub(crate) fn answer(key: &mut EndpointKey) -> Option<AnswerValue> {
+    lookup_endpoint(key, |key| ANSWERS.get_ptr(key))
+}
+
+#[inline(always)]
+fn lookup_endpoint<V: Copy>(
+    key: &mut EndpointKey,
+    get: impl Fn(&EndpointKey) -> Option<*const V>,
+) -> Option<V> {
+    let found = match get(key) {
+        Some(value) => value,
+        None if key.port == 0 => return None,
+        None => {
+            key.port = 0;
+            get(key)?
+        }
+    };
+    // SAFETY: the pointer is a live map value's; the daemon waits for an RCU grace period between removing an entry
+    // and adding another, so that the element isn't given to another key while this program runs.
+    Some(unsafe { *found })
+}
+
+/// The owner of a slot in the service's table in force.
+#[inline(always)]
+pub(crate) fn slot_owner(service: Handle, slot: u32) -> Result<u16, DropReason> {
+    let index = u32::from(service.index);
+    let generation = GENERATIONS.get_ptr(index).ok_or(DropReason::Inconsistent)?;
+    // SAFETY: a live array value; volatile, since the daemon changes it while we run and both reads of a packet must
+    // not become two loads.
+    let generation = unsafe { generation.read_volatile() };
+    let table = TABLES.get(2 * index + (generation & 1)).ok_or(DropReason::Inconsistent)?;
+    table.slots.get(slot as usize).copied().ok_or(DropReason::Inconsistent)
+}
+
+/// A place of `backends`, whoever owns it.
+#[inline(always)]
+pub(crate) fn backend(index: u16) -> Option<&'static BackendValue> {
+    BACKENDS_MAP.get(u32::from(index))
+}
+
+/// The tenant behind an interface of the transit namespace.
+#[inline(always)]
+pub(crate) fn tenant(interface: u32) -> Option<&'static TenantValue> {
+    // SAFETY: entries change only while the daemon sets a tenant up, before its interface carries packets.
+    unsafe { TENANTS_MAP.get(interface) }
+}
+
+/// Counts one packet from a client, for the backend and the service.
+#[inline(always)]
+pub(crate) fn count_packet(backend: u16, service: Handle, bytes: u64, new_flow: bool) {
+    count(backend, service, |counters| {
+        counters.packets += 1;
+        counters.bytes += bytes;
+        counters.new_flows += u64::from(new_flow);
+    });
+}
+
+/// Counts packets to a client; a large buffer that the kernel will cut into segments counts as these.
+#[inline(always)]
+pub(crate) fn count_reply(backend: u16, service: Handle, packets: u64, bytes: u64) {
+    count(backend, service, |counters| {
+        counters.reply_packets += packets;
+        counters.reply_bytes += bytes;
+    });
+}
+
+#[inline(always)]
+fn count(backend: u16, service: Handle, add: impl Fn(&mut Counters)) {
+    // One after the other: the compiler would join two checks for null into one, which the verifier refuses.
+    if let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: this CPU's own value, and programs in softirq don't interrupt one another.
+        add(unsafe { &mut *counters });
+    }
+    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(u32::from(service.index)) {
+        // SAFETY: as above.
+        add(unsafe { &mut *counters });
+    }
+}
+
+/// Counts a dropped packet.
+#[inline(always)]
+pub(crate) fn count_drop(reason: DropReason) {
+    if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's own value.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Counts a live flow in the sweep under way.
+#[inline(always)]
+pub(crate) fn count_live(backend: u16, service: u16) {
+    if let Some(flows) = BACKEND_LIVE_FLOWS.get_ptr_mut(u32::from(backend)) {
+        // SAFETY: a live array value that only the sweep writes, and the daemon runs one sweep at a time.
+        unsafe { (*flows).counting += 1 };
+    }
+    if let Some(flows) = SERVICE_LIVE_FLOWS.get_ptr_mut(u32::from(service)) {
+        // SAFETY: as above.
+        unsafe { (*flows).counting += 1 };
+    }
+}
+
+/// Remembers a flow's first packet.
+#[inline(always)]
+pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
+    // The table makes room by forgetting the oldest; a failure leaves the flow to its slot, which is as good as long
+    // as the slot keeps its owner.
+    let _ = NASCENT_FLOWS_MAP.insert(key, value, 0);
+}
+
+/// Moves a flow of which a second packet was seen to where no flood of first packets can push it out.
+#[inline(always)]
+pub(crate) fn promote(key: &FlowKey, value: &FlowValue) {
+    // Where the table is full the flow stays where it is.
+    if FLOWS_MAP.insert(key, value, u64::from(BPF_NOEXIST)).is_ok() {
+        let _ = NASCENT_FLOWS_MAP.remove(key);
+    }
+}

@@ -1,0 +1,89 @@
+//! Ageing of the flow tables, in the kernel: a million flows take one system call instead of two million.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::bpf_for_each_map_elem;
+use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, backend_state, flow_end};
+
+use crate::maps;
+
+/// Goes through both flow tables once.
+#[inline(always)]
+pub(crate) fn run() -> u32 {
+    visit_all(ptr::from_ref(&maps::FLOWS_MAP).cast(), visit_flow);
+    visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit_nascent_flow);
+    xdp_action::XDP_PASS
+}
+
+type Visit = extern "C" fn(*mut c_void, *const FlowKey, *mut FlowValue, *mut c_void) -> i64;
+
+#[inline(always)]
+fn visit_all(table: *const c_void, visit: Visit) {
+    // SAFETY: the tables' keys and values are those that the callbacks take, and no callback uses the context.
+    unsafe { bpf_for_each_map_elem(table.cast_mut(), visit as *mut c_void, ptr::null_mut(), 0) };
+}
+
+extern "C" fn visit_flow(
+    _map: *mut c_void,
+    key: *const FlowKey,
+    value: *mut FlowValue,
+    _ctx: *mut c_void,
+) -> i64 {
+    // SAFETY: the kernel calls this with a live element of the map.
+    let (key, value) = unsafe { (*key, *value) };
+    if is_over(&value, false) {
+        let _ = maps::FLOWS_MAP.remove(key);
+    } else {
+        count(&key, &value);
+    }
+    0
+}
+
+extern "C" fn visit_nascent_flow(
+    _map: *mut c_void,
+    key: *const FlowKey,
+    value: *mut FlowValue,
+    _ctx: *mut c_void,
+) -> i64 {
+    // SAFETY: the kernel calls this with a live element of the map.
+    let (key, value) = unsafe { (*key, *value) };
+    if is_over(&value, true) {
+        let _ = maps::NASCENT_FLOWS_MAP.remove(key);
+    } else {
+        count(&key, &value);
+    }
+    0
+}
+
+#[inline(always)]
+fn is_over(flow: &FlowValue, nascent: bool) -> bool {
+    let Ok(control) = maps::control() else { return false };
+    let Some(backend) = maps::backend(flow.backend.index) else { return true };
+    let is_gone = backend.incarnation != flow.backend.incarnation
+        || backend.state == backend_state::FREE
+        || backend.state == backend_state::DOWN;
+    is_gone || control.clock.wrapping_sub(flow.last_seen) > timeout(control, flow, nascent)
+}
+
+#[inline(always)]
+fn timeout(control: &Control, flow: &FlowValue, nascent: bool) -> u32 {
+    if flow_end::is_closed(flow.ended) {
+        control.closed_timeout
+    } else if nascent {
+        control.nascent_timeout
+    } else if flow.protocol == u32::from(PROTOCOL_TCP) {
+        control.tcp_timeout
+    } else {
+        control.icmp_timeout
+    }
+}
+
+/// A closed flow isn't live: it is kept for late segments only, and holds up no drain.
+#[inline(always)]
+fn count(key: &FlowKey, flow: &FlowValue) {
+    if !flow_end::is_closed(flow.ended) {
+        maps::count_live(flow.backend.index, key.service.index);
+    }
+}

@@ -1,0 +1,239 @@
+//! Making the maps what is asked.
+//!
+//! Each change is ordered so that a packet at any moment meets a whole state, old or new, and so that a crash at any
+//! line leaves one that the next `apply` of the same service puts right: first what the new table refers to, then the
+//! table, then the flip of its generation, and only when no packet can still see the old one, what only that referred
+//! to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::abi::{AnswerValue, EndpointKey, Handle, TABLE_SLOTS, Table, backend_state};
+
+use super::maglev::{self, Candidate};
+use super::registry::{Known, backend_value, endpoint};
+use super::{Error, LoadBalancer, address, rcu};
+use crate::service::{Backend, BackendState, Service, ServiceKey};
+
+/// The places of a service's backends, each with what is asked of it.
+type Members = BTreeMap<u16, Backend>;
+
+impl LoadBalancer {
+    /// Makes the service what is asked, whatever it was: one atomic step for packets. Idempotent, and cheap where
+    /// nothing changes. A backend that is no longer listed is gone: its flows are forgotten.
+    ///
+    /// A backend may answer for several services; its state is the one given last.
+    pub fn apply(&mut self, service: &Service) -> Result<(), Error> {
+        let endpoint = endpoint(&service.key)?;
+        self.check(service)?;
+        let members = self.place(service)?;
+        let handle = self.ensure_service(&service.key, &endpoint)?;
+        self.ensure_answers(&service.key, &endpoint, handle, &members)?;
+        self.install_table(&service.key, &members)?;
+        self.publish(&service.key, &endpoint)?;
+        self.take_down(&members)?;
+        self.retire(&service.key, &endpoint, &members)
+    }
+
+    /// Removes a service and the backends that answered for it only. Idempotent.
+    pub fn remove(&mut self, key: &ServiceKey) -> Result<(), Error> {
+        let endpoint = endpoint(key)?;
+        if self.registry.service(key).is_none() {
+            return Ok(());
+        }
+        self.maps.remove_service(&endpoint)?;
+        self.retire(key, &endpoint, &Members::new())?;
+        self.registry.remove_service(key);
+        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
+        rcu::synchronize();
+        Ok(())
+    }
+
+    /// Refuses what can't be done, before anything is.
+    fn check(&self, service: &Service) -> Result<(), Error> {
+        let key = service.key;
+        let mut seen = BTreeSet::new();
+        let mut new = 0;
+        for backend in &service.backends {
+            let address = backend.address;
+            let place = self.registry.place_of(&address::from_ip(address)?);
+            if !seen.insert(address) {
+                return Err(Error::DuplicateBackend { key, address });
+            }
+            if let Some(other) = place.and_then(|index| self.registry.answers_for(&key, index)) {
+                return Err(Error::AmbiguousAnswer { key, address, other: *other });
+            }
+            new += u32::from(place.is_none());
+            let limit = self.maps.backend_places();
+            if u32::try_from(self.registry.backends().count()).unwrap_or(u32::MAX).saturating_add(new) > limit
+            {
+                return Err(Error::NoRoomForBackend { address, limit });
+            }
+        }
+        let limit = self.maps.service_places();
+        if self.registry.service(&key).is_none() && self.registry.free_service_place(limit).is_none() {
+            return Err(Error::NoRoomForService { key, limit });
+        }
+        Ok(())
+    }
+
+    /// Gives each backend a place and writes what is asked of it; only a backend that goes down keeps its state for
+    /// now, since the table in force may still name it.
+    fn place(&mut self, service: &Service) -> Result<Members, Error> {
+        let mut members = Members::new();
+        for backend in &service.backends {
+            let address = address::from_ip(backend.address)?;
+            let (index, incarnation) = match self.registry.place_of(&address) {
+                Some(index) => (index, self.maps.backend(index)?.incarnation),
+                None => self.new_backend_place(backend)?,
+            };
+            let mut value = backend_value(backend, incarnation)?;
+            let before = self.registry.backend(index).copied();
+            if let (BackendState::Down, Some(before)) = (backend.state, before) {
+                value.state = before.state;
+            }
+            if before != Some(value) {
+                self.maps.set_backend(index, &value)?;
+                self.registry.set_backend(index, value);
+            }
+            members.insert(index, *backend);
+        }
+        Ok(members)
+    }
+
+    fn new_backend_place(&mut self, backend: &Backend) -> Result<(u16, u16), Error> {
+        let limit = self.maps.backend_places();
+        let no_room = Error::NoRoomForBackend { address: backend.address, limit };
+        let index = self.registry.free_backend_place(limit).ok_or(no_room)?;
+        self.maps.clear_backend_counters(index)?;
+        Ok((index, self.maps.backend(index)?.incarnation.wrapping_add(1)))
+    }
+
+    /// Gives the service a place, where it has none yet. Packets don't know it until it is published.
+    fn ensure_service(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<Handle, Error> {
+        if let Some(known) = self.registry.service(key) {
+            return Ok(known.handle);
+        }
+        let limit = self.maps.service_places();
+        let no_room = Error::NoRoomForService { key: *key, limit };
+        let index = self.registry.free_service_place(limit).ok_or(no_room)?;
+        // The word's upper half counts the owners of the place.
+        let incarnation = (self.maps.generation(index)? >> 16).wrapping_add(1) & 0xffff;
+        self.maps.set_generation(index, incarnation << 16)?;
+        self.maps.clear_service_counters(index)?;
+        let incarnation = u16::try_from(incarnation).unwrap_or_default();
+        let handle = Handle { index, incarnation };
+        let known =
+            Known { handle, generation: 0, table_of: None, members: BTreeSet::new(), published: false };
+        self.registry.insert_service(*key, known);
+        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
+        Ok(handle)
+    }
+
+    fn ensure_answers(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: &EndpointKey,
+        service: Handle,
+        members: &Members,
+    ) -> Result<(), Error> {
+        for &index in members.keys() {
+            let Some(backend) = self.registry.backend(index).copied() else { continue };
+            let Some(known) = self.registry.service_mut(key) else { continue };
+            if known.members.insert(index) {
+                let handle = Handle { index, incarnation: backend.incarnation };
+                let answer = AnswerValue { vip: endpoint.address, service, backend: handle };
+                self.maps.insert_answer(&answer_key(endpoint, &backend.address), &answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the table to the idle one of the service's two and flips, if the candidates differ from those of the
+    /// table in force.
+    fn install_table(&mut self, key: &ServiceKey, members: &Members) -> Result<(), Error> {
+        let candidates = candidates(members)?;
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        if known.table_of.as_ref() == Some(&candidates) {
+            return Ok(());
+        }
+        #[expect(
+            clippy::large_stack_arrays,
+            reason = "128 KiB, for the moment in which it moves to the heap"
+        )]
+        let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
+        maglev::fill(&mut table, &candidates);
+        let index = u32::from(known.handle.index);
+        let generation = known.generation ^ 1;
+        // Not known until it is whole: an error in between makes the next call do it again.
+        known.table_of = None;
+        let handle = known.handle;
+        self.maps.set_table(2 * index + generation, &table)?;
+        self.maps.set_generation(handle.index, u32::from(handle.incarnation) << 16 | generation)?;
+        if let Some(known) = self.registry.service_mut(key) {
+            known.generation = generation;
+            known.table_of = Some(candidates);
+        }
+        // What was the table in force is the idle one now: the next call may write to it.
+        rcu::synchronize();
+        Ok(())
+    }
+
+    /// Lets packets know the service, where they don't yet.
+    fn publish(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<(), Error> {
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        if !known.published {
+            self.maps.insert_service(endpoint, known.handle)?;
+            known.published = true;
+        }
+        Ok(())
+    }
+
+    /// Marks the backends that are down: no table names them any more.
+    fn take_down(&mut self, members: &Members) -> Result<(), Error> {
+        for (&index, _) in members.iter().filter(|(_, backend)| backend.state == BackendState::Down) {
+            let Some(&before) = self.registry.backend(index) else { continue };
+            if before.state != backend_state::DOWN {
+                let value = lb_common::abi::BackendValue { state: backend_state::DOWN, ..before };
+                self.maps.set_backend(index, &value)?;
+                self.registry.set_backend(index, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the members that the service has no longer.
+    fn retire(&mut self, key: &ServiceKey, endpoint: &EndpointKey, members: &Members) -> Result<(), Error> {
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        let gone: Vec<u16> =
+            known.members.iter().copied().filter(|index| !members.contains_key(index)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        known.members.retain(|index| members.contains_key(index));
+        for index in gone {
+            if let Some(backend) = self.registry.backend(index) {
+                self.maps.remove_answer(&answer_key(endpoint, &backend.address))?;
+            }
+        }
+        self.registry.free_unused(&mut self.maps)?;
+        // The removed elements' memory may be another's from now on.
+        rcu::synchronize();
+        Ok(())
+    }
+}
+
+/// Where the answers of a service's backend come from.
+fn answer_key(service: &EndpointKey, backend: &lb_common::abi::Address) -> EndpointKey {
+    EndpointKey { address: *backend, ..*service }
+}
+
+/// The backends that take new flows, in the order of their places.
+fn candidates(members: &Members) -> Result<Vec<Candidate>, Error> {
+    let active = members.iter().filter(|(_, backend)| backend.state == BackendState::Active);
+    active
+        .map(|(&index, backend)| {
+            let address = address::from_ip(backend.address)?;
+            Ok(Candidate { address, index, weight: backend.weight })
+        })
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! Loading the object, and its pins.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::{Ebpf, EbpfLoader};
+use lb_common::abi;
+
+use super::maps::NAMES;
+use super::{Error, Limits};
+use crate::object::object;
+
+/// The folder in which the maps of this version of the ABI are pinned.
+pub(super) fn pin_directory(root: &Path) -> PathBuf {
+    root.join(format!("v{}", abi::VERSION))
+}
+
+/// Loads every program, on the maps that are pinned or on new ones, which it pins. Tells whether there were any.
+pub(super) fn load(pins: &Path, limits: &Limits) -> Result<(Ebpf, bool), Error> {
+    let object = object().ok_or(Error::NoObject)?;
+    fs::create_dir_all(pins).map_err(Error::file("creating", pins))?;
+    let adopted = NAMES.iter().all(|name| pins.join(name).exists());
+    let mut loader = EbpfLoader::new();
+    for &name in NAMES {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    for (name, entries) in sizes(limits) {
+        loader.map_max_entries(name, entries);
+    }
+    let mut ebpf = loader.load(object)?;
+    for (name, program) in ebpf.programs_mut() {
+        use aya::programs::Program;
+        let result = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => continue,
+        };
+        result.map_err(Error::program(name_of(name)))?;
+    }
+    Ok((ebpf, adopted))
+}
+
+/// The sizes that the configuration decides.
+fn sizes(limits: &Limits) -> [(&'static str, u32); 12] {
+    let Limits { flows, nascent_flows, services, backends } = *limits;
+    [
+        ("flows", flows),
+        ("nascent_flows", nascent_flows),
+        ("services", services),
+        ("vips", services),
+        ("generations", services),
+        ("tables", services.saturating_mul(2)),
+        ("service_counters", services),
+        ("service_live_flows", services),
+        ("backends", backends),
+        ("backend_counters", backends),
+        ("backend_live_flows", backends),
+        // One for each service that a backend answers for; four on average.
+        ("answers", backends.saturating_mul(4)),
+    ]
+}
+
+/// The programs, by the names that errors carry.
+fn name_of(name: &str) -> &'static str {
+    ["uplink", "answer", "receive", "sweep"].into_iter().find(|known| *known == name).unwrap_or("unknown")
+}
+
+/// A number that clients can't know.
+pub(super) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library keys it from the system's random numbers.
+    RandomState::new().hash_one(0x5eed) | 1
+}
+
+/// Removes the root with every pin below it.
+pub(super) fn remove_pins(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut removed = Vec::new();
+    remove_below(root, &mut removed).map_err(Error::file("removing pins below", root))?;
+    Ok(removed)
+}
+
+fn remove_below(folder: &Path, removed: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_below(&entry.path(), removed)?;
+        } else {
+            fs::remove_file(entry.path())?;
+            removed.push(entry.path());
+        }
+    }
+    fs::remove_dir(folder)
+}

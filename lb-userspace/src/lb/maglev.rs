@@ -1,0 +1,186 @@
+//! Maglev's lookup table (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI '16,
+//! section 3.4), with weights.
+
+use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS, Table};
+
+/// A backend that takes new flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its address: what its preferences are made of, so that they don't depend on its place.
+    pub(crate) address: Address,
+    /// Its place in the map `backends`.
+    pub(crate) index: u16,
+    /// Its share, relative to the others'; 0 is none.
+    pub(crate) weight: u16,
+}
+
+/// A backend's order of preference over the slots: a permutation, since the number of slots is prime.
+struct Preferences {
+    next: usize,
+    skip: usize,
+}
+
+impl Preferences {
+    fn of(address: &Address) -> Self {
+        let hash = hash(address, 0);
+        let skip = hash_to(self::hash(address, 1), TABLE_SLOTS - 1) + 1;
+        Self { next: hash_to(hash, TABLE_SLOTS), skip }
+    }
+
+    /// The next slot it wants.
+    fn next(&mut self) -> usize {
+        let slot = self.next;
+        self.next += self.skip;
+        if self.next >= TABLE_SLOTS {
+            self.next -= TABLE_SLOTS;
+        }
+        slot
+    }
+}
+
+/// Fills the table: the candidates take turns, each as many in a round as its weight says, and at each turn takes the
+/// slot it likes best of those still free.
+///
+/// The table depends on the set of candidates only, not on their order; each one's share is its weight's part within
+/// one slot a round, and a change of the set moves few slots of the others.
+pub(crate) fn fill(table: &mut Table, candidates: &[Candidate]) {
+    table.slots.fill(NO_BACKEND);
+    let mut candidates: Vec<_> = candidates.iter().filter(|candidate| candidate.weight > 0).collect();
+    candidates.sort_by_key(|candidate| candidate.address);
+    let Some(divisor) = candidates.iter().map(|candidate| candidate.weight).reduce(greatest_common_divisor)
+    else {
+        return;
+    };
+    let mut preferences: Vec<_> =
+        candidates.iter().map(|candidate| Preferences::of(&candidate.address)).collect();
+    let mut free = TABLE_SLOTS;
+    loop {
+        for (candidate, preferences) in candidates.iter().zip(&mut preferences) {
+            for _ in 0..candidate.weight / divisor {
+                let slot = loop {
+                    let slot = preferences.next();
+                    if table.slots[slot] == NO_BACKEND {
+                        break slot;
+                    }
+                };
+                table.slots[slot] = candidate.index;
+                free -= 1;
+                if free == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn greatest_common_divisor(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// FNV-1a (Fowler, Noll, Vo) over the address, then `MurmurHash3`'s finaliser. It has to be the same in each version
+/// of this program: a table built anew by a later one must be the same table.
+fn hash(address: &Address, salt: u8) -> u64 {
+    let bytes = address.bytes.iter().chain(std::iter::once(&salt));
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+/// The hash as a number below `bound`.
+fn hash_to(hash: u64, bound: usize) -> usize {
+    let bound = bound as u64;
+    usize::try_from(hash % bound).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS, Table};
+    use proptest::prelude::*;
+
+    use super::{Candidate, fill};
+
+    fn candidates(count: u16) -> Vec<Candidate> {
+        let address = |n: u16| Address::v4([19, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        (0..count).map(|n| Candidate { address: address(n), index: n, weight: 1 }).collect()
+    }
+
+    fn table_of(candidates: &[Candidate]) -> Box<Table> {
+        #[expect(
+            clippy::large_stack_arrays,
+            reason = "128 KiB, for the moment in which it moves to the heap"
+        )]
+        let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
+        fill(&mut table, candidates);
+        table
+    }
+
+    fn shares(table: &Table) -> BTreeMap<u16, u32> {
+        let mut shares = BTreeMap::new();
+        for &owner in &table.slots {
+            *shares.entry(owner).or_default() += 1;
+        }
+        shares
+    }
+
+    #[test]
+    fn without_candidates_no_slot_has_an_owner() {
+        assert!(table_of(&[]).slots.iter().all(|&owner| owner == NO_BACKEND));
+    }
+
+    #[test]
+    fn equal_backends_have_equal_shares() {
+        for count in [1, 2, 3, 5, 100, 655, 1000] {
+            let shares = shares(&table_of(&candidates(count)));
+            let (least, most) = (shares.values().min().expect("some"), shares.values().max().expect("some"));
+            assert_eq!(shares.len(), usize::from(count));
+            assert!(most - least <= 1, "{count} backends: between {least} and {most} slots");
+        }
+    }
+
+    #[test]
+    fn removing_one_of_a_hundred_moves_at_most_two_percent_of_the_others() {
+        let all = candidates(100);
+        let before = table_of(&all);
+        for gone in [0u16, 42, 99] {
+            let left: Vec<_> = all.iter().copied().filter(|candidate| candidate.index != gone).collect();
+            let after = table_of(&left);
+            let pairs = before.slots.iter().zip(&after.slots).filter(|(old, _)| **old != gone);
+            let (mut others, mut moved) = (0, 0);
+            for (old, new) in pairs {
+                others += 1;
+                moved += usize::from(old != new);
+            }
+            assert!(moved * 100 <= others * 2, "without {gone}: {moved} of {others} moved");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+
+        #[test]
+        fn shares_follow_weights_and_order_does_not_matter(
+            weights in proptest::collection::vec(0u16..20, 1..40),
+            rotation in 0usize..40,
+        ) {
+            let mut candidates = candidates(u16::try_from(weights.len()).expect("below 40"));
+            for (candidate, weight) in candidates.iter_mut().zip(&weights) {
+                candidate.weight = *weight;
+            }
+            let table = table_of(&candidates);
+            let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
+            for candidate in candidates.iter().filter(|_| total > 0) {
+                let share = shares(&table).get(&candidate.index).copied().map_or(0.0, f64::from);
+                let fair = 65_537.0 * f64::from(candidate.weight) / f64::from(total);
+                prop_assert!((share - fair).abs() <= f64::from(candidate.weight) + 1.0, "{share} instead of {fair}");
+            }
+            let middle = rotation % candidates.len();
+            candidates.rotate_left(middle);
+            prop_assert_eq!(&table.slots[..], &table_of(&candidates).slots[..]);
+        }
+    }
+}

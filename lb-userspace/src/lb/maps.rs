@@ -1,0 +1,226 @@
+//! The pinned maps, with their types.
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use lb_common::abi::{
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, Handle, LiveFlows, Table,
+    TenantValue,
+};
+
+use super::counters::FlowCounters;
+use super::{Error, TenantLink, address};
+
+/// Every map of the object, by the name under which it is pinned.
+pub(super) const NAMES: &[&str] = &[
+    "control",
+    "vips",
+    "services",
+    "generations",
+    "tables",
+    "backends",
+    "answers",
+    "tenants",
+    "flows",
+    "nascent_flows",
+    "backend_counters",
+    "service_counters",
+    "backend_live_flows",
+    "service_live_flows",
+    "drops",
+];
+
+/// The maps that userspace reads or writes; flows are the programs' own.
+pub(super) struct Maps {
+    control: Array<MapData, Control>,
+    vips: HashMap<MapData, Address, u32>,
+    services: HashMap<MapData, EndpointKey, Handle>,
+    generations: Array<MapData, u32>,
+    tables: Array<MapData, Table>,
+    backends: Array<MapData, BackendValue>,
+    answers: HashMap<MapData, EndpointKey, AnswerValue>,
+    tenants: HashMap<MapData, u32, TenantValue>,
+    backend_counters: PerCpuArray<MapData, Counters>,
+    service_counters: PerCpuArray<MapData, Counters>,
+    backend_live_flows: Array<MapData, LiveFlows>,
+    service_live_flows: Array<MapData, LiveFlows>,
+    drops: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            control: take(ebpf, "control")?,
+            vips: take(ebpf, "vips")?,
+            services: take(ebpf, "services")?,
+            generations: take(ebpf, "generations")?,
+            tables: take(ebpf, "tables")?,
+            backends: take(ebpf, "backends")?,
+            answers: take(ebpf, "answers")?,
+            tenants: take(ebpf, "tenants")?,
+            backend_counters: take(ebpf, "backend_counters")?,
+            service_counters: take(ebpf, "service_counters")?,
+            backend_live_flows: take(ebpf, "backend_live_flows")?,
+            service_live_flows: take(ebpf, "service_live_flows")?,
+            drops: take(ebpf, "drops")?,
+        })
+    }
+
+    pub(super) fn control(&self) -> Result<Control, Error> {
+        self.control.get(&0, 0).map_err(Error::map("control"))
+    }
+
+    pub(super) fn set_control(&mut self, control: &Control) -> Result<(), Error> {
+        self.control.set(0, control, 0).map_err(Error::map("control"))
+    }
+
+    /// How many services there is room for.
+    pub(super) fn service_places(&self) -> u32 {
+        self.generations.len()
+    }
+
+    /// How many backends there is room for; places are numbered by 16 bits, the last of which is no place.
+    pub(super) fn backend_places(&self) -> u32 {
+        self.backends.len().min(u32::from(u16::MAX))
+    }
+
+    pub(super) fn services(&self) -> Result<Vec<(EndpointKey, Handle)>, Error> {
+        self.services.iter().collect::<Result<_, _>>().map_err(Error::map("services"))
+    }
+
+    pub(super) fn insert_service(&mut self, key: &EndpointKey, handle: Handle) -> Result<(), Error> {
+        self.services.insert(key, handle, 0).map_err(Error::map("services"))
+    }
+
+    pub(super) fn remove_service(&mut self, key: &EndpointKey) -> Result<(), Error> {
+        absent_is_fine(self.services.remove(key)).map_err(Error::map("services"))
+    }
+
+    pub(super) fn set_vip(&mut self, vip: &Address, services: u32) -> Result<(), Error> {
+        let result = if services == 0 {
+            absent_is_fine(self.vips.remove(vip))
+        } else {
+            self.vips.insert(vip, services, 0)
+        };
+        result.map_err(Error::map("vips"))
+    }
+
+    pub(super) fn generation(&self, service: u16) -> Result<u32, Error> {
+        self.generations.get(&u32::from(service), 0).map_err(Error::map("generations"))
+    }
+
+    /// The word differs from the one before in its lowest byte only, or belongs to a service that packets don't know
+    /// yet: no packet can see it half written.
+    pub(super) fn set_generation(&mut self, service: u16, word: u32) -> Result<(), Error> {
+        self.generations.set(u32::from(service), word, 0).map_err(Error::map("generations"))
+    }
+
+    pub(super) fn set_table(&mut self, place: u32, table: &Table) -> Result<(), Error> {
+        self.tables.set(place, table, 0).map_err(Error::map("tables"))
+    }
+
+    pub(super) fn backend(&self, index: u16) -> Result<BackendValue, Error> {
+        self.backends.get(&u32::from(index), 0).map_err(Error::map("backends"))
+    }
+
+    pub(super) fn set_backend(&mut self, index: u16, value: &BackendValue) -> Result<(), Error> {
+        self.backends.set(u32::from(index), value, 0).map_err(Error::map("backends"))
+    }
+
+    pub(super) fn answers(&self) -> Result<Vec<(EndpointKey, AnswerValue)>, Error> {
+        self.answers.iter().collect::<Result<_, _>>().map_err(Error::map("answers"))
+    }
+
+    pub(super) fn insert_answer(&mut self, key: &EndpointKey, value: &AnswerValue) -> Result<(), Error> {
+        self.answers.insert(key, value, 0).map_err(Error::map("answers"))
+    }
+
+    pub(super) fn remove_answer(&mut self, key: &EndpointKey) -> Result<(), Error> {
+        absent_is_fine(self.answers.remove(key)).map_err(Error::map("answers"))
+    }
+
+    pub(super) fn set_tenant(&mut self, interface: u32, link: &TenantLink) -> Result<(), Error> {
+        let value = TenantValue {
+            subnet: address::from_ip(link.subnet.network())?,
+            mask: address::from_ip(link.subnet.netmask())?,
+            gateway: address::from_ip(link.gateway)?,
+        };
+        self.tenants.insert(interface, value, 0).map_err(Error::map("tenants"))
+    }
+
+    pub(super) fn remove_tenant(&mut self, interface: u32) -> Result<(), Error> {
+        absent_is_fine(self.tenants.remove(&interface)).map_err(Error::map("tenants"))
+    }
+
+    pub(super) fn backend_counters(&self, index: u16) -> Result<FlowCounters, Error> {
+        let live =
+            self.backend_live_flows.get(&u32::from(index), 0).map_err(Error::map("backend_live_flows"))?;
+        let counters =
+            self.backend_counters.get(&u32::from(index), 0).map_err(Error::map("backend_counters"))?;
+        Ok(FlowCounters::sum(&counters, live))
+    }
+
+    pub(super) fn service_counters(&self, index: u16) -> Result<FlowCounters, Error> {
+        let live =
+            self.service_live_flows.get(&u32::from(index), 0).map_err(Error::map("service_live_flows"))?;
+        let counters =
+            self.service_counters.get(&u32::from(index), 0).map_err(Error::map("service_counters"))?;
+        Ok(FlowCounters::sum(&counters, live))
+    }
+
+    /// Sets a place's counters to zero for its next owner.
+    pub(super) fn clear_backend_counters(&mut self, index: u16) -> Result<(), Error> {
+        clear(&mut self.backend_counters, index).map_err(Error::map("backend_counters"))?;
+        let place = u32::from(index);
+        self.backend_live_flows.set(place, LiveFlows::default(), 0).map_err(Error::map("backend_live_flows"))
+    }
+
+    /// Sets a place's counters to zero for its next owner.
+    pub(super) fn clear_service_counters(&mut self, index: u16) -> Result<(), Error> {
+        clear(&mut self.service_counters, index).map_err(Error::map("service_counters"))?;
+        let place = u32::from(index);
+        self.service_live_flows.set(place, LiveFlows::default(), 0).map_err(Error::map("service_live_flows"))
+    }
+
+    /// Makes the backend's count that a sweep has reached the one that is shown.
+    pub(super) fn publish_backend_live_flows(&mut self, index: u16) -> Result<(), Error> {
+        publish(&mut self.backend_live_flows, index).map_err(Error::map("backend_live_flows"))
+    }
+
+    /// Makes the service's count that a sweep has reached the one that is shown.
+    pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<(), Error> {
+        publish(&mut self.service_live_flows, index).map_err(Error::map("service_live_flows"))
+    }
+
+    pub(super) fn drops(&self, reason: DropReason) -> Result<u64, Error> {
+        let counts = self.drops.get(&(reason as u32), 0).map_err(Error::map("drops"))?;
+        Ok(counts.iter().sum())
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
+where
+    M: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(Error::MissingPart(name))?;
+    M::try_from(map).map_err(Error::map(name))
+}
+
+fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<(), MapError> {
+    let counted = map.get(&u32::from(index), 0)?;
+    map.set(u32::from(index), LiveFlows { live: counted.counting, counting: 0 }, 0)
+}
+
+fn clear(map: &mut PerCpuArray<MapData, Counters>, index: u16) -> Result<(), MapError> {
+    let per_cpu = map.get(&u32::from(index), 0)?;
+    let zeroes = vec![Counters::default(); per_cpu.len()];
+    map.set(u32::from(index), zeroes.try_into().map_err(MapError::from)?, 0)
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,135 @@
+//! The load balancer: what is pinned in the kernel, as one value.
+
+mod address;
+mod apply;
+mod clsact;
+mod counters;
+mod error;
+mod links;
+mod loader;
+mod maglev;
+mod maps;
+mod rcu;
+mod registry;
+mod settings;
+mod sweep;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use aya::Ebpf;
+use lb_common::abi::Control;
+
+pub use counters::{Counters, FlowCounters};
+pub use error::Error;
+pub use links::{Receiver, XdpMode, attach_receiver};
+pub use settings::{FlowTimeouts, Limits, Settings, TenantLink};
+
+use crate::net::Netns;
+use crate::service::Service;
+use maps::Maps;
+use registry::Registry;
+
+/// The load balancer of one uplink: programs, maps and links, pinned so that packets flow without this process.
+///
+/// Calls are synchronous and take well under a millisecond, but for [`apply`](Self::apply) and
+/// [`remove`](Self::remove), which wait up to about 20 ms for the kernel to finish with what they replaced.
+pub struct LoadBalancer {
+    ebpf: Ebpf,
+    maps: Maps,
+    registry: Registry,
+    pins: PathBuf,
+    transit: Netns,
+    mode: XdpMode,
+    adopted: bool,
+    /// The flows' clock when it was opened, and when that was.
+    clock: (u32, Instant),
+}
+
+impl fmt::Debug for LoadBalancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadBalancer")
+            .field("pins", &self.pins)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LoadBalancer {
+    /// Loads the programs, or adopts what an earlier process has pinned; new programs replace the old ones on their
+    /// links without a packet between.
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        let pins = loader::pin_directory(&settings.pin_root);
+        let (mut ebpf, adopted) = loader::load(&pins, &settings.limits)?;
+        let mut maps = Maps::take(&mut ebpf)?;
+        let registry = Registry::from_maps(&mut maps)?;
+        let uplink = links::interface_index(&settings.transit, &settings.uplink)?;
+        let before = maps.control()?;
+        maps.set_control(&control(before, uplink, &settings.timeouts))?;
+        let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
+        let transit = settings.transit.clone();
+        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, clock: (before.clock, Instant::now()) })
+    }
+
+    /// Whether an earlier process had pinned the maps: services and flows are as it left them.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// How the uplink's program runs.
+    #[must_use]
+    pub fn mode(&self) -> XdpMode {
+        self.mode
+    }
+
+    /// The services as the maps have them: after a restart, what the last daemon left.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        self.registry.to_services()
+    }
+
+    /// The program of that name, for test runs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<&aya::programs::Program> {
+        self.ebpf.program(name)
+    }
+
+    /// Starts or adopts a tenant's side: the answer program on its interface. Idempotent.
+    pub fn attach_tenant(&mut self, link: &TenantLink) -> Result<(), Error> {
+        let index = links::interface_index(&self.transit, &link.interface)?;
+        // The tenant first: a packet that meets the program without it is dropped.
+        self.maps.set_tenant(index, link)?;
+        links::attach_tenant(&mut self.ebpf, &self.pins, &self.transit, link)
+    }
+
+    /// Ends a tenant's side. Idempotent, also where the interface is gone already.
+    pub fn detach_tenant(&mut self, interface: &str, peer: &str) -> Result<(), Error> {
+        links::detach_tenant(&self.pins, &self.transit, interface, peer)?;
+        match links::interface_index(&self.transit, interface) {
+            Ok(index) => self.maps.remove_tenant(index),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes every pin below the root, and so every program and map that nothing else holds. Returns what was
+    /// removed. No pin is a success.
+    pub fn remove_pins(pin_root: &Path) -> Result<Vec<PathBuf>, Error> {
+        loader::remove_pins(pin_root)
+    }
+}
+
+/// What the programs are told: the clock and the seed stay, the rest is the settings'.
+fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts) -> Control {
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    Control {
+        clock: before.clock,
+        uplink,
+        seed: if before.seed == 0 { loader::random_seed() } else { before.seed },
+        tcp_timeout: seconds(timeouts.tcp),
+        icmp_timeout: seconds(timeouts.icmp),
+        nascent_timeout: seconds(timeouts.nascent),
+        closed_timeout: seconds(timeouts.closed),
+    }
+}

@@ -1,0 +1,83 @@
+//! Where the load balancer runs, and how large it is.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::net::Netns;
+
+/// Where the load balancer runs and how large its maps are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The directory in a bpffs below which maps and links are pinned; `v<ABI>` is added.
+    pub pin_root: PathBuf,
+    /// The transit namespace.
+    pub transit: Netns,
+    /// The interface in it on which clients' packets arrive.
+    pub uplink: String,
+    /// Map sizes, for the first load; what is pinned keeps its size.
+    pub limits: Limits,
+    /// When a flow without packets ends.
+    pub timeouts: FlowTimeouts,
+}
+
+/// The sizes of the maps, in entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Flows of which two packets or more were seen.
+    pub flows: u32,
+    /// Flows of which one packet was seen; the oldest goes first when there are more.
+    pub nascent_flows: u32,
+    /// Services.
+    pub services: u32,
+    /// Backends.
+    pub backends: u32,
+}
+
+/// A flow without a packet for so long has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowTimeouts {
+    /// TCP after its first two packets. AWS NLB: 350 s.
+    pub tcp: Duration,
+    /// ICMP echo. Linux conntrack: 30 s.
+    pub icmp: Duration,
+    /// Any flow of one packet.
+    pub nascent: Duration,
+    /// TCP after a FIN from both ends or a RST: late segments still reach their backend.
+    pub closed: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { flows: 1 << 20, nascent_flows: 1 << 16, services: 64, backends: 4096 }
+    }
+}
+
+impl Default for FlowTimeouts {
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(350),
+            icmp: Duration::from_secs(30),
+            nascent: Duration::from_mins(1),
+            closed: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A tenant's interface in the transit namespace.
+#[derive(Debug, Clone)]
+pub struct TenantLink {
+    /// The interface in the transit namespace: answers come in here.
+    pub interface: String,
+    /// The other end of the veth, and the namespace it is in: it needs an XDP program to receive redirected frames.
+    pub peer: String,
+    /// The namespace of `peer`.
+    pub peer_netns: Netns,
+    /// The tenant's addresses; nothing else may come from there.
+    pub subnet: IpNet,
+    /// The interface's own address: the only one of this host that instances may talk to.
+    pub gateway: IpAddr,
+}

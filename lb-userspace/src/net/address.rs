@@ -1,0 +1,117 @@
+//! Addresses, routes and neighbours of a link.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+
+use super::error::LinkError;
+use super::link::Links;
+use super::mac::MacAddr;
+
+/// An address of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address and its prefix.
+    pub net: IpNet,
+    /// Who put it there (`IFA_PROTO`, Linux 5.18, `proto` of `ip address`): 0 is nobody in particular, 1 to 3
+    /// are the kernel's.
+    pub protocol: u8,
+}
+
+impl Links {
+    /// Adds an address to a link. The same address with the same prefix there already is a success, and keeps
+    /// its protocol.
+    pub async fn add_address(&self, link: &str, address: &Address) -> Result<(), LinkError> {
+        let index = self.get(link).await?.index;
+        let mut request = self.handle.address().add(index, address.net.addr(), address.net.prefix_len());
+        if address.protocol != 0 {
+            let protocol = AddressAttribute::Protocol(AddressProtocol::from(address.protocol));
+            request.message_mut().attributes.push(protocol);
+        }
+        match request.execute().await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.error("adding an address to", link, error) {
+                error if error.errno() == Some(libc::EEXIST) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// The addresses of a link.
+    pub async fn addresses(&self, link: &str) -> Result<Vec<Address>, LinkError> {
+        let messages = self.address_messages(link).await?;
+        Ok(messages.iter().filter_map(address_of).collect())
+    }
+
+    /// Removes an address from a link; its protocol does not matter. No such address is a success.
+    pub async fn remove_address(&self, link: &str, net: IpNet) -> Result<(), LinkError> {
+        let messages = self.address_messages(link).await?;
+        let same = |message: &AddressMessage| address_of(message).is_some_and(|found| found.net == net);
+        for message in messages.into_iter().filter(same) {
+            match self.handle.address().del(message).execute().await {
+                Ok(()) => {}
+                Err(error) => match self.error("removing an address from", link, error) {
+                    error if error.errno() == Some(libc::EADDRNOTAVAIL) => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `gateway` the default route of the namespace, in place of another by the same way.
+    pub async fn set_default_route(&self, link: &str, gateway: Ipv4Addr) -> Result<(), LinkError> {
+        let index = self.get(link).await?.index;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+        let done = self.handle.route().add(route).replace().execute().await;
+        done.map_err(|error| self.error("adding the default route by", link, error))
+    }
+
+    /// Adds a route to a network by a gateway, in place of another to the same network.
+    pub async fn set_route(
+        &self,
+        link: &str,
+        to: ipnet::Ipv4Net,
+        gateway: Ipv4Addr,
+    ) -> Result<(), LinkError> {
+        let index = self.get(link).await?.index;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix_len())
+            .gateway(gateway)
+            .output_interface(index)
+            .build();
+        let done = self.handle.route().add(route).replace().execute().await;
+        done.map_err(|error| self.error("adding a route by", link, error))
+    }
+
+    /// Fixes the Ethernet address of a neighbour, so that it is never asked for.
+    pub async fn set_neighbour(&self, link: &str, address: IpAddr, mac: MacAddr) -> Result<(), LinkError> {
+        let index = self.get(link).await?.index;
+        let request = self.handle.neighbours().add(index, address).link_layer_address(&mac.0).replace();
+        request.execute().await.map_err(|error| self.error("adding a neighbour to", link, error))
+    }
+
+    async fn address_messages(&self, link: &str) -> Result<Vec<AddressMessage>, LinkError> {
+        let index = self.get(link).await?.index;
+        let listed = self.handle.address().get().set_link_index_filter(index).execute().try_collect().await;
+        listed.map_err(|error| self.error("listing the addresses of", link, error))
+    }
+}
+
+fn address_of(message: &AddressMessage) -> Option<Address> {
+    let (mut local, mut other, mut protocol) = (None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => other = Some(*address),
+            AddressAttribute::Protocol(found) => protocol = u8::from(*found),
+            _ => {}
+        }
+    }
+    // On a link with a peer address IFA_ADDRESS is the peer's; IPv6 has no IFA_LOCAL.
+    let net = IpNet::new(local.or(other)?, message.header.prefix_len).ok()?;
+    Some(Address { net, protocol })
+}

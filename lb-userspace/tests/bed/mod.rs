@@ -1,0 +1,202 @@
+//! A load balancer in a namespace of its own, and packets for it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aya::programs::{Program, TestRun, TestRunOptions};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
+use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
+use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
+
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(19, 0, 0, 1);
+pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+pub(crate) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+pub(crate) const TENANT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x33]);
+
+/// Counts the beds of this process, for their names.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// What the kernel is told to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Drop,
+    Pass,
+    Transmit,
+    Redirect,
+}
+
+pub(crate) struct Bed {
+    pub(crate) lb: LoadBalancer,
+    pub(crate) settings: Settings,
+    pub(crate) interface: u32,
+    transit: String,
+    peers: String,
+    pin_root: PathBuf,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test needs root: it makes namespaces and loads BPF programs"
+        );
+        let name = format!("slbed{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (transit, peers) = (format!("{name}-transit"), format!("{name}-peers"));
+        let netns = Netns::create(&transit).expect("a namespace");
+        let peers_netns = Netns::create(&peers).expect("a namespace");
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
+            async {
+                let inside = Links::open(&netns).expect("netlink");
+                let outside = Links::open(&peers_netns).expect("netlink");
+                for (end, peer) in [("up0", "cl0"), ("slt-bed", "slp-bed")] {
+                    let mark = Mark { group: 0x51, alias: format!("{name} test") };
+                    let end = VethEnd {
+                        links: &inside,
+                        name: end,
+                        mac: (end == "slt-bed").then_some(TENANT_MAC),
+                        master: None,
+                    };
+                    let peer = VethEnd { links: &outside, name: peer, mac: None, master: None };
+                    inside.ensure_veth(&mark, &end, &peer).await.expect("a veth");
+                    inside.set_up(end.name).await.expect("up");
+                    outside.set_up(peer.name).await.expect("up");
+                }
+            },
+        );
+        let pin_root = PathBuf::from("/sys/fs/bpf").join(&name);
+        let settings = Settings {
+            pin_root: pin_root.clone(),
+            transit: netns.clone(),
+            uplink: "up0".to_owned(),
+            limits: Limits { flows: 4096, nascent_flows: 1024, services: 8, backends: 64 },
+            timeouts: FlowTimeouts::default(),
+        };
+        let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");
+        lb.attach_tenant(&tenant_link(&peers_netns)).expect("the tenant attaches");
+        let interface = netns
+            .run(|| nix::net::if_::if_nametoindex("slt-bed"))
+            .expect("the namespace")
+            .expect("the interface");
+        Self { lb, settings, interface, transit, peers, pin_root }
+    }
+
+    /// As a new daemon does after the old one has died.
+    pub(crate) fn reopen(&mut self) {
+        self.lb = LoadBalancer::open(&self.settings).expect("the load balancer opens again");
+        let peers = Netns::open(&self.peers).expect("the namespace");
+        self.lb.attach_tenant(&tenant_link(&peers)).expect("the tenant attaches again");
+    }
+
+    pub(crate) fn backend(&self, last: u8, state: BackendState) -> Backend {
+        Backend {
+            address: IpAddr::V4(backend_address(last)),
+            reach: Reach::Link { interface: self.interface, source_mac: TENANT_MAC, mac: backend_mac(last) },
+            weight: 1,
+            state,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, key: ServiceKey, backends: &[Backend]) {
+        self.lb.apply(&Service { key, backends: backends.to_vec() }).expect("the service is applied");
+    }
+
+    /// Runs `uplink` on a frame.
+    pub(crate) fn uplink(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let (verdict, frame) = self.run("uplink", frame, None);
+        let verdict = match verdict {
+            XDP_DROP => Verdict::Drop,
+            XDP_PASS => Verdict::Pass,
+            XDP_TX => Verdict::Transmit,
+            XDP_REDIRECT => Verdict::Redirect,
+            other => panic!("uplink returned {other}"),
+        };
+        (verdict, frame)
+    }
+
+    /// Runs `answer` on a frame that comes from the tenant.
+    pub(crate) fn answer(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        // `struct __sk_buff` of linux/bpf.h, as far as the kernel takes it for a test: `ingress_ifindex` is its tenth word.
+        let mut context = [0u8; 192];
+        context[36..40].copy_from_slice(&self.interface.to_ne_bytes());
+        let (verdict, frame) = self.run("answer", frame, Some(&context));
+        let verdict = match verdict.cast_signed() {
+            -1 => Verdict::Pass,
+            2 => Verdict::Drop,
+            7 => Verdict::Redirect,
+            other => panic!("answer returned {other}"),
+        };
+        (verdict, frame)
+    }
+
+    fn run(&self, program: &str, frame: &[u8], context: Option<&[u8]>) -> (u32, Vec<u8>) {
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: context,
+            ..TestRunOptions::new()
+        };
+        let program = self.lb.program(program).expect("the program");
+        let result = self.settings.transit.run(|| match program {
+            Program::Xdp(program) => program.test_run(options),
+            Program::SchedClassifier(program) => program.test_run(options),
+            _ => panic!("not a packet program"),
+        });
+        let result = result.expect("the namespace").expect("the program runs");
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+
+    pub(crate) fn drops(&self, reason: &str) -> u64 {
+        self.lb.counters().expect("counters").drops[reason]
+    }
+
+    pub(crate) fn new_flows(&self, last: u8) -> u64 {
+        self.lb.counters().expect("counters").backends[&IpAddr::V4(backend_address(last))].new_flows
+    }
+
+    pub(crate) fn live_flows(&self, last: u8) -> u64 {
+        self.lb.counters().expect("counters").backends[&IpAddr::V4(backend_address(last))].live_flows
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = LoadBalancer::remove_pins(&self.pin_root);
+        let _ = Netns::delete(&self.transit);
+        let _ = Netns::delete(&self.peers);
+    }
+}
+
+fn tenant_link(peers: &Netns) -> TenantLink {
+    TenantLink {
+        interface: "slt-bed".to_owned(),
+        peer: "slp-bed".to_owned(),
+        peer_netns: peers.clone(),
+        subnet: "19.0.0.0/24".parse().expect("a subnet"),
+        gateway: IpAddr::V4(GATEWAY),
+    }
+}
+
+pub(crate) const TCP_80: ServiceKey =
+    ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: Some(80) };
+pub(crate) const TCP_ANY: ServiceKey =
+    ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Tcp, port: None };
+pub(crate) const ICMP: ServiceKey = ServiceKey { vip: IpAddr::V4(VIP), protocol: Protocol::Icmp, port: None };
+
+pub(crate) fn backend_address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(19, 0, 0, last)
+}
+
+pub(crate) fn backend_mac(last: u8) -> MacAddr {
+    MacAddr::of_instance(backend_address(last))
+}

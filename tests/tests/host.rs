@@ -1,0 +1,117 @@
+//! What is on the host: all of it goes by `sluice down`, tenants are apart, and what dies is replaced.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lb_userspace::net::Netns;
+use nix::sys::signal::{Signal, kill};
+use sluice_demo::traffic::{Arrivals, ClientThread, FailureKind};
+use sluice_demo::world::HostSettings;
+use sluice_northbound::api::{EventKind, InstanceStatus};
+use sluice_tests::{Scene, TenantFile, processes_in};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+const LONG: std::ops::RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_mins(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn down_removes_all_of_it() -> Result<()> {
+    let (web, shop) = (TenantFile::new("web", 80, 2, 5), TenantFile::new("shop", 81, 2, 5));
+    let mut scene = Scene::open("slt_down", &HostSettings::default(), &[&web, &shop]).await?;
+    scene.settled(&web.name(), 2).await?;
+    scene.settled(&shop.name(), 2).await?;
+    let there = scene.world.remains().await?;
+    for kind in ["namespace", "link", "/sys/fs/cgroup", "/sys/fs/bpf", "address"] {
+        assert!(
+            there.iter().any(|thing| thing.starts_with(kind)),
+            "no {kind} in {there:#?}: the check is blind"
+        );
+    }
+    scene.world.down()?;
+    assert_eq!(scene.world.remains().await?, Vec::<String>::new());
+    // Twice is no fault, nor is a start after it.
+    scene.world.down()?;
+    scene.world.start_daemon().await?;
+    scene.settled(&web.name(), 2).await?;
+    // And without a daemon it is the same.
+    scene.world.kill_daemon()?;
+    scene.world.down()?;
+    assert_eq!(scene.world.remains().await?, Vec::<String>::new());
+    scene.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_cannot_reach_one_another() -> Result<()> {
+    let (web, shop) = (TenantFile::new("web", 80, 2, 2), TenantFile::new("shop", 81, 1, 1));
+    let mut scene = Scene::open("slt_apart", &HostSettings::default(), &[&web, &shop]).await?;
+    scene.settled(&web.name(), 2).await?;
+    scene.settled(&shop.name(), 1).await?;
+    let instances = |scene: &Scene, tenant: &TenantFile| -> Vec<InstanceStatus> {
+        scene.group(&tenant.name()).map_or_else(Vec::new, |group| group.instances.clone())
+    };
+    let (ours, others) = (instances(&scene, &web), instances(&scene, &shop));
+    let inside = ClientThread::enter(&Netns::open(&format!("slt_apart-{}", ours[0].id))?)?;
+    let can_reach = async |address: IpAddr| -> Result<bool> {
+        let connect = timeout(Duration::from_secs(2), TcpStream::connect(SocketAddr::from((address, 80))));
+        Ok(matches!(inside.handle().spawn(connect).await?, Ok(Ok(_))))
+    };
+    assert!(can_reach(ours[1].address.into()).await?, "its neighbour of the same tenant");
+    assert!(!can_reach(others[0].address.into()).await?, "another tenant's instance");
+    let gateway = IpAddr::from([10, 232, 81, 1]);
+    assert!(!can_reach(gateway).await?, "another tenant's gateway");
+    drop(inside);
+    scene.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_instance_is_replaced() -> Result<()> {
+    let web = TenantFile::new("web", 80, 2, 3);
+    let mut scene = Scene::open("slt_replace", &HostSettings::default(), &[&web]).await?;
+    scene.settled(&web.name(), 2).await?;
+    let before = scene.in_service(&web.name());
+    let victim = &before[0];
+    let processes = processes_in(&format!("slt_replace-{victim}"))?;
+    assert!(!processes.is_empty(), "no process in the instance");
+    for pid in processes {
+        kill(pid, Signal::SIGKILL)?;
+    }
+    let gone = |seen: &sluice_demo::observer::Observer| {
+        let tenants = seen.status().map_or(&[][..], |status| &status.tenants);
+        !tenants.iter().flat_map(|tenant| &tenant.instances).any(|instance| instance.id == *victim)
+    };
+    scene.observer.until("the end of a killed instance", Duration::from_secs(15), gone).await?;
+    scene.settled(&web.name(), 2).await?;
+    assert_eq!(scene.observer.count(EventKind::InstanceFailed), 1);
+    assert!(scene.in_service(&web.name()).contains(&before[1]), "the other one stays");
+    let held = scene.hold(web.vip(), 50, 5, &LONG)?;
+    held.open(50, 5).await?;
+    held.close(&scene.observer).await?;
+    scene.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_nobody_home_tcp_is_refused_and_pings_have_no_answer() -> Result<()> {
+    // It runs, but it never listens: it stays pending, and the service has no backend.
+    let idle = "policy: none\ncommand: [\"sleep\", \"1000\"]\n";
+    let web = TenantFile::new("web", 80, 1, 1).with(idle);
+    let mut scene = Scene::open("slt_nobody", &HostSettings::default(), &[&web]).await?;
+    let launched = |seen: &sluice_demo::observer::Observer| {
+        seen.status().is_some_and(|status| status.tenants.iter().any(|tenant| !tenant.instances.is_empty()))
+    };
+    scene.observer.until("a pending instance", Duration::from_secs(10), launched).await?;
+    let load = scene.load(web.vip(), 20.0, &Arrivals::default())?;
+    let held = scene.hold(web.vip(), 0, 5, &LONG)?;
+    sleep(Duration::from_secs(4)).await;
+    tokio::join!(load.stop(), held.pings.stop());
+    let counts = load.counts();
+    assert!(counts.sent >= 40, "{counts:#?}");
+    assert_eq!(counts.failures.get(&FailureKind::Refused), Some(&counts.sent), "{counts:#?}");
+    let pings = held.pings.counts();
+    assert_eq!(pings.answered, 0, "{pings:#?}");
+    assert!(pings.lost > 0);
+    scene.observer.look().await?;
+    let drops = scene.observer.status().context("no status")?.drops.clone();
+    assert!(!drops.is_empty(), "nothing was counted");
+    scene.close().await
+}
