@@ -35,10 +35,22 @@ pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
 pub(crate) fn object(name: &str) -> Result<PathBuf> {
     let toolchain = bpf_toolchain::find()?;
     eprintln!("BPF toolchain: {toolchain}");
-    let target_dir = target_dir().join("bpf");
-    let machine = Machine::host();
+    let (target_dir, machine) = (bpf_target_dir(), Machine::host());
     let build = Build { object: name, workspace: workspace(), target_dir: &target_dir, machine: &machine };
     Ok(bpf_toolchain::build(&toolchain, &build)?)
+}
+
+/// The command that lints the programs of a BPF object.
+pub(crate) fn lint_object(name: &str) -> Result<Command> {
+    let toolchain = bpf_toolchain::find()?;
+    let (target_dir, machine) = (bpf_target_dir(), Machine::host());
+    let build = Build { object: name, workspace: workspace(), target_dir: &target_dir, machine: &machine };
+    bpf_toolchain::lint_command(&toolchain, &build)
+        .with_context(|| format!("{} has no clippy: run `cargo xtask setup`", toolchain.rustc.display()))
+}
+
+fn bpf_target_dir() -> PathBuf {
+    target_dir().join("bpf")
 }
 
 /// Builds `sluice` and returns its path.
