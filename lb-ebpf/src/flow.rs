@@ -145,7 +145,8 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
     let ended = flow.ended;
     let begins_anew = signal.may_begin() && flow_end::is_closed(ended);
     if begins_anew || flow.backend.incarnation != backend.incarnation || !takes_packets(backend) {
-        forget(key, nascent);
+        // Stale: the flow's next packets are a flow of its own.
+        maps::forget(key, nascent);
         return None;
     }
     touch(flow, control.clock);
@@ -159,12 +160,6 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
         maps::promote(key, &flow);
     }
     Some(Choice { index, backend, new_flow: false })
-}
-
-/// Removes a stale entry, so that the flow's next packets are a flow of its own.
-#[inline(always)]
-fn forget(key: &FlowKey, nascent: bool) {
-    let _ = if nascent { maps::NASCENT_FLOWS_MAP.remove(key) } else { maps::FLOWS_MAP.remove(key) };
 }
 
 /// Takes down what a backend's answer says of its flow: that it ends, or with a SYN that it is open, also where the

@@ -10,8 +10,8 @@ pub(crate) fn opaque(number: usize) -> usize {
     let mut number = number;
     // SAFETY: no instruction at all, and no memory touched.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
-    };
+        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+    }
     number
 }
 

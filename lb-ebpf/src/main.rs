@@ -11,6 +11,13 @@
     reason = "the entry points are symbols of an object, for no other crate"
 )]
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers give and take words wider than what they mean, and a frame's length fits any"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "the entry points' signatures are the macros'")]
+#![expect(
     clippy::inline_always,
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
 )]

@@ -206,6 +206,13 @@ pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
     let _ = NASCENT_FLOWS_MAP.insert(key, value, 0);
 }
 
+/// Forgets a flow.
+#[inline(always)]
+pub(crate) fn forget(key: &FlowKey, nascent: bool) {
+    // Another CPU may have done so already.
+    let _ = if nascent { NASCENT_FLOWS_MAP.remove(key) } else { FLOWS_MAP.remove(key) };
+}
+
 /// Puts a flow down where no flood of first packets can push it out. Whether there was room.
 #[inline(always)]
 pub(crate) fn remember(key: &FlowKey, value: &FlowValue) -> bool {
