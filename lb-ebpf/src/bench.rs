@@ -177,7 +177,7 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
         client_port: source,
         vip_port: destination,
     };
-    let flow = maps::FLOWS_MAP.get_ptr(&key).ok_or(DropReason::Inconsistent)?;
+    let flow = maps::FLOWS_MAP.get_ptr(key).ok_or(DropReason::Inconsistent)?;
     // SAFETY: the pointer is a live map value's; nothing removes flows during a run.
     let backend = maps::backend(unsafe { (*flow).backend.index }).ok_or(DropReason::Inconsistent)?;
     opaque(usize::from(backend.state));
