@@ -11,6 +11,12 @@
     unreachable_pub,
     reason = "the entry points are symbols of an object, for no other crate"
 )]
+#![expect(clippy::needless_pass_by_value, reason = "the macro of an entry point hands the context over")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "verdicts are small, and the order of flows is one of 32-bit numbers"
+)]
 #![expect(
     clippy::inline_always,
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
@@ -59,7 +65,7 @@ pub fn parse(ctx: XdpContext) -> u32 {
 /// Parses, looks the flow up in the hash table and its backend in the array, and returns.
 #[xdp]
 pub fn lookups(ctx: XdpContext) -> u32 {
-    looked_up(&ctx).map_or_else(Refusal::in_xdp, |_| xdp_action::XDP_PASS)
+    looked_up(&ctx).map_or_else(Refusal::in_xdp, |()| xdp_action::XDP_PASS)
 }
 
 /// All that `uplink` does.
