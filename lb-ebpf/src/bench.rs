@@ -11,6 +11,12 @@
     unreachable_pub,
     reason = "the entry points are symbols of an object, for no other crate"
 )]
+#![expect(clippy::needless_pass_by_value, reason = "the macro of an entry point hands the context over")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "verdicts are small, and the order of flows is one of 32-bit numbers"
+)]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -66,7 +72,7 @@ pub fn parse(ctx: XdpContext) -> u32 {
 /// Parses, looks the flow up in the hash table and its backend in the array, and returns.
 #[xdp]
 pub fn lookups(ctx: XdpContext) -> u32 {
-    looked_up(&ctx).map_or_else(Refusal::in_xdp, |_| xdp_action::XDP_PASS)
+    looked_up(&ctx).map_or_else(Refusal::in_xdp, |()| xdp_action::XDP_PASS)
 }
 
 /// All that `uplink` does.
@@ -184,7 +190,7 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
         client_port: source,
         vip_port: destination,
     };
-    let flow = maps::FLOWS_MAP.get_ptr(&key).ok_or(DropReason::Inconsistent)?;
+    let flow = maps::FLOWS_MAP.get_ptr(key).ok_or(DropReason::Inconsistent)?;
     // SAFETY: the pointer is a live map value's; nothing removes flows during a run.
     let backend = maps::backend(unsafe { (*flow).backend.index }).ok_or(DropReason::Inconsistent)?;
     opaque(usize::from(backend.state));
