@@ -11,12 +11,6 @@
     unreachable_pub,
     reason = "the entry points are symbols of an object, for no other crate"
 )]
-#![expect(clippy::needless_pass_by_value, reason = "the macro of an entry point hands the context over")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "verdicts are small, and the order of flows is one of 32-bit numbers"
-)]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

@@ -194,7 +194,7 @@ fn rustflags(linker: &Path, machine: &Machine) -> Vec<String> {
         format!("-Ctarget-cpu={BPF_CPU}"),
         // Headers behind an Ethernet header stand at odd multiples of two; without this each word of them is read byte
         // by byte. The kernel allows it where the CPU does.
-        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         // BTF gives maps their key and value types; it is made from debug information.
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
