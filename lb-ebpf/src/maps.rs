@@ -15,7 +15,7 @@ const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
 const FLOWS: usize = 1_048_576;
 const NASCENT_FLOWS: usize = 65_536;
-const RECENT_SETS: usize = 1_048_576;
+const RECENT_SETS: usize = 262_144;
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();

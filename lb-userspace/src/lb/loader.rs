@@ -47,8 +47,8 @@ fn sizes(limits: &Limits) -> [(&'static str, u32); 14] {
     [
         ("flows", flows),
         ("nascent_flows", nascent_flows),
-        // Four flows a set: room for the flows that share one by chance.
-        ("recent_flows", flows.checked_next_power_of_two().unwrap_or(1 << 31)),
+        // Four flows a set of eight: room for those that share one by chance.
+        ("recent_flows", (flows / 4).max(1).next_power_of_two()),
         ("services", services),
         ("vips", services),
         ("generations", services),
