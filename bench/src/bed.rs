@@ -7,7 +7,9 @@
 //!
 //! What is compared runs on a lane of its own, all lanes alike, so that nothing is attached or detached between runs.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,10 +18,14 @@ use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
 use lb_userspace::net::{Address, Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 
 /// Begins the name of everything made here; the process's number follows.
 const PREFIX: &str = "slbench-";
+/// The namespaces of a bed.
+const PARTS: [&str; 3] = ["client", "transit", "backend"];
 const BPFFS: &str = "/sys/fs/bpf";
 /// How many backends answer for the VIP.
 pub(crate) const BACKENDS: u8 = 8;
@@ -242,7 +248,7 @@ impl Drop for Bed {
 /// Removes what carries a bed's name.
 fn remove(name: &str) -> Result<()> {
     LoadBalancer::remove_pins(&Path::new(BPFFS).join(name))?;
-    for part in ["client", "transit", "backend"] {
+    for part in PARTS {
         let name = format!("{name}-{part}");
         Netns::delete(&name).with_context(|| format!("cannot remove the network namespace {name}"))?;
     }
@@ -254,7 +260,26 @@ pub(crate) fn remove_leftovers() -> Result<()> {
     for name in Netns::names()? {
         let Some(bed) = name.rsplit_once('-').map(|(bed, _)| bed) else { continue };
         if process_of(bed).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            for part in PARTS {
+                end_processes(&format!("{bed}-{part}"))?;
+            }
             remove(bed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what still runs in a namespace of ours, and keeps it alive: the iperf3 of a killed run.
+fn end_processes(name: &str) -> Result<()> {
+    let Ok(netns) = Netns::open(name) else { return Ok(()) };
+    let of = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let namespace = netns.run(|| of(Path::new("/proc/thread-self/ns/net")))?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if namespace.is_some() && of(&entry.path().join("ns/net")) == namespace {
+            // It may just have ended by itself.
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }
     Ok(())
