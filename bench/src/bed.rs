@@ -198,30 +198,50 @@ impl Bed {
         })?)
     }
 
-    /// Gives a lane's backends to a service at its VIP.
-    pub(crate) fn serve(
+    /// Gives a lane's backends to a service.
+    pub(crate) fn serve(&self, balancer: &mut LoadBalancer, lane: Lane, key: ServiceKey) -> Result<()> {
+        self.apply(balancer, lane, key, |_| BackendState::Active)
+    }
+
+    /// As [`serve`](Self::serve), every slot having moved to another backend than its flows had before.
+    pub(crate) fn serve_moved(&self, balancer: &mut LoadBalancer, lane: Lane, key: ServiceKey) -> Result<()> {
+        let first = |place: u8| place < BACKENDS / 2;
+        let half = |is_in: bool| if is_in { BackendState::Active } else { BackendState::Draining };
+        self.apply(balancer, lane, key, |place| half(first(place)))?;
+        self.apply(balancer, lane, key, |place| half(!first(place)))
+    }
+
+    fn apply(
         &self,
         balancer: &mut LoadBalancer,
         lane: Lane,
-        (protocol, port): (Protocol, Option<u16>),
+        key: ServiceKey,
+        state: impl Fn(u8) -> BackendState,
     ) -> Result<()> {
         let reach = Reach::Link {
             interface: Self::index(&self.transit, &lane.tenant())?,
             source_mac: lane.tenant_mac(),
             mac: lane.backend_mac(),
         };
-        let backends = lane
-            .backend_addresses()
-            .map(|address| Backend {
-                address: IpAddr::V4(address),
-                reach,
-                weight: 1,
-                state: BackendState::Active,
-            })
-            .collect();
-        let key = ServiceKey { vip: IpAddr::V4(lane.vip()), protocol, port };
+        let backend = |(place, address)| Backend {
+            address: IpAddr::V4(address),
+            reach,
+            weight: 1,
+            state: state(place),
+        };
+        let backends = (0..BACKENDS).zip(lane.backend_addresses()).map(backend).collect();
         Ok(balancer.apply(&Service { key, backends })?)
     }
+}
+
+/// The TCP service at an address: of one port, or of all.
+pub(crate) fn tcp(vip: Ipv4Addr, port: Option<u16>) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), protocol: Protocol::Tcp, port }
+}
+
+/// The ICMP echo service at an address.
+pub(crate) fn icmp(vip: Ipv4Addr) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), protocol: Protocol::Icmp, port: None }
 }
 
 /// IPv6 sends packets of its own when a link comes up, which would be counted.
