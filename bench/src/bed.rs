@@ -7,7 +7,9 @@
 //!
 //! What is compared runs on a lane of its own, all lanes alike, so that nothing is attached or detached between runs.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,10 +18,14 @@ use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
 use lb_userspace::net::{Address, Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::runtime::Runtime;
 
 /// Begins the name of everything made here; the process's number follows.
 const PREFIX: &str = "slbench-";
+/// The namespaces of a bed.
+const PARTS: [&str; 3] = ["client", "transit", "backend"];
 const BPFFS: &str = "/sys/fs/bpf";
 /// How many backends answer for the VIP.
 pub(crate) const BACKENDS: u8 = 8;
@@ -192,30 +198,50 @@ impl Bed {
         })?)
     }
 
-    /// Gives a lane's backends to a service at its VIP.
-    pub(crate) fn serve(
+    /// Gives a lane's backends to a service.
+    pub(crate) fn serve(&self, balancer: &mut LoadBalancer, lane: Lane, key: ServiceKey) -> Result<()> {
+        self.apply(balancer, lane, key, |_| BackendState::Active)
+    }
+
+    /// As [`serve`](Self::serve), every slot having moved to another backend than its flows had before.
+    pub(crate) fn serve_moved(&self, balancer: &mut LoadBalancer, lane: Lane, key: ServiceKey) -> Result<()> {
+        let first = |place: u8| place < BACKENDS / 2;
+        let half = |is_in: bool| if is_in { BackendState::Active } else { BackendState::Draining };
+        self.apply(balancer, lane, key, |place| half(first(place)))?;
+        self.apply(balancer, lane, key, |place| half(!first(place)))
+    }
+
+    fn apply(
         &self,
         balancer: &mut LoadBalancer,
         lane: Lane,
-        (protocol, port): (Protocol, Option<u16>),
+        key: ServiceKey,
+        state: impl Fn(u8) -> BackendState,
     ) -> Result<()> {
         let reach = Reach::Link {
             interface: Self::index(&self.transit, &lane.tenant())?,
             source_mac: lane.tenant_mac(),
             mac: lane.backend_mac(),
         };
-        let backends = lane
-            .backend_addresses()
-            .map(|address| Backend {
-                address: IpAddr::V4(address),
-                reach,
-                weight: 1,
-                state: BackendState::Active,
-            })
-            .collect();
-        let key = ServiceKey { vip: IpAddr::V4(lane.vip()), protocol, port };
+        let backend = |(place, address)| Backend {
+            address: IpAddr::V4(address),
+            reach,
+            weight: 1,
+            state: state(place),
+        };
+        let backends = (0..BACKENDS).zip(lane.backend_addresses()).map(backend).collect();
         Ok(balancer.apply(&Service { key, backends })?)
     }
+}
+
+/// The TCP service at an address: of one port, or of all.
+pub(crate) fn tcp(vip: Ipv4Addr, port: Option<u16>) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), protocol: Protocol::Tcp, port }
+}
+
+/// The ICMP echo service at an address.
+pub(crate) fn icmp(vip: Ipv4Addr) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), protocol: Protocol::Icmp, port: None }
 }
 
 /// IPv6 sends packets of its own when a link comes up, which would be counted.
@@ -242,7 +268,7 @@ impl Drop for Bed {
 /// Removes what carries a bed's name.
 fn remove(name: &str) -> Result<()> {
     LoadBalancer::remove_pins(&Path::new(BPFFS).join(name))?;
-    for part in ["client", "transit", "backend"] {
+    for part in PARTS {
         let name = format!("{name}-{part}");
         Netns::delete(&name).with_context(|| format!("cannot remove the network namespace {name}"))?;
     }
@@ -254,7 +280,26 @@ pub(crate) fn remove_leftovers() -> Result<()> {
     for name in Netns::names()? {
         let Some(bed) = name.rsplit_once('-').map(|(bed, _)| bed) else { continue };
         if process_of(bed).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            for part in PARTS {
+                end_processes(&format!("{bed}-{part}"))?;
+            }
             remove(bed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what still runs in a namespace of ours, and keeps it alive: the iperf3 of a killed run.
+fn end_processes(name: &str) -> Result<()> {
+    let Ok(netns) = Netns::open(name) else { return Ok(()) };
+    let of = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let namespace = netns.run(|| of(Path::new("/proc/thread-self/ns/net")))?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if namespace.is_some() && of(&entry.path().join("ns/net")) == namespace {
+            // It may just have ended by itself.
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }
     Ok(())

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lb_userspace::lb::{Limits, LoadBalancer, Receiver, attach_receiver};
-use lb_userspace::service::Protocol;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::bed::{Bed, Lane};
+use crate::bed::{Bed, Lane, tcp};
 use crate::connections::{self, Connections};
 use crate::interrupt;
 use crate::iperf::{self, Direction};
@@ -122,7 +121,7 @@ fn prepare(bed: &Bed) -> Result<(LoadBalancer, [Receiver; 2])> {
     let lane = Way::Sluice.lane();
     let mut balancer = bed.load_balancer(lane, Limits::default())?;
     bed.attach_tenant(&mut balancer, lane)?;
-    bed.serve(&mut balancer, lane, (Protocol::Tcp, None))?;
+    bed.serve(&mut balancer, lane, tcp(lane.vip(), None))?;
     let passing = Way::Passing.lane();
     let receivers = [
         attach_receiver(&bed.transit, &passing.uplink())?,

@@ -5,10 +5,14 @@ use std::net::Ipv4Addr;
 use anyhow::{Context as _, Result};
 use etherparse::{PacketBuilder, TcpHeader};
 use lb_common::bench::FRAME;
-use lb_userspace::net::MacAddr;
+
+use crate::bed::Lane;
 
 /// The port of the measured service.
 pub(crate) const PORT: u16 = 80;
+
+/// The port of a service all of whose slots have moved.
+pub(crate) const MOVED_PORT: u16 = 81;
 
 /// The client of the first known flow.
 const FIRST_KNOWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -24,6 +28,10 @@ pub(crate) enum Packet {
     Known,
     /// The first segment of a new one.
     Syn,
+    /// As [`Known`](Self::Known), to a service all of whose slots have moved to other backends.
+    MovedKnown,
+    /// As [`Syn`](Self::Syn), to that service.
+    MovedSyn,
     /// An ICMP echo request of a running ping.
     Echo,
     /// A TCP segment to an address that is no VIP.
@@ -36,6 +44,8 @@ impl Packet {
         match self {
             Self::Known => "TCP, existing flow",
             Self::Syn => "TCP SYN, new flow",
+            Self::MovedKnown => "TCP, existing flow, slot moved",
+            Self::MovedSyn => "TCP SYN, new flow, slot moved",
             Self::Echo => "ICMP echo",
             Self::NotOurs => "not ours",
         }
@@ -43,27 +53,36 @@ impl Packet {
 
     /// Whether each packet begins a flow.
     pub(crate) fn is_new(self) -> bool {
-        self == Self::Syn
+        matches!(self, Self::Syn | Self::MovedSyn)
     }
 
-    /// The client of flow 0.
-    pub(crate) fn first_client(self) -> Ipv4Addr {
+    /// The address it goes to.
+    pub(crate) fn to(self, lane: Lane) -> Ipv4Addr {
+        if self == Self::NotOurs { NOT_OURS } else { lane.vip() }
+    }
+
+    /// The port it goes to; 0 for ICMP, which has none.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Known | Self::Syn | Self::NotOurs => PORT,
+            Self::MovedKnown | Self::MovedSyn => MOVED_PORT,
+            Self::Echo => 0,
+        }
+    }
+
+    fn first_client(self) -> Ipv4Addr {
         if self.is_new() { FIRST_NEW } else { FIRST_KNOWN }
     }
 
-    /// The frame, from flow 0's client with port or identifier 0, to a VIP behind a MAC address.
-    pub(crate) fn frame(self, vip: Ipv4Addr, mac: MacAddr) -> Result<[u8; FRAME]> {
-        let to = if self == Self::NotOurs { NOT_OURS } else { vip };
-        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], mac.0).ipv4(
-            self.first_client().octets(),
-            to.octets(),
-            64,
-        );
+    /// The frame, from flow 0's client with port or identifier 0.
+    pub(crate) fn frame(self, lane: Lane) -> Result<[u8; FRAME]> {
+        let (from, to) = (self.first_client().octets(), self.to(lane).octets());
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], lane.uplink_mac().0).ipv4(from, to, 64);
         let mut frame = Vec::with_capacity(FRAME);
         if self == Self::Echo {
             builder.icmpv4_echo_request(0, 1).write(&mut frame, &[])?;
         } else {
-            let mut header = TcpHeader::new(0, PORT, 1, 64_240);
+            let mut header = TcpHeader::new(0, self.port(), 1, 64_240);
             (header.syn, header.ack) = (self.is_new(), !self.is_new());
             header.acknowledgment_number = u32::from(!self.is_new());
             builder.tcp_header(header).write(&mut frame, &[])?;
@@ -76,17 +95,13 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use lb_common::packet::{self, Parsed, Transport, tcp_flag};
-    use lb_userspace::net::MacAddr;
 
     use super::{PORT, Packet};
-
-    const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+    use crate::bed::Lane;
 
     fn parsed(packet: Packet) -> packet::Ipv4 {
-        let frame = packet.frame(VIP, MacAddr([2; 6])).expect("a frame");
+        let frame = packet.frame(Lane(1)).expect("a frame");
         match packet::parse(frame.as_slice()).expect("well formed") {
             Parsed::Ipv4(packet) => packet,
             other => panic!("{other:?}"),
@@ -99,8 +114,8 @@ mod tests {
         assert_eq!(parsed(Packet::Known).transport, tcp(tcp_flag::ACK));
         assert_eq!(parsed(Packet::Syn).transport, tcp(tcp_flag::SYN));
         assert_eq!(parsed(Packet::Echo).transport, Transport::EchoRequest { identifier: 0 });
-        assert_eq!(parsed(Packet::Syn).destination, VIP.octets());
-        assert_ne!(parsed(Packet::NotOurs).destination, VIP.octets());
+        assert_eq!(parsed(Packet::Syn).destination, Lane(1).vip().octets());
+        assert_ne!(parsed(Packet::NotOurs).destination, Lane(1).vip().octets());
         assert_ne!(parsed(Packet::Known).source, parsed(Packet::Syn).source);
     }
 }

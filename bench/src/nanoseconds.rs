@@ -5,8 +5,10 @@
 //! work in the same program, many times in a call; a program that only makes the frame anew runs beside it in each
 //! round, and its time is taken off. A redirect is decided but not carried out: a test run ends with the verdict.
 //!
-//! Known flows are visited in an order that no prefetcher guesses; each SYN is of a flow that never was, in a table
-//! of first packets that is full, as in a flood.
+//! Known flows are visited in an order that no prefetcher guesses; each SYN is of a flow that never was. Sluice looks
+//! a TCP flow up only where its slot of the Maglev table has moved to another backend, so there are two services: one
+//! at rest, and one all of whose slots have just moved. There a SYN meets a table of first packets that is full, as in
+//! a flood.
 
 use std::time::Duration;
 
@@ -14,18 +16,17 @@ use anyhow::{Result, bail};
 use lb_common::abi::Handle;
 use lb_common::bench::{Job, order};
 use lb_userspace::lb::{Limits, LoadBalancer};
-use lb_userspace::service::Protocol;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::bed::{Bed, Lane};
+use crate::bed::{Bed, Lane, icmp, tcp};
 use crate::flows;
-use crate::frames::{PORT, Packet};
+use crate::frames::{MOVED_PORT, PORT, Packet};
 use crate::interrupt;
 use crate::programs::{Programs, on_one_cpu};
 use crate::spread::Spread;
 
-/// How many flows are known: of TCP, and as many again of ICMP echo. Powers of two.
+/// How many flows are known of each kind; the table holds those of all kinds. Powers of two.
 const FLOWS: [u32; 3] = [1, 1 << 16, 1 << 20];
 const LANE: Lane = Lane(0);
 
@@ -58,14 +59,20 @@ impl Program {
     }
 }
 
-const PACKETS: [Packet; 4] = [Packet::Known, Packet::Syn, Packet::Echo, Packet::NotOurs];
+const PACKETS: [Packet; 6] =
+    [Packet::Known, Packet::Syn, Packet::MovedKnown, Packet::MovedSyn, Packet::Echo, Packet::NotOurs];
+
+/// The kinds whose flows are known.
+const KNOWN: [Packet; 3] = [Packet::Known, Packet::MovedKnown, Packet::Echo];
 
 /// What is reported, in this order: the baselines first.
-const ROWS: [(Program, Packet); 6] = [
+const ROWS: [(Program, Packet); 8] = [
     (Program::Parse, Packet::Known),
     (Program::Lookups, Packet::Known),
     (Program::Balance, Packet::Known),
     (Program::Balance, Packet::Syn),
+    (Program::Balance, Packet::MovedKnown),
+    (Program::Balance, Packet::MovedSyn),
     (Program::Balance, Packet::Echo),
     (Program::Balance, Packet::NotOurs),
 ];
@@ -119,18 +126,21 @@ pub(crate) fn measure(runtime: &Runtime, object: &[u8], quick: bool) -> Result<N
         Effort { rounds: 15, run: Duration::from_millis(20) }
     };
     let bed = Bed::new(runtime, 1)?;
-    let limits = Limits { flows: 2 * FLOWS[FLOWS.len() - 1], ..Limits::default() };
+    let limits = Limits { flows: 3 * FLOWS[FLOWS.len() - 1], ..Limits::default() };
     let mut balancer = bed.load_balancer(LANE, limits)?;
-    bed.serve(&mut balancer, LANE, (Protocol::Tcp, Some(PORT)))?;
-    bed.serve(&mut balancer, LANE, (Protocol::Icmp, None))?;
+    // First: the others make all its backends active again.
+    bed.serve_moved(&mut balancer, LANE, tcp(LANE.vip(), Some(MOVED_PORT)))?;
+    bed.serve(&mut balancer, LANE, tcp(LANE.vip(), Some(PORT)))?;
+    bed.serve(&mut balancer, LANE, icmp(LANE.vip()))?;
     let mut programs = Programs::load(object, &bed.pins())?;
     let rows = on_one_cpu(|| {
         let mut rows = Vec::new();
         let mut known = 0;
         for flows in FLOWS {
             eprintln!("nanoseconds per packet: {flows} flows");
-            for packet in [Packet::Known, Packet::Echo] {
-                flows::insert(&mut programs, LANE.vip(), packet, known..flows)?;
+            for packet in KNOWN {
+                let job = job(&mut programs, packet, flows)?;
+                flows::begin(&mut programs, packet, &job, known..flows)?;
             }
             known = flows;
             rows.extend(measure_size(&mut programs, flows, &effort)?);
@@ -229,9 +239,13 @@ impl Point {
 }
 
 fn job(programs: &mut Programs, packet: Packet, flows: u32) -> Result<Job> {
-    let service: Handle = programs.service(&flows::endpoint(LANE.vip(), packet))?;
+    // Nobody looks at the service of a packet that has none.
+    let service = match packet {
+        Packet::NotOurs => Handle::default(),
+        _ => programs.service(&flows::endpoint(LANE, packet))?,
+    };
     Ok(Job {
-        frame: packet.frame(LANE.vip(), LANE.uplink_mac())?,
+        frame: packet.frame(LANE)?,
         next: 0,
         flows,
         order: if packet.is_new() { order::NEW } else { order::KNOWN },

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi::{BackendValue, EndpointKey, FlowKey, FlowValue, Handle};
+use lb_common::abi::{EndpointKey, FlowKey, FlowValue, Handle};
 use lb_common::bench::Job;
 use lb_userspace::net::Netns;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -123,17 +123,6 @@ impl Programs {
         let map = self.ebpf.map_mut("services").context("no map services")?;
         let services: HashMap<&mut MapData, EndpointKey, Handle> = map.try_into()?;
         services.get(endpoint, 0).context("the service is not in its map")
-    }
-
-    /// The place of a backend.
-    pub(crate) fn backend(&mut self, index: u16) -> Result<Handle> {
-        let map = self.ebpf.map_mut("backends").context("no map backends")?;
-        let backends: Array<&mut MapData, BackendValue> = map.try_into()?;
-        let incarnation = backends.get(&u32::from(index), 0)?.incarnation;
-        if incarnation == 0 {
-            bail!("there is no backend {index}");
-        }
-        Ok(Handle { index, incarnation })
     }
 
     /// The table of the flows that are known.

@@ -14,11 +14,10 @@ use anyhow::{Context as _, Result, bail};
 use lb_common::abi::Handle;
 use lb_common::bench::{Job, order};
 use lb_userspace::lb::{Limits, LoadBalancer, Receiver, attach_receiver};
-use lb_userspace::service::Protocol;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::bed::{BACKENDS, Bed, Lane};
+use crate::bed::{BACKENDS, Bed, Lane, tcp};
 use crate::conntrack;
 use crate::flows;
 use crate::frames::{PORT, Packet};
@@ -121,7 +120,7 @@ impl Track {
         let bed = Bed::new(runtime, 3)?;
         let sluice = Way::Sluice.lane();
         let mut balancer = bed.load_balancer(sluice, Limits::default())?;
-        bed.serve(&mut balancer, sluice, (Protocol::Tcp, Some(PORT)))?;
+        bed.serve(&mut balancer, sluice, tcp(sluice.vip(), Some(PORT)))?;
         let mut programs = Programs::load(object, &bed.pins())?;
         for way in Way::ALL {
             programs.attach("count", &bed.backend, &way.lane().backend())?;
@@ -130,8 +129,11 @@ impl Track {
         // Frames come in through XDP, so a program that passes them must be there.
         let receiver = attach_receiver(&bed.transit, &Way::Iptables.lane().uplink())?;
         add_rules(&bed, Way::Iptables.lane())?;
-        flows::insert(&mut programs, sluice.vip(), Packet::Known, 0..FLOWS)?;
-        Ok(Self { programs, balancer, _receiver: receiver, bed })
+        let service = programs.service(&flows::endpoint(sluice, Packet::Known))?;
+        let mut track = Self { programs, balancer, _receiver: receiver, bed };
+        let job = Job { service, ..track.job(Way::Sluice, Packet::Known)? };
+        flows::begin(&mut track.programs, Packet::Known, &job, 0..FLOWS)?;
+        Ok(track)
     }
 
     /// Runs the ways in turn.
@@ -183,7 +185,7 @@ impl Track {
     fn job(&self, way: Way, packet: Packet) -> Result<Job> {
         let lane = way.lane();
         Ok(Job {
-            frame: packet.frame(lane.vip(), lane.uplink_mac())?,
+            frame: packet.frame(lane)?,
             next: 0,
             flows: FLOWS,
             order: if packet.is_new() { order::NEW } else { order::KNOWN },

@@ -114,8 +114,9 @@ fn restored(ctx: &XdpContext) -> Option<&'static Job> {
     // SAFETY: a live array value; userspace writes it only between runs, and a run is on one CPU.
     let job = unsafe { &mut *job };
     let number = if job.order == order::NEW {
+        let number = job.next;
         job.next += 1;
-        job.next
+        number
     } else {
         let state = bench::step(job.next as u32);
         job.next = u64::from(state);
@@ -184,7 +185,8 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
         client_port: source,
         vip_port: destination,
     };
-    let flow = maps::FLOWS_MAP.get_ptr(key).ok_or(DropReason::Inconsistent)?;
+    // A few flows in a million aren't in the table: those whose tags in the cache of recent flows are another's.
+    let flow = maps::FLOWS_MAP.get_ptr(key).ok_or(Refusal::Pass)?;
     // SAFETY: the pointer is a live map value's; nothing removes flows during a run.
     let backend = maps::backend(unsafe { (*flow).backend.index }).ok_or(DropReason::Inconsistent)?;
     opaque(usize::from(backend.state));
