@@ -179,7 +179,7 @@ pub(crate) fn plan(findings: &Findings) -> Result<Vec<Step>, Vec<String>> {
                     }
                     Some(CompilerSource::Rustup) => steps.push(Step::Nightly),
                     Some(CompilerSource::Nowhere) | None => impossible.push(format!(
-                        "{part}\n    rustup itself comes from https://rustup.rs or, on newer releases, the package rustup"
+                        "{part}\n    install Rust with rustup; newer releases have a package of that name"
                     )),
                 }
             }
@@ -292,7 +292,7 @@ mod tests {
         };
         let faults = plan(&findings).expect_err("neither apt nor rustup is there");
         assert_eq!(faults.len(), 2);
-        assert!(faults[0].contains("https://rustup.rs"), "{}", faults[0]);
+        assert!(faults[0].contains("install Rust with rustup"), "{}", faults[0]);
         assert!(faults[1].contains("iperf3"), "{}", faults[1]);
     }
 

@@ -1,16 +1,12 @@
 //! Puts what the daemon and the clients say side by side.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
 
 use crate::observer::Observer;
 use crate::summary::{ActionSummary, ConnectionSummary};
 use crate::traffic::{Arrivals, HttpLoad, Pings, TcpHolders};
-
-/// An event tells of a drain when it is decided; from that moment to the load balancer's new table it may take so long
-/// on a busy machine.
-const DRAIN_IN_FORCE: SignedDuration = SignedDuration::from_millis(250);
 
 /// Every scaling action, and who was there.
 #[must_use]
@@ -67,12 +63,10 @@ pub fn connections(connections: &TcpHolders, pings: &Pings, load: &HttpLoad) -> 
     }
 }
 
-/// Flows that clients began after a drain was in force, and that the draining instance was given nevertheless.
+/// Flows that clients began after a drain was in force, and that the draining instance was given nevertheless. The
+/// drain's event comes after the load balancer's new table, and clients read the same clock: there is no allowance.
 #[must_use]
 pub fn strays(observer: &Observer, arrivals: &Arrivals) -> u64 {
     let drains = observer.drains();
-    drains
-        .iter()
-        .map(|(id, since): (&InstanceId, &Timestamp)| arrivals.begun_after(id, *since + DRAIN_IN_FORCE))
-        .sum()
+    drains.iter().map(|(id, since): (&InstanceId, &Timestamp)| arrivals.begun_after(id, *since)).sum()
 }

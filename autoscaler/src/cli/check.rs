@@ -46,3 +46,21 @@ fn print(diagnostics: &[Diagnostic]) {
         anstream::eprintln!("{diagnostic}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_file_is_good_exactly_where_the_daemon_takes_its_name() {
+        let chars = (' '..='~').chain(['ä']);
+        let mut names: Vec<String> =
+            chars.flat_map(|c| [c.to_string(), format!("a{c}"), format!("a{c}b")]).collect();
+        names.extend([0, 15, 16, 17].map(|length| "a".repeat(length)));
+        for name in names {
+            let quoted = name.replace('\'', "''");
+            let checked = host::parse("sluice.yml", &format!("name: '{quoted}'\ntransit: {{uplink: eth0}}"));
+            assert_eq!(checked.is_ok(), Scope::new(&name).is_ok(), "`{name}`: {checked:#?}");
+        }
+    }
+}

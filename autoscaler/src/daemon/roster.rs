@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use lb_userspace::service::{BackendState, Service};
-use sluice_logic::group::{GroupState, Instance, InstanceId, InstanceState};
+use sluice_logic::group::{Event, GroupState, Instance, InstanceId, InstanceState, WrongTransition};
 use sluice_logic::spec::TenantName;
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,6 +35,15 @@ pub(crate) struct Member {
     _slot: Option<OwnedSemaphorePermit>,
     /// The state that the load balancer has been told of, and when it had taken it in.
     told: Option<(InstanceState, Instant)>,
+    /// A drain of which the load balancer has not been told.
+    decided: Option<DecidedDrain>,
+}
+
+/// A drain between the decision and the load balancer's new table: until then the instance takes new flows.
+#[derive(Debug)]
+struct DecidedDrain {
+    reason: String,
+    serving_since: Timestamp,
 }
 
 impl Member {
@@ -69,11 +78,39 @@ impl Member {
             watched: false,
             _slot: None,
             told: None,
+            decided: None,
         }
     }
 }
 
 impl Member {
+    /// It is to take no new flow. It drains from when the load balancer has taken that in: see
+    /// [`drain_begun`](Self::drain_begun).
+    pub(crate) fn drain(&mut self, reason: &str, now: Timestamp) -> Result<(), WrongTransition> {
+        let serving_since = self.instance.since;
+        self.instance.apply(Event::Drain, now)?;
+        self.decided = Some(DecidedDrain { reason: reason.to_owned(), serving_since });
+        Ok(())
+    }
+
+    /// Begins a drain that the load balancer has taken in just now, and returns why it was decided; `None` where
+    /// there is none that has not begun.
+    pub(crate) fn drain_begun(&mut self, now: Timestamp) -> Option<String> {
+        let decided = self.decided.take().filter(|_| self.instance.state == InstanceState::Draining)?;
+        self.instance.since = now;
+        Some(decided.reason)
+    }
+
+    /// What it is to clients, and since when: one whose drain the load balancer has not taken in is in service.
+    pub(crate) fn in_force(&self) -> (InstanceState, Timestamp) {
+        match &self.decided {
+            Some(decided) if self.instance.state == InstanceState::Draining => {
+                (InstanceState::InService, decided.serving_since)
+            }
+            _ => (self.instance.state, self.instance.since),
+        }
+    }
+
     /// The load balancer has taken in what the instance is now.
     pub(crate) fn tell(&mut self, now: Instant) {
         if self.told.is_none_or(|(state, _)| state != self.instance.state) {
@@ -151,7 +188,6 @@ mod tests {
     use crate::daemon::services::{Egress, services};
     use crate::daemon::testing::{at, instance, name, observed, tenant};
     use lb_userspace::net::MacAddr;
-    use sluice_logic::group::Event;
 
     const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
 
@@ -222,6 +258,30 @@ mod tests {
         assert_eq!(member.settled(), None);
         member.tell(later);
         assert_eq!(member.settled(), Some(later));
+    }
+
+    #[test]
+    fn a_drain_begins_when_the_load_balancer_has_taken_it_in() {
+        let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
+        member.instance.apply(Event::Ready, at(10)).unwrap();
+        member.drain("too many", at(20)).unwrap();
+        assert_eq!(member.in_force(), (InstanceState::InService, at(10)));
+        assert_eq!(member.drain_begun(at(21)).as_deref(), Some("too many"));
+        assert_eq!(member.in_force(), (InstanceState::Draining, at(21)));
+        assert_eq!(member.drain_begun(at(22)), None, "it has begun already");
+        assert_eq!(member.instance.since, at(21));
+    }
+
+    #[test]
+    fn a_drain_that_a_failure_overtakes_never_begins() {
+        let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
+        assert!(member.drain("too many", at(5)).is_err());
+        member.instance.apply(Event::Ready, at(10)).unwrap();
+        member.drain("too many", at(20)).unwrap();
+        member.instance.apply(Event::Terminate, at(21)).unwrap();
+        assert_eq!(member.in_force(), (InstanceState::Terminating, at(21)));
+        assert_eq!(member.drain_begun(at(22)), None);
+        assert_eq!(member.instance.since, at(21));
     }
 
     #[test]

@@ -4,7 +4,16 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use aya::programs::ProgramError;
+use aya::{BtfError, EbpfError};
+
 use crate::service::ServiceKey;
+
+/// What [`Error::Refused`] calls the object's types.
+const TYPES: &str = "BTF";
+
+/// So many lines of a verifier's log are shown: the instruction, the registers before it, and what is wrong with it.
+const REASON_LINES: usize = 3;
 
 /// Why the load balancer could not do what it was asked. Nothing is half done then, but where it says so.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +23,29 @@ pub enum Error {
     NoObject,
     /// The kernel refused the object.
     #[error("loading the BPF object: {0}")]
-    Load(#[from] aya::EbpfError),
+    Load(#[source] EbpfError),
     /// The object lacks a part: it isn't the one that this library was built with.
     #[error("the BPF object has no `{0}`")]
     MissingPart(&'static str),
-    /// A program was refused by the kernel's verifier, or couldn't be run.
+    /// The kernel's verifier refused a program, or the object's types.
+    #[error(
+        "the kernel's verifier refuses `{part}` ({error}); its whole log is logged at level debug:\n{reason}"
+    )]
+    Refused {
+        /// The program's name, or `BTF`.
+        part: &'static str,
+        /// What the system call returned.
+        error: io::Error,
+        /// The last lines of the verifier's log.
+        reason: String,
+    },
+    /// A program couldn't be loaded or run.
     #[error("program `{program}`: {source}")]
     Program {
         /// Its name.
         program: &'static str,
         /// What the kernel said.
-        source: aya::programs::ProgramError,
+        source: ProgramError,
     },
     /// A program could not be attached.
     #[error("attaching `{program}` to interface {interface}: {reason}")]
@@ -103,13 +124,85 @@ impl Error {
     }
 
     /// For `map_err` on a program.
-    pub(crate) fn program(program: &'static str) -> impl Fn(aya::programs::ProgramError) -> Self {
-        move |source| Self::Program { program, source }
+    pub(crate) fn program(program: &'static str) -> impl Fn(ProgramError) -> Self {
+        move |source| match source {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                Self::refused(program, io_error, &verifier_log.to_string())
+            }
+            source => Self::Program { program, source },
+        }
+    }
+
+    fn refused(part: &'static str, error: io::Error, log: &str) -> Self {
+        tracing::debug!(part, log, "the verifier's log");
+        Self::Refused { part, error, reason: reason(log) }
     }
 
     /// For `map_err` on a path.
     pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { what, path, source }
+    }
+}
+
+impl From<EbpfError> for Error {
+    fn from(error: EbpfError) -> Self {
+        match error {
+            EbpfError::BtfError(BtfError::LoadError { io_error, verifier_log }) => {
+                Self::refused(TYPES, io_error, &verifier_log.to_string())
+            }
+            error => Self::Load(error),
+        }
+    }
+}
+
+/// The end of a verifier's log without its statistics (`print_verification_stats` in `kernel/bpf/verifier.c`): it
+/// stops at what it refuses.
+fn reason(log: &str) -> String {
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let lines: Vec<&str> = log
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
+        .collect();
+    lines[lines.len().saturating_sub(REASON_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+func#0 @0
+0: R1=ctx() R10=fp0
+0: (61) r2 = *(u32 *)(r1 +0)          ; R1=ctx() R2_w=pkt(r=0)
+1: (71) r0 = *(u8 *)(r2 +0)
+invalid access to packet, off=0 size=1, R2(id=0,off=0,r=0)
+R2 offset is outside of the packet
+verification time 41 usec
+stack depth 0
+processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+
+";
+
+    #[test]
+    fn what_the_verifier_refuses_is_shown_and_no_more() {
+        let error = Error::refused("uplink", io::Error::from_raw_os_error(13), LOG);
+        let expected = "\
+the kernel's verifier refuses `uplink` (Permission denied (os error 13)); its whole log is logged at level debug:
+1: (71) r0 = *(u8 *)(r2 +0)
+invalid access to packet, off=0 size=1, R2(id=0,off=0,r=0)
+R2 offset is outside of the packet";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_log_without_a_reason_shows_nothing() {
+        assert_eq!(reason(""), "");
+        assert_eq!(reason("processed 2 insns (limit 1000000)\n"), "");
+        assert_eq!(
+            reason("BPF program is too large. Processed 1000001 insn"),
+            "BPF program is too large. Processed 1000001 insn"
+        );
     }
 }

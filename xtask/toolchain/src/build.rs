@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -80,7 +81,7 @@ pub enum BuildError {
     Failed {
         /// How cargo ended.
         status: ExitStatus,
-        /// The command, to be run by hand.
+        /// Its program and arguments.
         command: String,
     },
     /// cargo succeeded, but there is no object where it should be.
@@ -97,7 +98,7 @@ impl fmt::Display for BuildError {
             Self::Failed { status, command } => {
                 write!(
                     f,
-                    "building the BPF object failed ({status}); the compiler's errors are above: {command}"
+                    "building the BPF object failed ({status}); the compiler's errors are above. The command was: {command}"
                 )
             }
             Self::NoObject { expected } => {
@@ -132,10 +133,16 @@ pub fn build(toolchain: &Toolchain, build: &Build<'_>) -> Result<PathBuf, BuildE
     let status =
         command.status().map_err(|source| BuildError::Start { cargo: toolchain.cargo.clone(), source })?;
     if !status.success() {
-        return Err(BuildError::Failed { status, command: format!("{command:?}") });
+        return Err(BuildError::Failed { status, command: shown(&command) });
     }
     let object = build.target_dir.join(build.machine.target()).join(PROFILE).join(build.object);
     if object.is_file() { Ok(object) } else { Err(BuildError::NoObject { expected: object }) }
+}
+
+/// A command's program and arguments. Its `Debug` form would begin with every variable that it sets or removes.
+fn shown(command: &Command) -> String {
+    let words = iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 fn command(toolchain: &Toolchain, build: &Build<'_>) -> Command {
@@ -307,5 +314,8 @@ mod tests {
             flags.contains("--cfg=bpf_target_arch=\"aarch64\"") && flags.contains("/opt/bpf-linker"),
             "{flags}"
         );
+        let shown = shown(&command);
+        assert!(shown.starts_with("/usr/bin/cargo build --quiet"), "{shown}");
+        assert!(shown.ends_with("--target-dir /w/target/bpf"), "{shown}");
     }
 }

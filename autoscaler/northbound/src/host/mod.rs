@@ -20,8 +20,8 @@ pub const DEFAULT_NAME: &str = "sluice";
 /// What the operator of a host asked for, checked and with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostConfig {
-    /// Scopes all that the daemon creates, so that several daemons can share a host: 1 to 16 of letters, digits,
-    /// `-` and `_`.
+    /// Scopes all that the daemon creates, so that several daemons can share a host: 1 to 16 of a-z,
+    /// 0-9 and `_`, the first a letter.
     pub name: String,
     /// Where the XDP programs run.
     pub transit: TransitConfig,

@@ -32,7 +32,7 @@ const LONGEST_SOCKET_PATH: usize = 107;
 
 pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     let mut fields = Fields::open(faults, "the host", node)?;
-    let name = fields.defaulted(faults, &["name"], DEFAULT_NAME.to_owned(), |node| value::name(16, node));
+    let name = fields.defaulted(faults, &["name"], DEFAULT_NAME.to_owned(), daemon_name);
     let transit = transit(faults, &mut fields);
     // Where the name itself is at fault, the paths that follow from it are of no interest.
     let scope = name.as_deref().unwrap_or(DEFAULT_NAME);
@@ -77,6 +77,18 @@ fn transit(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TransitCo
     let uplink = fields.required(faults, &["uplink"], interface);
     fields.finish(faults);
     Some(TransitConfig { namespace: namespace?.map(|name| name.value), uplink: uplink?.value })
+}
+
+/// What southbound's `Scope` takes, so that no other name gets past a check and fails at the daemon's start.
+fn daemon_name(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase());
+    if starts_well && text.len() <= 16 && text.chars().all(allowed) {
+        return Ok(text);
+    }
+    let message = format!("{} is not the name of a daemon", quote(&text));
+    Err(Complaint::with_help(message, "give 1 to 16 of a-z, 0-9 and `_`, the first a letter"))
 }
 
 /// A file name below `/run/netns`.

@@ -97,10 +97,11 @@ impl Tenant {
         })
     }
 
-    /// No new flow from the next round on.
+    /// No new flow once the load balancer knows, which it is told in this round; then the event is recorded.
     pub(super) fn drain(&mut self, id: &InstanceId, reason: &str) {
-        if self.advance(id, Event::Drain) {
-            self.host.events.record(self.event(EventKind::Draining, format!("draining: {reason}")).about(id));
+        let Some(member) = self.members.get_mut(id) else { return };
+        if let Err(error) = member.drain(reason, Timestamp::now()) {
+            tracing::debug!(%id, %error, "left as it is");
         }
     }
 

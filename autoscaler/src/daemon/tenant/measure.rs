@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -9,14 +10,23 @@ use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::samples::Rejected;
 use sluice_logic::spec::Metric;
 use sluice_southbound::provider::InstanceMetrics;
+use tokio::time::Instant;
 
 use super::jobs::{self, Done};
 use super::{Tenant, Tick};
 use crate::daemon::rates::{Rates, Reading};
+use crate::daemon::roster::Member;
 
 /// What the policies may look at.
 const METRICS: [Metric; 5] =
     [Metric::Cpu, Metric::Packets, Metric::Bytes, Metric::NewFlows, Metric::LiveFlows];
+
+/// Within this time a handshake that was under way when a drain began is over, and its flow is counted.
+///
+/// The load balancer counts a TCP flow from its first packet after the SYN on. Where a packet of the handshake is lost,
+/// the next try comes after an initial retransmission timeout of 1 s, which doubles with each loss (RFC 6298, 2.1
+/// and 5.5): two losses in a row are 1 s and 2 s.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 
 impl Tenant {
     /// Takes in a look at the host, and asks the provider for what it can measure. While an answer is out,
@@ -72,8 +82,7 @@ impl Tenant {
         let address = IpAddr::V4(member.instance.address);
         let flows =
             tick.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
-        // A count that began before the load balancer knew of its last change may lack a flow that came between.
-        if member.settled().is_some_and(|settled| settled < tick.began) {
+        if counts_all_flows(member, tick.began) {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };
@@ -90,5 +99,46 @@ impl Tenant {
                 Err(error) => tracing::warn!(%id, ?metric, value, %error, "a sample is not used"),
             }
         }
+    }
+}
+
+/// Whether a sweep that began then counts every flow that the instance has: one that began before the load balancer
+/// knew of the instance's last change may lack a flow that came between, and one soon after a drain's beginning may
+/// lack those whose handshakes were under way.
+fn counts_all_flows(member: &Member, sweep: Instant) -> bool {
+    let unseen = match member.instance.state {
+        InstanceState::Draining => HANDSHAKE,
+        _ => Duration::ZERO,
+    };
+    member.settled().is_some_and(|settled| settled + unseen < sweep)
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_logic::group::Event;
+    use sluice_southbound::provider::Presence;
+
+    use super::*;
+    use crate::daemon::testing::{at, observed};
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_drains_flows_are_counted_when_no_handshake_can_be_under_way() {
+        let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
+        let served = Instant::now();
+        member.instance.apply(Event::Ready, at(1)).unwrap();
+        assert!(!counts_all_flows(&member, served + HANDSHAKE), "the load balancer knows nothing of it");
+        member.tell(served);
+        assert!(!counts_all_flows(&member, served), "the sweep may have begun before");
+        assert!(counts_all_flows(&member, served + MOMENT));
+
+        member.drain("too many", at(2)).unwrap();
+        let drained = served + Duration::from_secs(60);
+        assert!(!counts_all_flows(&member, drained + 2 * HANDSHAKE), "the drain is not in force");
+        member.tell(drained);
+        assert!(!counts_all_flows(&member, drained + MOMENT));
+        assert!(!counts_all_flows(&member, drained + HANDSHAKE));
+        assert!(counts_all_flows(&member, drained + HANDSHAKE + MOMENT));
     }
 }

@@ -1,5 +1,7 @@
 //! The tenant's side of the load balancer, and its network.
 
+use jiff::Timestamp;
+use sluice_northbound::api::EventKind;
 use tokio::time::Instant;
 
 use super::Tenant;
@@ -41,10 +43,25 @@ impl Tenant {
             }
             self.services = wanted;
         }
+        self.taken_in();
         self.announce().await;
-        let now = Instant::now();
+    }
+
+    /// The load balancer has taken in what the instances are now. Drains begin here and not with their decision: no
+    /// client's flow that begins after the event meets the instance.
+    fn taken_in(&mut self) {
+        let (now, clock) = (Instant::now(), Timestamp::now());
+        let mut begun = Vec::new();
         for member in self.members.values_mut() {
             member.tell(now);
+            if let Some(reason) = member.drain_begun(clock) {
+                begun.push((member.spec.id.clone(), reason));
+            }
+        }
+        for (id, reason) in begun {
+            self.host
+                .events
+                .record(self.event(EventKind::Draining, format!("draining: {reason}")).about(&id));
         }
     }
 

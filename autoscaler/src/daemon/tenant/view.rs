@@ -64,12 +64,13 @@ pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
 fn instance(member: &Member, begun: u64) -> InstanceStatus {
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
     let share = |part: u64| part as f64 / begun as f64;
+    let (state, since) = member.in_force();
     InstanceStatus {
         id: member.spec.id.clone(),
         address: member.instance.address,
-        state: member.instance.state,
+        state,
         created: member.instance.created,
-        since: member.instance.since,
+        since,
         cpu: member.rates.cpu,
         packets_per_second: member.rates.packets,
         new_flows_per_second: member.rates.new_flows,
