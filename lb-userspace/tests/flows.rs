@@ -4,10 +4,11 @@ mod bed;
 #[path = "bed/packets.rs"]
 mod packets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use aya::util::KernelVersion;
 use bed::{
     Bed, CLIENT, CLIENT_MAC, ICMP, TCP_80, TCP_ANY, TENANT_MAC, UPLINK_MAC, VIP, Verdict, backend_address,
     backend_mac,
@@ -63,13 +64,17 @@ impl Flow {
     }
 }
 
+/// The last byte of the address of the backend to which a frame was sent.
+fn owner((verdict, frame): &(Verdict, Vec<u8>)) -> u8 {
+    assert_eq!(*verdict, Verdict::Redirect);
+    assert_eq!(frame[30..33], [19, 0, 0]);
+    frame[33]
+}
+
 impl Bed {
     /// The last byte of the address of the backend that a frame goes to.
     fn backend_of(&self, frame: &[u8]) -> u8 {
-        let (verdict, out) = self.uplink(frame);
-        assert_eq!(verdict, Verdict::Redirect);
-        assert_eq!(out[30..33], [19, 0, 0]);
-        out[33]
+        owner(&self.uplink(frame))
     }
 
     /// Begins a TCP flow as a client does, and tells who has it.
@@ -89,12 +94,15 @@ impl Bed {
 #[test]
 fn ten_thousand_flows_are_shared_within_five_percent() {
     let mut bed = Bed::new();
+    // Five shares of 10,000 random choices are 5 % off in one of sixteen runs, whatever the hash.
+    bed.fix_seed();
+    let frames: Vec<_> = (0..10_000).map(|number| Flow::numbered(number).segment("R")).collect();
     for count in [2u8, 3, 5] {
         let backends: Vec<_> = (2..2 + count).map(|last| (last, Active)).collect();
         bed.with(TCP_80, &backends);
         let mut shares = BTreeMap::<u8, u32>::new();
-        for number in 0..10_000 {
-            *shares.entry(bed.backend_of(&Flow::numbered(number).segment("R"))).or_default() += 1;
+        for outcome in bed.uplink_all(&frames) {
+            *shares.entry(owner(&outcome)).or_default() += 1;
         }
         let fair = 10_000.0 / f64::from(count);
         for (last, share) in shares {
@@ -348,7 +356,16 @@ fn pins_are_gone_when_they_are_removed() {
     let root = bed.settings.pin_root.clone();
     assert!(root.join("v1/flows").exists() && root.join("v1/links").exists());
     let removed = LoadBalancer::remove_pins(&root).expect("removed");
-    assert!(removed.len() >= 15 + 3, "{removed:?}");
+    let (links, maps): (Vec<_>, Vec<_>) =
+        removed.iter().partition(|pin| pin.parent().is_some_and(|folder| folder.ends_with("links")));
+    let links: BTreeSet<_> = links.iter().filter_map(|pin| pin.file_name()?.to_str()).collect();
+    let mut expected = BTreeSet::from(["receive-slp-bed", "uplink-native-up0"]);
+    // Without tcx the answer program is a filter of its interface, which has no pin.
+    if KernelVersion::current().expect("a version") >= KernelVersion::new(6, 6, 0) {
+        expected.insert("answer-slt-bed");
+    }
+    assert_eq!(links, expected);
+    assert_eq!(maps.len(), 15, "{maps:?}");
     assert!(!root.exists());
     assert!(LoadBalancer::remove_pins(&root).expect("removed twice").is_empty());
 }
