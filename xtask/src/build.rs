@@ -35,9 +35,20 @@ pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
 pub(crate) fn object() -> Result<PathBuf> {
     let toolchain = bpf_toolchain::find()?;
     eprintln!("BPF toolchain: {toolchain}");
-    let machine = Machine::host();
-    let build = Build { workspace: workspace(), target_dir: &target_dir().join("bpf"), machine: &machine };
+    let build = Build { workspace: workspace(), target_dir: &bpf_target_dir(), machine: &Machine::host() };
     Ok(bpf_toolchain::build(&toolchain, &build)?)
+}
+
+/// The command that lints the BPF programs.
+pub(crate) fn lint_object() -> Result<Command> {
+    let toolchain = bpf_toolchain::find()?;
+    let build = Build { workspace: workspace(), target_dir: &bpf_target_dir(), machine: &Machine::host() };
+    bpf_toolchain::lint_command(&toolchain, &build)
+        .with_context(|| format!("{} has no clippy: run `cargo xtask setup`", toolchain.rustc.display()))
+}
+
+fn bpf_target_dir() -> PathBuf {
+    target_dir().join("bpf")
 }
 
 /// Builds `sluice` and returns its path.

@@ -45,7 +45,7 @@ enum Task {
     /// rust-web-src, or a rustup nightly with rust-src) and bpf-linker, built with the same LLVM as the compiler.
     Setup {
         /// What to make ready for.
-        #[arg(long = "for", value_enum, default_value = "demo", value_name = "TASK")]
+        #[arg(long = "for", value_enum, default_value = "test", value_name = "TASK")]
         purpose: Purpose,
     },
     /// Builds the BPF object and prints its path.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bpf_toolchain::{Absent, Missing};
+use bpf_toolchain::{Absent, Missing, Origin};
 use clap::ValueEnum;
 
 /// Known to build objects that the oldest supported kernel loads; its LLVM is chosen to fit the compiler's.
@@ -39,7 +39,7 @@ const ALL: &[Purpose] =
 
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", purposes: ALL },
-    Tool { program: "ip", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel, Purpose::Bench] },
+    Tool { program: "tc", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool { program: "busybox", package: "busybox-static", purposes: &[Purpose::Kernel] },
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: &[Purpose::Kernel] },
@@ -79,6 +79,8 @@ pub(crate) struct Findings {
     pub(crate) tools: Vec<Tool>,
     /// Of `clippy` and `rustfmt`, what the cargo in use lacks.
     pub(crate) components: Vec<&'static str>,
+    /// The origin of the BPF toolchain, if it is complete but for its own clippy, and that is wanted.
+    pub(crate) toolchain_without_clippy: Option<Origin>,
     /// Whether packages are installed with apt.
     pub(crate) apt: bool,
     /// Whether the cargo in use is rustup's.
@@ -96,6 +98,8 @@ pub(crate) enum Step {
     Nightly,
     /// Adds components to the rustup toolchain in use.
     Components(Vec<&'static str>),
+    /// Adds clippy to rustup's nightly.
+    NightlyClippy,
     /// Builds `bpf-linker` with the LLVM of this major version; `None` until the compiler is there to say which.
     Linker(Option<u32>),
 }
@@ -116,6 +120,7 @@ impl Step {
             Self::Components(components) => {
                 Some(words(&format!("rustup component add {}", components.join(" "))))
             }
+            Self::NightlyClippy => Some(words("rustup component add clippy --toolchain nightly")),
             Self::Linker(Some(llvm)) => Some(words(&format!(
                 "cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force --no-default-features --features llvm-{llvm}"
             ))),
@@ -128,7 +133,7 @@ impl Step {
         match self {
             Self::Packages(_) => vec![("DEBIAN_FRONTEND", "noninteractive".to_owned())],
             Self::Linker(Some(llvm)) => vec![("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"))],
-            Self::Nightly | Self::Components(_) | Self::Linker(None) => Vec::new(),
+            Self::Nightly | Self::NightlyClippy | Self::Components(_) | Self::Linker(None) => Vec::new(),
         }
     }
 
@@ -165,6 +170,11 @@ pub(crate) fn plan(findings: &Findings) -> Result<Vec<Step>, Vec<String>> {
         steps.push(Step::Components(findings.components.clone()));
     } else {
         packages.extend(findings.components.iter().map(|component| debian_component(component).to_owned()));
+    }
+    match findings.toolchain_without_clippy {
+        Some(Origin::Distribution) => packages.push(debian_component("clippy").to_owned()),
+        Some(Origin::Nightly) => steps.push(Step::NightlyClippy),
+        None => {}
     }
     for part in findings.toolchain.iter().flat_map(|missing| &missing.parts) {
         match part {
@@ -234,6 +244,7 @@ mod tests {
             toolchain: None,
             tools: Vec::new(),
             components: Vec::new(),
+            toolchain_without_clippy: None,
             apt: true,
             cargo_is_rustups: false,
             compiler_source: None,
@@ -298,6 +309,16 @@ mod tests {
         let text = |findings| plan(&findings).expect("all can be installed")[0].to_string();
         assert!(text(debian).ends_with("rust-web-clippy rustfmt-web"));
         assert_eq!(text(rustup), "rustup component add clippy rustfmt");
+    }
+
+    #[test]
+    fn debians_compiler_gets_its_own_clippy_beside_rustups() {
+        let findings = Findings {
+            cargo_is_rustups: true,
+            toolchain_without_clippy: Some(Origin::Distribution),
+            ..nothing_missing()
+        };
+        assert_eq!(plan(&findings), Ok(vec![Step::Packages(vec!["rust-web-clippy".to_owned()])]));
     }
 
     #[test]

@@ -98,8 +98,13 @@ fn steps(purpose: Purpose, lists: &mut PackageLists) -> Result<Vec<Step>> {
 }
 
 fn findings(purpose: Purpose) -> Findings {
-    let toolchain = if purpose == Purpose::Check { None } else { bpf_toolchain::find().err() };
+    let found = bpf_toolchain::find();
+    let without_clippy =
+        found.as_ref().ok().filter(|toolchain| purpose.lints() && toolchain.clippy().is_none());
+    let toolchain_without_clippy = without_clippy.map(|toolchain| toolchain.origin);
+    let toolchain = found.err();
     Findings {
+        toolchain_without_clippy,
         compiler_source: toolchain
             .as_ref()
             .filter(|missing| missing.lacks_compiler())

@@ -15,7 +15,7 @@ pub(crate) fn run(filter: &[String], yes: bool) -> Result<()> {
     setup::ensure(Purpose::Test, yes)?;
     let mut report = Report::default();
     if filter.is_empty() {
-        check::steps(&mut report);
+        check::steps(&mut report)?;
     }
     report.step("unit and property tests", &mut unit_tests(filter));
     report.step("build of sluice", &mut cargo_command(&["build", "--package", "sluice"]));

@@ -134,7 +134,37 @@ pub fn build(toolchain: &Toolchain, build: &Build<'_>) -> Result<PathBuf, BuildE
 }
 
 fn command(toolchain: &Toolchain, build: &Build<'_>) -> Command {
-    let mut command = Command::new(&toolchain.cargo);
+    let mut command = clean_command(&toolchain.cargo, toolchain, build);
+    command.arg("build");
+    add_arguments(&mut command, build);
+    command
+}
+
+/// The command that lints `lb-ebpf` for the BPF target with the toolchain's own clippy, and takes warnings for
+/// errors; `None` where the toolchain has no clippy.
+///
+/// clippy on the host can't stand in: it knows neither BPF's registers nor the compiler's unstable features.
+#[must_use]
+pub fn lint_command(toolchain: &Toolchain, build: &Build<'_>) -> Option<Command> {
+    // Called by its path: `cargo clippy` would take the one in cargo's folder of programs, which is rustup's.
+    let mut command = clean_command(&toolchain.clippy()?, toolchain, build);
+    command.arg("clippy").env("CARGO", &toolchain.cargo);
+    add_arguments(&mut command, build);
+    command.args(["--", "--deny", "warnings"]);
+    Some(command)
+}
+
+/// What to compile and for which target, for cargo and clippy alike.
+fn add_arguments(command: &mut Command, build: &Build<'_>) {
+    command
+        .args(["--quiet", "--locked", "--package", "lb-ebpf", "--bin", OBJECT, "--profile", PROFILE])
+        .args(["-Z", "build-std=core", "--target", build.machine.target(), "--target-dir"])
+        .arg(build.target_dir);
+}
+
+/// A program of the toolchain with the environment for the BPF target and nothing of an outer cargo's.
+fn clean_command(program: &Path, toolchain: &Toolchain, build: &Build<'_>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         if belongs_to_outer_cargo(&name) {
             command.env_remove(name);
@@ -142,10 +172,6 @@ fn command(toolchain: &Toolchain, build: &Build<'_>) -> Command {
     }
     command
         .current_dir(build.workspace)
-        .args(["build", "--quiet", "--locked", "--package", "lb-ebpf", "--bin", OBJECT])
-        .args(["-Z", "build-std=core", "--target", build.machine.target(), "--profile", PROFILE])
-        .arg("--target-dir")
-        .arg(build.target_dir)
         .env("RUSTC", &toolchain.rustc)
         // Lets a stable compiler build core for a target that has none ready-made.
         .env("RUSTC_BOOTSTRAP", "1")

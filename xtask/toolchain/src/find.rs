@@ -55,6 +55,15 @@ pub struct Toolchain {
     pub origin: Origin,
 }
 
+impl Toolchain {
+    /// The program `cargo-clippy` that belongs to the compiler, if it is installed.
+    #[must_use]
+    pub fn clippy(&self) -> Option<PathBuf> {
+        let clippy = self.rustc.with_file_name("cargo-clippy");
+        (clippy.is_file() && clippy.with_file_name("clippy-driver").is_file()).then_some(clippy)
+    }
+}
+
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -4,7 +4,7 @@
 //! that source, and `bpf-linker`, which turns LLVM bitcode into an object the kernel loads. Two compilers do:
 //! Debian's (`rustc-web`, `cargo-web`, `rust-web-src`), allowed to use unstable options by `RUSTC_BOOTSTRAP=1`,
 //! and a rustup nightly with the component `rust-src`. Debian's is called by its full path and so lives beside
-//! any rustup. [`find`] looks for both, [`build`] runs the build, [`Missing`] says what is not there.
+//! any rustup. [`find()`] looks for both, [`build()`] runs the build, [`Missing`] says what is not there.
 //!
 //! Build scripts depend on this crate: it uses nothing but `std`.
 
@@ -12,6 +12,6 @@ mod build;
 mod find;
 mod missing;
 
-pub use build::{Build, BuildError, Machine, OBJECT, build};
+pub use build::{Build, BuildError, Machine, OBJECT, build, lint_command};
 pub use find::{Origin, Toolchain, find, is_new_enough, linker, watched_paths};
 pub use missing::{Absent, Missing};

@@ -96,7 +96,7 @@ fn linker_remedy(llvm_major: Option<u32>) -> String {
     )
 }
 
-/// Why [`find`](crate::find) found no toolchain: each part that lacks, never an empty list.
+/// Why [`find()`](crate::find()) found no toolchain: each part that lacks, never an empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// The parts.
