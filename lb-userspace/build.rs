@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpf_toolchain::{Build, Machine, Toolchain};
+use bpf_toolchain::{Build, Machine, OBJECT, Toolchain};
 
 /// What decides whether the object is built.
 const SWITCH: &str = "SLUICE_BPF";
@@ -68,7 +68,7 @@ fn watch(workspace: &Path) {
 fn build(toolchain: &Toolchain, workspace: &Path, out_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let machine = Machine::of_build_script().ok_or("cargo sets CARGO_CFG_TARGET_ARCH for build scripts")?;
     let target_dir = shared_target_dir(out_dir);
-    let order = Build { workspace, target_dir: &target_dir, machine: &machine };
+    let order = Build { object: OBJECT, workspace, target_dir: &target_dir, machine: &machine };
     Ok(bpf_toolchain::build(toolchain, &order)?)
 }
 

@@ -12,8 +12,8 @@ pub const VERSION: u32 = 1;
 /// (Maglev, NSDI '16, section 3.4).
 pub const TABLE_SLOTS: usize = 65_537;
 
-/// The slot of a table that no backend owns.
-pub const NO_BACKEND: u16 = u16::MAX;
+/// The place that is no backend's: 15 bits, all set.
+pub const NO_BACKEND: u16 = 0x7fff;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -69,15 +69,77 @@ pub struct Handle {
     pub incarnation: u16,
 }
 
+/// A slot of a Maglev table: the part of all flows that hash to it.
+///
+/// As long as a slot has had one owner since its oldest live flow began, every flow of it is the owner's and no flow
+/// needs to be looked up: the slot is steady. When it moves to another backend it becomes *tracked*: flows are looked
+/// up, a flow that the flow table doesn't know belongs to `old_flows` unless it begins now, and every flow that
+/// begins is put down. A tracked slot becomes steady again when all its live flows are the owner's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Who gets the flows that begin: a place in `backends`, or [`NO_BACKEND`].
+    pub new_flows: u16,
+    /// Who has the flows that began before and aren't known: a place in 15 bits; the highest says "tracked".
+    pub old_flows: u16,
+}
+
+impl Slot {
+    const TRACKED: u16 = 0x8000;
+
+    /// A slot that one backend owns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn steady(owner: u16) -> Self {
+        Self { new_flows: owner, old_flows: owner }
+    }
+
+    /// A slot that has moved: old flows that aren't known are still `keeper`'s.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tracked(owner: u16, keeper: u16) -> Self {
+        Self { new_flows: owner, old_flows: keeper | Self::TRACKED }
+    }
+
+    /// Whether flows have to be looked up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tracked(self) -> bool {
+        self.old_flows & Self::TRACKED != 0
+    }
+
+    /// The backend of flows that the flow table doesn't know and that don't begin now.
+    #[inline(always)]
+    #[must_use]
+    pub const fn keeper(self) -> u16 {
+        self.old_flows & !Self::TRACKED
+    }
+}
+
 /// A Maglev table: value of `tables`.
 ///
 /// Each service has two, `2 × index` and `2 × index + 1`. A change is written to the idle one, then the service's word
 /// in `generations` (0 or 1) flips, and packets meet all of the old table or all of the new one.
+pub type Table = [Slot; TABLE_SLOTS];
+
+/// Words of [`Exceptions`].
+pub const EXCEPTION_WORDS: usize = TABLE_SLOTS.div_ceil(64);
+
+/// The tracked slots that still have a live flow of another backend than their owner: value of `exceptions`, by
+/// service. A bit a slot, set by the sweep.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
-    /// The owner of each slot: a place in `backends`, or [`NO_BACKEND`].
-    pub slots: [u16; TABLE_SLOTS],
+pub struct Exceptions {
+    /// Slot `n` is bit `n % 64` of word `n / 64`.
+    pub words: [u64; EXCEPTION_WORDS],
+}
+
+impl Exceptions {
+    /// Whether a slot is among them.
+    #[must_use]
+    pub const fn contains(&self, slot: usize) -> bool {
+        self.words[slot / 64] & (1 << (slot % 64)) != 0
+    }
 }
 
 /// What a backend may be given: `BackendValue::state`.
@@ -210,6 +272,10 @@ pub struct Control {
     pub nascent_timeout: u32,
     /// A closed TCP flow is forgotten after so many seconds.
     pub closed_timeout: u32,
+    /// Counts parts of the TCP timeout: a flow in use tells the flow table so at least once in each.
+    pub epoch: u32,
+    /// The sets of `recent_flows`, less one: a power of two, less one.
+    pub recent_mask: u32,
 }
 
 /// Value of `backend_counters` and `service_counters`, per CPU.
@@ -313,8 +379,8 @@ impl DropReason {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Address, AnswerValue, BackendValue, Control, Counters, EndpointKey, FlowKey, FlowValue, Handle,
-        LiveFlows, Table, TenantValue,
+        Address, AnswerValue, BackendValue, Control, Counters, EndpointKey, Exceptions, FlowKey, FlowValue,
+        Handle, LiveFlows, Slot, TenantValue,
     };
 
     macro_rules! pod {
@@ -331,11 +397,12 @@ mod pod {
         Control,
         Counters,
         EndpointKey,
+        Exceptions,
         FlowKey,
         FlowValue,
         Handle,
         LiveFlows,
-        Table,
+        Slot,
         TenantValue
     );
 }
@@ -348,10 +415,11 @@ const _: () = {
     assert!(size_of::<BackendValue>() == 16 + 4 + 4 + 12 + 4);
     assert!(size_of::<AnswerValue>() == 16 + 8);
     assert!(size_of::<TenantValue>() == 48);
-    assert!(size_of::<Control>() == 8 + 8 + 16);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 8);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 8);
-    assert!(size_of::<Table>() == 2 * TABLE_SLOTS);
+    assert!(size_of::<Table>() == 4 * TABLE_SLOTS);
+    assert!(size_of::<Exceptions>() == 8 * EXCEPTION_WORDS);
 };
 
 #[cfg(test)]

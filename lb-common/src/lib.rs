@@ -1,7 +1,7 @@
 //! What the XDP programs and userspace share: the maps' keys and values, and the pure packet code.
 //!
 //! Nothing here touches a map or a helper, so all of it is tested on the host.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![expect(
     clippy::inline_always,
     reason = "the kernel's verifier follows a packet pointer's bounds within a function, not through a call"
@@ -9,6 +9,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "lengths in a frame are below 65,536")]
 
 pub mod abi;
+pub mod bench;
 pub mod checksum;
 pub mod hash;
 pub mod packet;
+pub mod recent;

@@ -5,14 +5,13 @@ use aya_ebpf::helpers::bpf_redirect_neigh;
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
     Address, AnswerValue, DropReason, EndpointKey, FlowKey, PROTOCOL_ICMP, PROTOCOL_TCP, TenantValue,
-    flow_end,
 };
 use lb_common::packet::{self, ETHERNET, Frame, Ipv4, LONGEST_HEADERS, Parsed, Transport, tcp_flag};
 
-use crate::Refusal;
-use crate::flow::{self, Signal};
+use crate::flow;
 use crate::frame::Window;
 use crate::maps;
+use crate::refusal::Refusal;
 
 /// Lets a tenant's packet to its gateway through, sends answers to their clients, and drops the rest: a tenant reaches
 /// neither another tenant nor the host.
@@ -37,7 +36,7 @@ pub(crate) fn translate(ctx: &TcContext) -> Result<i32, Refusal> {
     if packet.ttl <= 1 {
         return Err(DropReason::TtlExceeded.into());
     }
-    note_end(&packet, &answer, flags);
+    note(&packet, &answer, flags);
     let (packets, bytes) = on_the_wire(ctx, &packet);
     maps::count_reply(answer.backend.index, answer.service, packets, bytes);
     send(ctx, &frame, &packet, answer.vip)
@@ -84,20 +83,17 @@ fn answered(packet: &Ipv4) -> Result<(AnswerValue, u8), Refusal> {
     Ok((answer, flags))
 }
 
-/// Tells the flow table of a FIN or RST; any other answer needs no flow.
+/// Tells the flow table where a flow opens or ends; any other answer needs no flow.
 #[inline(always)]
-fn note_end(packet: &Ipv4, answer: &AnswerValue, flags: u8) {
-    let ends = Signal { protocol: PROTOCOL_TCP, flags }.ends(flow_end::BACKEND_FIN);
-    if let Transport::Tcp { source, destination, .. } = packet.transport
-        && ends != 0
-    {
+fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) {
+    if let Transport::Tcp { source, destination, .. } = packet.transport {
         let key = FlowKey {
             client: packet.destination_address(),
             service: answer.service,
             client_port: destination,
             vip_port: source,
         };
-        flow::end_by_backend(&key, ends);
+        flow::note_answer(&key, flags);
     }
 }
 

@@ -1,9 +1,12 @@
 //! Which backend has a flow.
 
-use lb_common::abi::{BackendValue, Control};
-use lb_common::abi::{DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, backend_state, flow_end};
+use lb_common::abi::{
+    BackendValue, Control, DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, PROTOCOL_TCP, Slot,
+    backend_state, flow_end,
+};
 use lb_common::hash;
 use lb_common::packet::tcp_flag;
+use lb_common::recent::Mark;
 
 use crate::maps;
 
@@ -31,7 +34,7 @@ impl Signal {
     #[inline(always)]
     fn may_begin(self) -> bool {
         use tcp_flag::{ACK, RST, SYN};
-        self.protocol != lb_common::abi::PROTOCOL_TCP || self.flags & (SYN | ACK | RST) == SYN
+        self.protocol != PROTOCOL_TCP || self.flags & (SYN | ACK | RST) == SYN
     }
 
     /// The bits of [`flow_end`] that this packet sets when it comes from the side whose FIN is `fin`.
@@ -43,32 +46,88 @@ impl Signal {
     }
 }
 
-/// Chooses the backend of a client's packet: the flow's own, or for a new flow the owner of its slot.
+/// Chooses the backend of a client's packet.
+///
+/// In a steady slot every TCP flow is the owner's: nothing is looked up but whether the flow has told the flow table of
+/// itself in this epoch, so that it will be known on the day its slot moves. ICMP has no packet that begins a flow, so
+/// its flows are looked up always.
 #[inline(always)]
 pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result<Choice, DropReason> {
+    let hash = hash::of_flow(key, control.seed);
+    let slot = maps::slot(key.service, hash::slot(hash))?;
+    if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
+        return tracked(control, key, signal, slot);
+    }
+    let new_flow = signal.may_begin();
+    if !new_flow {
+        let mark = Mark::of(hash, control.epoch, control.recent_mask);
+        if signal.ends(flow_end::CLIENT_FIN) != 0 || !maps::seen_lately(mark) {
+            return in_steady_slot(control, key, signal, slot.new_flows);
+        }
+    }
+    owner(slot.new_flows, new_flow)
+}
+
+/// Puts a flow of a steady slot down, or that it goes on, or that it ends.
+#[inline(always)]
+fn in_steady_slot(
+    control: &Control,
+    key: &FlowKey,
+    signal: Signal,
+    index: u16,
+) -> Result<Choice, DropReason> {
     if let Some(choice) = of_known_flow(control, key, signal) {
         return Ok(choice);
     }
-    let slot = hash::slot(hash::of_flow(key, control.seed));
-    let index = maps::slot_owner(key.service, slot)?;
+    let choice = owner(index, false)?;
+    adopt(control, key, signal, &choice);
+    Ok(choice)
+}
+
+/// Chooses for a flow of a tracked slot: its own backend, the keeper of old flows, or for a new one the slot's owner.
+#[inline(always)]
+fn tracked(control: &Control, key: &FlowKey, signal: Signal, slot: Slot) -> Result<Choice, DropReason> {
+    if let Some(choice) = of_known_flow(control, key, signal) {
+        return Ok(choice);
+    }
+    if signal.may_begin() {
+        let choice = owner(slot.new_flows, true)?;
+        maps::remember_nascent(key, &begun(control, signal, &choice));
+        return Ok(choice);
+    }
+    let choice = owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))?;
+    adopt(control, key, signal, &choice);
+    Ok(choice)
+}
+
+/// The backend in a place, where it takes packets.
+#[inline(always)]
+fn owner(index: u16, new_flow: bool) -> Result<Choice, DropReason> {
     if index == NO_BACKEND {
         return Err(DropReason::NoBackend);
     }
-    let backend = maps::backend(index).ok_or(DropReason::Inconsistent)?;
-    if !takes_packets(backend) {
-        return Err(DropReason::Inconsistent);
-    }
-    let new_flow = signal.may_begin();
-    if new_flow {
-        let flow = FlowValue {
-            backend: Handle { index, incarnation: backend.incarnation },
-            last_seen: control.clock,
-            ended: 0,
-            protocol: u32::from(signal.protocol),
-        };
-        maps::remember_nascent(key, &flow);
-    }
+    let backend =
+        maps::backend(index).filter(|backend| takes_packets(backend)).ok_or(DropReason::Inconsistent)?;
     Ok(Choice { index, backend, new_flow })
+}
+
+/// Puts a flow down that has begun before; not one that ends with this packet.
+#[inline(always)]
+fn adopt(control: &Control, key: &FlowKey, signal: Signal, choice: &Choice) {
+    if signal.ends(flow_end::CLIENT_FIN) == 0 {
+        // Where the table is full the flow stays with its slot.
+        let _ = maps::remember(key, &begun(control, signal, choice));
+    }
+}
+
+#[inline(always)]
+fn begun(control: &Control, signal: Signal, choice: &Choice) -> FlowValue {
+    FlowValue {
+        backend: Handle { index: choice.index, incarnation: choice.backend.incarnation },
+        last_seen: control.clock,
+        ended: 0,
+        protocol: u32::from(signal.protocol),
+    }
 }
 
 /// The backend that has the flow already. None where there is no such flow, its backend is gone, or a SYN comes for a
@@ -86,7 +145,8 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
     let ended = flow.ended;
     let begins_anew = signal.may_begin() && flow_end::is_closed(ended);
     if begins_anew || flow.backend.incarnation != backend.incarnation || !takes_packets(backend) {
-        forget(key, nascent);
+        // Stale: the flow's next packets are a flow of its own.
+        maps::forget(key, nascent);
         return None;
     }
     touch(flow, control.clock);
@@ -95,26 +155,27 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
         flow.ended = ended | ends;
     }
     // A repeated SYN is still the first packet: a flood may well repeat its own.
-    if nascent && !(signal.protocol == lb_common::abi::PROTOCOL_TCP && signal.may_begin()) {
+    if nascent && !(signal.protocol == PROTOCOL_TCP && signal.may_begin()) {
         let flow = *flow;
         maps::promote(key, &flow);
     }
     Some(Choice { index, backend, new_flow: false })
 }
 
-/// Removes a stale entry, so that the flow's next packets are a flow of its own.
+/// Takes down what a backend's answer says of its flow: that it ends, or with a SYN that it is open, also where the
+/// client's port had another flow before whose end is still remembered.
 #[inline(always)]
-fn forget(key: &FlowKey, nascent: bool) {
-    let _ = if nascent { maps::NASCENT_FLOWS_MAP.remove(key) } else { maps::FLOWS_MAP.remove(key) };
-}
-
-/// Marks the flow as ended by its backend.
-#[inline(always)]
-pub(crate) fn end_by_backend(key: &FlowKey, ends: u32) {
+pub(crate) fn note_answer(key: &FlowKey, flags: u8) {
+    let ends = Signal { protocol: PROTOCOL_TCP, flags }.ends(flow_end::BACKEND_FIN);
+    let opens = flags & tcp_flag::SYN != 0;
+    if ends == 0 && !opens {
+        return;
+    }
     let entry = maps::FLOWS_MAP.get_ptr_mut(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key));
     if let Some(entry) = entry {
         // SAFETY: a live map value, one word of it.
-        unsafe { (*entry).ended |= ends };
+        let ended = unsafe { &mut (*entry).ended };
+        *ended = if opens { ends } else { *ended | ends };
     }
 }
 

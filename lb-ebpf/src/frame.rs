@@ -6,12 +6,12 @@ use lb_common::packet::Frame;
 /// The same number, of which the compiler knows nothing any more: else it would derive from a check against the
 /// length that the frame holds a byte, and leave out the check against the end that the verifier wants to see.
 #[inline(always)]
-fn opaque(number: usize) -> usize {
+pub(crate) fn opaque(number: usize) -> usize {
     let mut number = number;
     // SAFETY: no instruction at all, and no memory touched.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags))
-    };
+        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+    }
     number
 }
 

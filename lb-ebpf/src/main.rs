@@ -11,6 +11,13 @@
     reason = "the entry points are symbols of an object, for no other crate"
 )]
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers give and take words wider than what they mean, and a frame's length fits any"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "the entry points' signatures are the macros'")]
+#![expect(
     clippy::inline_always,
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
 )]
@@ -19,52 +26,26 @@ mod answer;
 mod flow;
 mod frame;
 mod maps;
+mod refusal;
 mod sweep;
 mod uplink;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::abi::DropReason;
 
-/// What becomes of a packet that isn't sent on its way.
-enum Refusal {
-    /// Not ours: the kernel's business.
-    Pass,
-    /// Dropped and counted.
-    Drop(DropReason),
-}
-
-impl From<DropReason> for Refusal {
-    fn from(reason: DropReason) -> Self {
-        Self::Drop(reason)
-    }
-}
+use refusal::Refusal;
 
 /// Client → VIP, on the uplink.
 #[xdp]
 pub fn uplink(ctx: XdpContext) -> u32 {
-    match uplink::balance(&ctx) {
-        Ok(action) => action,
-        Err(Refusal::Pass) => xdp_action::XDP_PASS,
-        Err(Refusal::Drop(reason)) => {
-            maps::count_drop(reason);
-            xdp_action::XDP_DROP
-        }
-    }
+    uplink::balance(&ctx).unwrap_or_else(Refusal::in_xdp)
 }
 
 /// Backend → client, on a tenant's interface in the transit namespace.
 #[classifier]
 pub fn answer(ctx: TcContext) -> i32 {
-    match answer::translate(&ctx) {
-        Ok(action) => action,
-        Err(Refusal::Pass) => TC_ACT_UNSPEC,
-        Err(Refusal::Drop(reason)) => {
-            maps::count_drop(reason);
-            TC_ACT_SHOT
-        }
-    }
+    answer::translate(&ctx).unwrap_or_else(Refusal::in_tc)
 }
 
 /// Lets a veth's end take frames that XDP redirected into the other: without an XDP program there, veth drops them.

@@ -5,15 +5,17 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, FlowKey, FlowValue,
-    Handle, LiveFlows, Table, TenantValue,
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, Exceptions, FlowKey,
+    FlowValue, Handle, LiveFlows, Slot, Table, TenantValue,
 };
+use lb_common::recent::Mark;
 
 const SERVICES: usize = 64;
 const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
 const FLOWS: usize = 1_048_576;
 const NASCENT_FLOWS: usize = 65_536;
+const RECENT_SETS: usize = 1_048_576;
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();
@@ -35,6 +37,10 @@ static TENANTS_MAP: HashMap<u32, TenantValue, TENANTS> = HashMap::new();
 pub(crate) static FLOWS_MAP: HashMap<FlowKey, FlowValue, FLOWS> = HashMap::new();
 #[btf_map(name = "nascent_flows")]
 pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
+#[btf_map(name = "recent_flows")]
+static RECENT_FLOWS: Array<u64, RECENT_SETS> = Array::new();
+#[btf_map(name = "exceptions")]
+static EXCEPTIONS: Array<Exceptions, SERVICES> = Array::new();
 #[btf_map(name = "backend_counters")]
 static BACKEND_COUNTERS: PerCpuArray<Counters, BACKENDS> = PerCpuArray::new();
 #[btf_map(name = "service_counters")]
@@ -88,16 +94,41 @@ fn lookup_endpoint<V: Copy>(
     Some(unsafe { *found })
 }
 
-/// The owner of a slot in the service's table in force.
+/// A slot of the service's table in force.
 #[inline(always)]
-pub(crate) fn slot_owner(service: Handle, slot: u32) -> Result<u16, DropReason> {
+pub(crate) fn slot(service: Handle, slot: u32) -> Result<Slot, DropReason> {
     let index = u32::from(service.index);
     let generation = GENERATIONS.get_ptr(index).ok_or(DropReason::Inconsistent)?;
     // SAFETY: a live array value; volatile, since the daemon changes it while we run and both reads of a packet must
     // not become two loads.
     let generation = unsafe { generation.read_volatile() };
     let table = TABLES.get(2 * index + (generation & 1)).ok_or(DropReason::Inconsistent)?;
-    table.slots.get(slot as usize).copied().ok_or(DropReason::Inconsistent)
+    table.get(slot as usize).copied().ok_or(DropReason::Inconsistent)
+}
+
+/// Whether a flow was seen lately; if not, the next time it was.
+#[inline(always)]
+pub(crate) fn seen_lately(mark: Mark) -> bool {
+    let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return false };
+    // SAFETY: a live array value, one word; what another CPU writes between the two is lost, which costs a look-up.
+    let tags = unsafe { set.read_volatile() };
+    if mark.is_in(tags) {
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe { set.write_volatile(mark.put_in(tags)) };
+    false
+}
+
+/// Takes down that a slot still has a flow of another backend than its owner.
+#[inline(always)]
+pub(crate) fn except(service: u16, slot: u32) {
+    let Some(exceptions) = EXCEPTIONS.get_ptr_mut(u32::from(service)) else { return };
+    // SAFETY: a live array value that only the sweep writes while it runs.
+    let exceptions = unsafe { &mut *exceptions };
+    if let Some(word) = exceptions.words.get_mut((slot / 64) as usize) {
+        *word |= 1 << (slot % 64);
+    }
 }
 
 /// A place of `backends`, whoever owns it.
@@ -175,11 +206,24 @@ pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
     let _ = NASCENT_FLOWS_MAP.insert(key, value, 0);
 }
 
+/// Forgets a flow.
+#[inline(always)]
+pub(crate) fn forget(key: &FlowKey, nascent: bool) {
+    // Another CPU may have done so already.
+    let _ = if nascent { NASCENT_FLOWS_MAP.remove(key) } else { FLOWS_MAP.remove(key) };
+}
+
+/// Puts a flow down where no flood of first packets can push it out. Whether there was room.
+#[inline(always)]
+pub(crate) fn remember(key: &FlowKey, value: &FlowValue) -> bool {
+    FLOWS_MAP.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+}
+
 /// Moves a flow of which a second packet was seen to where no flood of first packets can push it out.
 #[inline(always)]
 pub(crate) fn promote(key: &FlowKey, value: &FlowValue) {
     // Where the table is full the flow stays where it is.
-    if FLOWS_MAP.insert(key, value, u64::from(BPF_NOEXIST)).is_ok() {
+    if remember(key, value) {
         let _ = NASCENT_FLOWS_MAP.remove(key);
     }
 }

@@ -6,18 +6,19 @@ use core::ptr;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
 use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, backend_state, flow_end};
+use lb_common::hash;
 
 use crate::maps;
 
 /// Goes through both flow tables once.
 #[inline(always)]
 pub(crate) fn run() -> u32 {
-    visit_all(ptr::from_ref(&maps::FLOWS_MAP).cast(), visit_flow);
-    visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit_nascent_flow);
+    visit_all(ptr::from_ref(&maps::FLOWS_MAP).cast(), visit::<false>);
+    visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>);
     xdp_action::XDP_PASS
 }
 
-type Visit = extern "C" fn(*mut c_void, *const FlowKey, *mut FlowValue, *mut c_void) -> i64;
+type Visit = extern "C" fn(*mut c_void, *const FlowKey, *const FlowValue, *mut c_void) -> i64;
 
 #[inline(always)]
 fn visit_all(table: *const c_void, visit: Visit) {
@@ -25,32 +26,19 @@ fn visit_all(table: *const c_void, visit: Visit) {
     unsafe { bpf_for_each_map_elem(table.cast_mut(), visit as *mut c_void, ptr::null_mut(), 0) };
 }
 
-extern "C" fn visit_flow(
-    _map: *mut c_void,
+/// Ends a flow, or counts it.
+extern "C" fn visit<const NASCENT: bool>(
+    _table: *mut c_void,
     key: *const FlowKey,
-    value: *mut FlowValue,
-    _ctx: *mut c_void,
+    value: *const FlowValue,
+    _context: *mut c_void,
 ) -> i64 {
-    // SAFETY: the kernel calls this with a live element of the map.
-    let (key, value) = unsafe { (*key, *value) };
-    if is_over(&value, false) {
-        let _ = maps::FLOWS_MAP.remove(key);
-    } else {
-        count(&key, &value);
-    }
-    0
-}
-
-extern "C" fn visit_nascent_flow(
-    _map: *mut c_void,
-    key: *const FlowKey,
-    value: *mut FlowValue,
-    _ctx: *mut c_void,
-) -> i64 {
-    // SAFETY: the kernel calls this with a live element of the map.
-    let (key, value) = unsafe { (*key, *value) };
-    if is_over(&value, true) {
-        let _ = maps::NASCENT_FLOWS_MAP.remove(key);
+    // SAFETY: the kernel calls this with a live element of the table.
+    let key = unsafe { *key };
+    // SAFETY: as above.
+    let value = unsafe { *value };
+    if is_over(&value, NASCENT) {
+        maps::forget(&key, NASCENT);
     } else {
         count(&key, &value);
     }
@@ -80,10 +68,17 @@ fn timeout(control: &Control, flow: &FlowValue, nascent: bool) -> u32 {
     }
 }
 
+/// Counts a flow, if it is live, and marks its slot if its backend isn't the slot's owner.
+///
 /// A closed flow isn't live: it is kept for late segments only, and holds up no drain.
 #[inline(always)]
 fn count(key: &FlowKey, flow: &FlowValue) {
     if !flow_end::is_closed(flow.ended) {
         maps::count_live(flow.backend.index, key.service.index);
+    }
+    let Ok(control) = maps::control() else { return };
+    let slot = hash::slot(hash::of_flow(key, control.seed));
+    if maps::slot(key.service, slot).is_ok_and(|slot| slot.new_flows != flow.backend.index) {
+        maps::except(key.service.index, slot);
     }
 }

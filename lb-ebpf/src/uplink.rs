@@ -9,10 +9,10 @@ use lb_common::abi::{
 use lb_common::checksum;
 use lb_common::packet::{self, ETHERNET, Frame, Ipv4, Parsed, RESET_FRAME, TCP, Transport, tcp_flag};
 
-use crate::Refusal;
 use crate::flow::{self, Signal};
 use crate::frame::Window;
 use crate::maps;
+use crate::refusal::Refusal;
 
 /// Sends a client's packet to a backend.
 #[inline(always)]

@@ -37,7 +37,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A world with these tenants, all of their instances serving.
+    /// A world with these tenants, and its daemon just started: see [`settled`](Self::settled).
     pub async fn open(name: &str, settings: &HostSettings, tenants: &[&TenantFile]) -> Result<Self> {
         let mut world = World::create(name, &sluice()?, settings).await?;
         for tenant in tenants {

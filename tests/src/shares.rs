@@ -23,8 +23,7 @@ const FIRST_PORT: u16 = 20_000;
 pub struct Shares(pub BTreeMap<InstanceId, u32>);
 
 impl Shares {
-    /// Opens `flows` connections one after another from as many source addresses and ports, always the same ones, so
-    /// that a good hash passes each time and a bad one fails each time. Asks each who answers, and resets it.
+    /// Opens `flows` connections, each from another source address and port, asks who answers, and resets it.
     pub async fn measure(
         thread: &ClientThread,
         target: SocketAddrV4,

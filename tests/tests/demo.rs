@@ -34,15 +34,15 @@ async fn the_demo_ends_by_itself_and_loses_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()> {
     let mut killed = start()?;
-    instances_there().await?;
+    instances_beside(&[]).await?;
     signal(&killed, Signal::SIGKILL)?;
     killed.wait()?;
+    let remains = namespaces()?;
     ensure!(nothing_left().is_err(), "it was killed before it had made anything: the test sees nothing");
 
     let mut ended = start()?;
     // The next start removes what is there, and makes its own.
-    sleep(Duration::from_secs(3)).await;
-    instances_there().await?;
+    instances_beside(&remains).await?;
     signal(&ended, Signal::SIGINT)?;
     let status =
         timeout(Duration::from_secs(30), tokio::task::spawn_blocking(move || ended.wait())).await???;
@@ -60,17 +60,14 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
     Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
 }
 
-/// Waits until the demo's instances have their namespaces.
-async fn instances_there() -> Result<()> {
+/// Waits until the demo has two instances beside those of an earlier one.
+async fn instances_beside(earlier: &[String]) -> Result<()> {
+    let new = |name: &&String| name.starts_with("sluice_demo-demo-") && !earlier.contains(name);
     let waiting = async {
-        loop {
-            let found =
-                namespaces()?.into_iter().filter(|name| name.starts_with("sluice_demo-demo-")).count();
-            if found >= 2 {
-                return anyhow::Ok(());
-            }
+        while namespaces()?.iter().filter(new).count() < 2 {
             sleep(Duration::from_millis(50)).await;
         }
+        anyhow::Ok(())
     };
     timeout(Duration::from_secs(30), waiting).await.context("the demo makes no instances")?
 }

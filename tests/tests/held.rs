@@ -22,6 +22,7 @@ async fn nothing_breaks_while_the_group_goes_up_and_down() -> Result<()> {
     scene.settled(&web.name(), 2).await?;
     let held = scene.hold(web.vip(), CONNECTIONS, PINGS, &LIFETIME)?;
     held.open(CONNECTIONS.into(), PINGS.into()).await?;
+    let load = scene.load(web.vip(), 50.0, &held.arrivals)?;
     for _ in 0..ROUNDS {
         scene.scale(&web.name(), 5).await?;
         // Long enough for all instances to hold flows, so that there is something to drain.
@@ -31,7 +32,15 @@ async fn nothing_breaks_while_the_group_goes_up_and_down() -> Result<()> {
     }
     sleep(Duration::from_secs(2)).await;
     scene.observer.look().await?;
+    load.stop().await;
     held.close(&scene.observer).await?;
+    let requests = load.counts();
+    assert_eq!(
+        (requests.failed, requests.sent),
+        (0, requests.answered),
+        "{requests:#?} {:#?}",
+        load.failures()
+    );
 
     let drained = scene.observer.drains();
     assert_eq!(drained.len(), 3 * ROUNDS, "each round drains three instances");

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build::{cargo_command, workspace};
+use crate::build::{self, cargo_command, workspace};
 use crate::plan::Purpose;
 use crate::{host, setup};
 
@@ -16,6 +16,7 @@ pub(crate) fn run(arguments: &[OsString], yes: bool) -> Result<()> {
     }
     host::require_root("bench")?;
     setup::ensure(Purpose::Bench, yes)?;
+    let object = build::object(bpf_toolchain::BENCH_OBJECT)?;
     let mut command = cargo_command(&["run", "--quiet", "--release", "--package", "sluice-bench", "--"]);
-    Err(command.args(arguments).exec()).context("cannot run cargo")
+    Err(command.arg("--object").arg(object).args(arguments).exec()).context("cannot run cargo")
 }

@@ -31,18 +31,20 @@ pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds the BPF object into the folder that `lb-userspace`'s build script uses too, and returns its path.
-pub(crate) fn object() -> Result<PathBuf> {
+/// Builds a BPF object into the folder that `lb-userspace`'s build script uses too, and returns its path.
+pub(crate) fn object(name: &str) -> Result<PathBuf> {
     let toolchain = bpf_toolchain::find()?;
     eprintln!("BPF toolchain: {toolchain}");
-    let build = Build { workspace: workspace(), target_dir: &bpf_target_dir(), machine: &Machine::host() };
+    let (target_dir, machine) = (bpf_target_dir(), Machine::host());
+    let build = Build { object: name, workspace: workspace(), target_dir: &target_dir, machine: &machine };
     Ok(bpf_toolchain::build(&toolchain, &build)?)
 }
 
-/// The command that lints the BPF programs.
-pub(crate) fn lint_object() -> Result<Command> {
+/// The command that lints the programs of a BPF object.
+pub(crate) fn lint_object(name: &str) -> Result<Command> {
     let toolchain = bpf_toolchain::find()?;
-    let build = Build { workspace: workspace(), target_dir: &bpf_target_dir(), machine: &Machine::host() };
+    let (target_dir, machine) = (bpf_target_dir(), Machine::host());
+    let build = Build { object: name, workspace: workspace(), target_dir: &target_dir, machine: &machine };
     bpf_toolchain::lint_command(&toolchain, &build)
         .with_context(|| format!("{} has no clippy: run `cargo xtask setup`", toolchain.rustc.display()))
 }

@@ -27,7 +27,8 @@ pub(crate) fn steps(report: &mut Report) -> Result<()> {
             .args(HOST_PACKAGES)
             .args(["--", "--deny", "warnings"]),
     );
-    report.step("lints of the BPF programs", &mut lint_object()?);
+    report.step("lints of the BPF programs", &mut lint_object(bpf_toolchain::OBJECT)?);
+    report.step("lints of the benchmark's BPF programs", &mut lint_object(bpf_toolchain::BENCH_OBJECT)?);
     report.step(
         "docs",
         cargo_command(&["doc", "--quiet", "--keep-going", "--no-deps", "--document-private-items"])

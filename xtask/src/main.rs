@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     let Arguments { yes, task } = Arguments::parse();
     let result = match task {
         Task::Setup { purpose } => setup::explicit(purpose, yes),
-        Task::BuildEbpf => build::object().map(|path| println!("{}", path.display())),
+        Task::BuildEbpf => build::object(bpf_toolchain::OBJECT).map(|path| println!("{}", path.display())),
         Task::Demo { arguments } => demo::run(&arguments, yes),
         Task::Test { filter } => test::run(&filter, yes),
         Task::TestKernel { package, filter } => guest::run(package.as_deref(), &filter, yes),

@@ -17,7 +17,8 @@ use sluice_southbound::scope::Scope;
 use super::args::DownArgs;
 use super::check::host_config;
 use super::{Failure, output};
-use crate::daemon::{lock, open};
+use crate::daemon::lock::{self, Holder, Lock};
+use crate::daemon::open;
 
 /// A daemon ends within so long of being asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,8 +39,9 @@ struct Removed {
 /// Removes everything, in an order in which packets to what still exists go on until it is gone.
 pub(super) async fn down(args: &DownArgs) -> Result<(), Failure> {
     let (config, scope) = host_config(&args.config)?;
-    end_daemon(&config, &scope, args.stop).await?;
+    let lock = end_daemon(&config, &scope, args.stop).await?;
     let removed = remove(&config, &scope, args.purge).await?;
+    drop(lock);
     if args.json {
         return Ok(output::json(&removed)?);
     }
@@ -47,18 +49,22 @@ pub(super) async fn down(args: &DownArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nobody may make anew what is being removed.
-async fn end_daemon(config: &HostConfig, scope: &Scope, stop: bool) -> Result<()> {
-    let Some(pid) = lock::holder(&scope.run_dir())? else { return Ok(()) };
-    if !stop {
-        bail!("the daemon `{}` runs as process {pid}: stop it first, or add `--stop`", config.name);
-    }
+/// Nobody may make anew what is being removed: while the lock is held no daemon starts.
+async fn end_daemon(config: &HostConfig, scope: &Scope, stop: bool) -> Result<Lock> {
+    let pid = match Lock::take(&scope.run_dir()).await? {
+        Ok(lock) => return Ok(lock),
+        Err(Holder(pid)) if !stop => {
+            bail!("the daemon `{}` runs as process {pid}: stop it first, or add `--stop`", config.name)
+        }
+        Err(Holder(pid)) => pid,
+    };
     Client::new(&config.api.socket).stop().await?;
     tokio::time::timeout(PATIENCE, async {
-        while lock::holder(&scope.run_dir())?.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        loop {
+            if let Ok(lock) = Lock::take(&scope.run_dir()).await? {
+                return Ok(lock);
+            }
         }
-        Ok(())
     })
     .await
     .unwrap_or_else(|_| {
@@ -86,16 +92,17 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut V
     let run = scope.run_dir();
     let instances = scope.instances_dir();
     note(&instances, fs::remove_dir_all(&instances), removed)?;
-    let lock = lock::path(&run);
-    note(&lock, fs::remove_file(&lock), removed)?;
     if purge {
         for part in open::STATE_PARTS.map(|part| config.state.join(part)) {
             note(&part, fs::remove_dir_all(&part), removed)?;
         }
         note(&config.state, remove_if_empty(&config.state), removed)?;
     }
-    note(&run, remove_if_empty(&run), removed)?;
-    note(&config.run, remove_if_empty(&config.run), removed)
+    note(&config.run, remove_if_empty(&config.run), removed)?;
+    // These we have made ourselves, if only just now.
+    let (lock, mut unremarkable) = (lock::path(&run), Vec::new());
+    note(&lock, fs::remove_file(&lock), &mut unremarkable)?;
+    note(&run, remove_if_empty(&run), &mut unremarkable)
 }
 
 /// What is left in it is not ours.

@@ -1,83 +1,65 @@
-//! One daemon per name.
+//! One daemon per name, and none while everything is being removed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use tokio::time::{Instant, sleep};
 
-/// A daemon that was killed while it started an instance leaves a child behind that is just becoming another
-/// program: until then, a few milliseconds, the child holds the lock too.
-const CHILDREN_LET_GO_WITHIN: Duration = Duration::from_secs(1);
+/// A process that was killed holds the lock for some milliseconds more: its memory is taken down first, and a
+/// child that it was just making an instance of lets go only when it becomes another program.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// So often the lock is tried meanwhile.
 const TRY_EVERY: Duration = Duration::from_millis(10);
 
-/// Held as long as this daemon runs; the kernel lets go of it however the daemon ends.
+/// Held as long as a daemon runs or everything is removed; the kernel lets go of it however the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
+/// The process that has the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder(pub(crate) String);
+
 impl Lock {
-    /// Takes the lock in a daemon's run directory, which is made.
-    pub(crate) fn take(run: &Path) -> Result<Self> {
-        match try_lock(run)? {
-            Ok(mut lock) => {
-                lock.set_len(0)?;
-                writeln!(lock, "{}", std::process::id())?;
-                Ok(Self(lock))
+    /// Takes the lock in a daemon's run directory, which is made; or says who has it.
+    pub(crate) async fn take(run: &Path) -> Result<std::result::Result<Self, Holder>> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let outcome = try_once(run).with_context(|| format!("cannot lock {}", path(run).display()))?;
+            if outcome.is_ok() || Instant::now() >= give_up {
+                return Ok(outcome);
             }
-            Err(pid) => bail!(
-                "a daemon with this name runs already, process {pid} ({} is locked): stop it first, or give this \
-                 one another `name` in its host file",
-                path(run).display()
-            ),
+            sleep(TRY_EVERY).await;
         }
     }
 }
 
-/// The process of the daemon that runs, if one does.
-pub(crate) fn holder(run: &Path) -> Result<Option<String>> {
-    if !path(run).exists() {
-        return Ok(None);
-    }
-    Ok(try_lock(run)?.err())
-}
-
-/// The lock, or the process that holds it. Waits a moment where that process is gone already.
-fn try_lock(run: &Path) -> Result<Result<Flock<File>, String>> {
-    let give_up = Instant::now() + CHILDREN_LET_GO_WITHIN;
-    loop {
-        match try_once(run)? {
-            Err(pid) if !Path::new("/proc").join(&pid).exists() && Instant::now() < give_up => {
-                sleep(TRY_EVERY);
-            }
-            outcome => return Ok(outcome),
-        }
-    }
-}
-
-fn try_once(run: &Path) -> Result<Result<Flock<File>, String>> {
+fn try_once(run: &Path) -> io::Result<std::result::Result<Lock, Holder>> {
     let path = path(run);
-    fs::create_dir_all(run).with_context(|| format!("cannot make {}", run.display()))?;
-    let file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    fs::create_dir_all(run)?;
+    let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Ok(lock)),
+        Ok(mut lock) => {
+            // Whoever had it may have removed the file; then the lock is on nothing.
+            if !fs::metadata(&path).is_ok_and(|found| lock.metadata().is_ok_and(|m| m.ino() == found.ino())) {
+                return Ok(Err(Holder("(just ending)".to_owned())));
+            }
+            lock.set_len(0)?;
+            writeln!(lock, "{}", std::process::id())?;
+            Ok(Ok(Lock(lock)))
+        }
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut pid = String::new();
             file.rewind()?;
             file.read_to_string(&mut pid)?;
-            Ok(Err(pid.trim().to_owned()))
+            Ok(Err(Holder(pid.trim().to_owned())))
         }
-        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err((_, error)) => Err(error.into()),
     }
 }
 
@@ -90,18 +72,39 @@ pub(crate) fn path(run: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_second_daemon_is_refused_with_the_firsts_process() {
+    fn pid() -> String {
+        std::process::id().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_second_one_is_told_who_has_it() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("sluice");
-        assert_eq!(holder(&run).unwrap(), None);
-        let first = Lock::take(&run).unwrap();
-        let pid = std::process::id().to_string();
-        assert_eq!(holder(&run).unwrap(), Some(pid.clone()));
-        let refused = Lock::take(&run).unwrap_err().to_string();
-        assert!(refused.contains(&pid) && refused.contains("name"), "{refused}");
+        let first = Lock::take(&run).await.unwrap().unwrap();
+        assert_eq!(Lock::take(&run).await.unwrap().unwrap_err(), Holder(pid()));
         drop(first);
-        assert_eq!(holder(&run).unwrap(), None);
-        Lock::take(&run).unwrap();
+        Lock::take(&run).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_is_about_to_let_go_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).await.unwrap().unwrap();
+        let let_go = async {
+            sleep(PATIENCE / 10).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(Lock::take(dir.path()), let_go);
+        second.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_removed_file_does_not_let_two_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Lock::take(dir.path()).await.unwrap().unwrap();
+        fs::remove_file(path(dir.path())).unwrap();
+        // Whoever removes the file ends; the next lock is on the new file.
+        let _second = Lock::take(dir.path()).await.unwrap().unwrap();
+        assert_eq!(Lock::take(dir.path()).await.unwrap().unwrap_err(), Holder(pid()));
     }
 }

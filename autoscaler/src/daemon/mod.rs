@@ -31,7 +31,7 @@ mod testing;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer};
 use sluice_northbound::host::HostConfig;
@@ -44,7 +44,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::events::NewEvent;
 use self::host::Host;
-use self::lock::Lock;
+use self::lock::{Holder, Lock};
 use self::open::Opened;
 use self::registry::{Registry, Request};
 use self::supervisor::{Ended, Supervisor};
@@ -56,7 +56,14 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     let begun = Instant::now();
     let transit =
         preflight::check(config.transit.namespace.as_deref(), &config.transit.uplink, &config.pins)?;
-    let lock = Lock::take(&scope.run_dir())?;
+    let lock = match Lock::take(&scope.run_dir()).await? {
+        Ok(lock) => lock,
+        Err(Holder(pid)) => bail!(
+            "the daemon `{}` runs already, as process {pid}: stop it first, or give this one another `name` in its \
+             host file",
+            config.name
+        ),
+    };
     let Opened { host, found } = open::open(&config, scope, transit).await?;
     let directory = TenantDirectory::new(&config.tenants)
         .remembering(config.state.join(open::ACCEPTED))

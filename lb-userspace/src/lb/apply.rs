@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{AnswerValue, EndpointKey, Handle, TABLE_SLOTS, Table, backend_state};
+use lb_common::abi::{AnswerValue, EndpointKey, Handle, Table, backend_state};
 
 use super::maglev::{self, Candidate};
-use super::registry::{Known, backend_value, endpoint};
+use super::registry::{Known, Recipe, backend_value, endpoint};
+use super::slots::{self, Moves};
 use super::{Error, LoadBalancer, address, rcu};
 use crate::service::{Backend, BackendState, Service, ServiceKey};
 
@@ -122,8 +123,15 @@ impl LoadBalancer {
         self.maps.clear_service_counters(index)?;
         let incarnation = u16::try_from(incarnation).unwrap_or_default();
         let handle = Handle { index, incarnation };
-        let known =
-            Known { handle, generation: 0, table_of: None, members: BTreeSet::new(), published: false };
+        let known = Known {
+            handle,
+            generation: 0,
+            table_of: None,
+            has_tracked: false,
+            moves: Moves::all_at(0),
+            members: BTreeSet::new(),
+            published: false,
+        };
         self.registry.insert_service(*key, known);
         self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
         Ok(handle)
@@ -148,31 +156,38 @@ impl LoadBalancer {
         Ok(())
     }
 
-    /// Writes the table to the idle one of the service's two and flips, if the candidates differ from those of the
-    /// table in force.
+    /// Gives each slot its owner, if the table in force isn't made of just these backends.
     fn install_table(&mut self, key: &ServiceKey, members: &Members) -> Result<(), Error> {
-        let candidates = candidates(members)?;
+        let recipe = recipe(members)?;
+        let clock = self.maps.control()?.clock;
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
-        if known.table_of.as_ref() == Some(&candidates) {
+        if known.table_of.as_ref() == Some(&recipe) {
             return Ok(());
         }
-        #[expect(
-            clippy::large_stack_arrays,
-            reason = "128 KiB, for the moment in which it moves to the heap"
-        )]
-        let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
-        maglev::fill(&mut table, &candidates);
-        let index = u32::from(known.handle.index);
-        let generation = known.generation ^ 1;
-        // Not known until it is whole: an error in between makes the next call do it again.
-        known.table_of = None;
-        let handle = known.handle;
-        self.maps.set_table(2 * index + generation, &table)?;
-        self.maps.set_generation(handle.index, u32::from(handle.incarnation) << 16 | generation)?;
+        let owners = maglev::owners(&recipe.candidates);
+        let table = if known.published {
+            let before = self.maps.table(known.table_in_force())?;
+            let keeps = |index: u16| recipe.keepers.contains(&index);
+            slots::moved(&before, &owners, keeps, &mut known.moves, clock)
+        } else {
+            slots::first(&owners)
+        };
+        self.install(key, &table)?;
         if let Some(known) = self.registry.service_mut(key) {
-            known.generation = generation;
-            known.table_of = Some(candidates);
+            known.table_of = Some(recipe);
         }
+        Ok(())
+    }
+
+    /// Writes the table to the idle one of the service's two, and flips.
+    pub(super) fn install(&mut self, key: &ServiceKey, table: &Table) -> Result<(), Error> {
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        let generation = known.generation ^ 1;
+        let Handle { index, incarnation } = known.handle;
+        self.maps.set_table(known.idle_table(), table)?;
+        self.maps.set_generation(index, u32::from(incarnation) << 16 | generation)?;
+        known.generation = generation;
+        known.has_tracked = slots::has_tracked(table);
         // What was the table in force is the idle one now: the next call may write to it.
         rcu::synchronize();
         Ok(())
@@ -227,13 +242,17 @@ fn answer_key(service: &EndpointKey, backend: &lb_common::abi::Address) -> Endpo
     EndpointKey { address: *backend, ..*service }
 }
 
-/// The backends that take new flows, in the order of their places.
-fn candidates(members: &Members) -> Result<Vec<Candidate>, Error> {
-    let active = members.iter().filter(|(_, backend)| backend.state == BackendState::Active);
-    active
-        .map(|(&index, backend)| {
+/// The backends that take new flows, in the order of their places, and those that keep what they have.
+fn recipe(members: &Members) -> Result<Recipe, Error> {
+    let mut recipe = Recipe { candidates: Vec::new(), keepers: BTreeSet::new() };
+    for (&index, backend) in members {
+        if backend.state == BackendState::Active {
             let address = address::from_ip(backend.address)?;
-            Ok(Candidate { address, index, weight: backend.weight })
-        })
-        .collect()
+            recipe.candidates.push(Candidate { address, index, weight: backend.weight });
+        }
+        if backend.state != BackendState::Down {
+            recipe.keepers.insert(index);
+        }
+    }
+    Ok(recipe)
 }

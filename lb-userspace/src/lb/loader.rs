@@ -42,15 +42,18 @@ pub(super) fn load(pins: &Path, limits: &Limits) -> Result<(Ebpf, bool), Error> 
 }
 
 /// The sizes that the configuration decides.
-fn sizes(limits: &Limits) -> [(&'static str, u32); 12] {
+fn sizes(limits: &Limits) -> [(&'static str, u32); 14] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
         ("flows", flows),
         ("nascent_flows", nascent_flows),
+        // Four flows a set: room for the flows that share one by chance.
+        ("recent_flows", flows.checked_next_power_of_two().unwrap_or(1 << 31)),
         ("services", services),
         ("vips", services),
         ("generations", services),
         ("tables", services.saturating_mul(2)),
+        ("exceptions", services),
         ("service_counters", services),
         ("service_live_flows", services),
         ("backends", backends),

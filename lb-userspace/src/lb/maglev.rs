@@ -1,7 +1,9 @@
 //! Maglev's lookup table (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI '16,
 //! section 3.4), with weights.
 
-use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS, Table};
+use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS};
+
+use super::slots::{Owners, nobody};
 
 /// A backend that takes new flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +40,18 @@ impl Preferences {
     }
 }
 
-/// Fills the table: the candidates take turns, each as many in a round as its weight says, and at each turn takes the
+/// The owner of each slot: the candidates take turns, each as many in a round as its weight says, and at each turn takes the
 /// slot it likes best of those still free.
 ///
-/// The table depends on the set of candidates only, not on their order; each one's share is its weight's part within
+/// The result depends on the set of candidates only, not on their order; each one's share is its weight's part within
 /// one slot a round, and a change of the set moves few slots of the others.
-pub(crate) fn fill(table: &mut Table, candidates: &[Candidate]) {
-    table.slots.fill(NO_BACKEND);
+pub(crate) fn owners(candidates: &[Candidate]) -> Owners {
+    let mut owners = nobody();
     let mut candidates: Vec<_> = candidates.iter().filter(|candidate| candidate.weight > 0).collect();
     candidates.sort_by_key(|candidate| candidate.address);
     let Some(divisor) = candidates.iter().map(|candidate| candidate.weight).reduce(greatest_common_divisor)
     else {
-        return;
+        return owners;
     };
     let mut preferences: Vec<_> =
         candidates.iter().map(|candidate| Preferences::of(&candidate.address)).collect();
@@ -59,14 +61,14 @@ pub(crate) fn fill(table: &mut Table, candidates: &[Candidate]) {
             for _ in 0..candidate.weight / divisor {
                 let slot = loop {
                     let slot = preferences.next();
-                    if table.slots[slot] == NO_BACKEND {
+                    if owners[slot] == NO_BACKEND {
                         break slot;
                     }
                 };
-                table.slots[slot] = candidate.index;
+                owners[slot] = candidate.index;
                 free -= 1;
                 if free == 0 {
-                    return;
+                    return owners;
                 }
             }
         }
@@ -99,29 +101,20 @@ fn hash_to(hash: u64, bound: usize) -> usize {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS, Table};
+    use lb_common::abi::{Address, NO_BACKEND};
+
     use proptest::prelude::*;
 
-    use super::{Candidate, fill};
+    use super::{Candidate, Owners, owners};
 
     fn candidates(count: u16) -> Vec<Candidate> {
         let address = |n: u16| Address::v4([19, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
         (0..count).map(|n| Candidate { address: address(n), index: n, weight: 1 }).collect()
     }
 
-    fn table_of(candidates: &[Candidate]) -> Box<Table> {
-        #[expect(
-            clippy::large_stack_arrays,
-            reason = "128 KiB, for the moment in which it moves to the heap"
-        )]
-        let mut table = Box::new(Table { slots: [0; TABLE_SLOTS] });
-        fill(&mut table, candidates);
-        table
-    }
-
-    fn shares(table: &Table) -> BTreeMap<u16, u32> {
+    fn shares(owners: &Owners) -> BTreeMap<u16, u32> {
         let mut shares = BTreeMap::new();
-        for &owner in &table.slots {
+        for &owner in owners {
             *shares.entry(owner).or_default() += 1;
         }
         shares
@@ -129,13 +122,13 @@ mod tests {
 
     #[test]
     fn without_candidates_no_slot_has_an_owner() {
-        assert!(table_of(&[]).slots.iter().all(|&owner| owner == NO_BACKEND));
+        assert!(owners(&[]).iter().all(|&owner| owner == NO_BACKEND));
     }
 
     #[test]
     fn equal_backends_have_equal_shares() {
         for count in [1, 2, 3, 5, 100, 655, 1000] {
-            let shares = shares(&table_of(&candidates(count)));
+            let shares = shares(&owners(&candidates(count)));
             let (least, most) = (shares.values().min().expect("some"), shares.values().max().expect("some"));
             assert_eq!(shares.len(), usize::from(count));
             assert!(most - least <= 1, "{count} backends: between {least} and {most} slots");
@@ -145,11 +138,11 @@ mod tests {
     #[test]
     fn removing_one_of_a_hundred_moves_at_most_two_percent_of_the_others() {
         let all = candidates(100);
-        let before = table_of(&all);
+        let before = owners(&all);
         for gone in [0u16, 42, 99] {
             let left: Vec<_> = all.iter().copied().filter(|candidate| candidate.index != gone).collect();
-            let after = table_of(&left);
-            let pairs = before.slots.iter().zip(&after.slots).filter(|(old, _)| **old != gone);
+            let after = owners(&left);
+            let pairs = before.iter().zip(&after[..]).filter(|(old, _)| **old != gone);
             let (mut others, mut moved) = (0, 0);
             for (old, new) in pairs {
                 others += 1;
@@ -171,7 +164,7 @@ mod tests {
             for (candidate, weight) in candidates.iter_mut().zip(&weights) {
                 candidate.weight = *weight;
             }
-            let table = table_of(&candidates);
+            let table = owners(&candidates);
             let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
             for candidate in candidates.iter().filter(|_| total > 0) {
                 let share = shares(&table).get(&candidate.index).copied().map_or(0.0, f64::from);
@@ -180,7 +173,7 @@ mod tests {
             }
             let middle = rotation % candidates.len();
             candidates.rotate_left(middle);
-            prop_assert_eq!(&table.slots[..], &table_of(&candidates).slots[..]);
+            prop_assert_eq!(&table[..], &owners(&candidates)[..]);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The pinned maps, with their types.
 
+use std::thread;
+
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, Handle, LiveFlows, Table,
-    TenantValue,
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, EndpointKey,
+    Exceptions, Handle, LiveFlows, NO_BACKEND, Table, TenantValue,
 };
 
 use super::counters::FlowCounters;
@@ -22,6 +24,8 @@ pub(super) const NAMES: &[&str] = &[
     "tenants",
     "flows",
     "nascent_flows",
+    "recent_flows",
+    "exceptions",
     "backend_counters",
     "service_counters",
     "backend_live_flows",
@@ -39,6 +43,8 @@ pub(super) struct Maps {
     backends: Array<MapData, BackendValue>,
     answers: HashMap<MapData, EndpointKey, AnswerValue>,
     tenants: HashMap<MapData, u32, TenantValue>,
+    recent_flows: Array<MapData, u64>,
+    exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
     service_counters: PerCpuArray<MapData, Counters>,
     backend_live_flows: Array<MapData, LiveFlows>,
@@ -58,6 +64,8 @@ impl Maps {
             backends: take(ebpf, "backends")?,
             answers: take(ebpf, "answers")?,
             tenants: take(ebpf, "tenants")?,
+            recent_flows: take(ebpf, "recent_flows")?,
+            exceptions: take(ebpf, "exceptions")?,
             backend_counters: take(ebpf, "backend_counters")?,
             service_counters: take(ebpf, "service_counters")?,
             backend_live_flows: take(ebpf, "backend_live_flows")?,
@@ -79,9 +87,14 @@ impl Maps {
         self.generations.len()
     }
 
-    /// How many backends there is room for; places are numbered by 16 bits, the last of which is no place.
+    /// How many backends there is room for.
     pub(super) fn backend_places(&self) -> u32 {
-        self.backends.len().min(u32::from(u16::MAX))
+        self.backends.len().min(u32::from(NO_BACKEND))
+    }
+
+    /// The sets of the cache of recent flows; a power of two.
+    pub(super) fn recent_sets(&self) -> u32 {
+        self.recent_flows.len()
     }
 
     pub(super) fn services(&self) -> Result<Vec<(EndpointKey, Handle)>, Error> {
@@ -113,6 +126,17 @@ impl Maps {
     /// yet: no packet can see it half written.
     pub(super) fn set_generation(&mut self, service: u16, word: u32) -> Result<(), Error> {
         self.generations.set(u32::from(service), word, 0).map_err(Error::map("generations"))
+    }
+
+    /// A table as it is, in a place of `tables`.
+    pub(super) fn table(&self, place: u32) -> Result<Box<Table>, Error> {
+        // aya hands values over by value, a quarter of a MiB here, several times in a debug build: more than threads have.
+        let read = || self.tables.get(&place, 0).map(Box::new).map_err(Error::map("tables"));
+        thread::scope(|scope| {
+            let reader = thread::Builder::new().stack_size(16 << 20).spawn_scoped(scope, read);
+            let reader = reader.map_err(Error::file("starting a thread to read", "tables"))?;
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     pub(super) fn set_table(&mut self, place: u32, table: &Table) -> Result<(), Error> {
@@ -190,6 +214,17 @@ impl Maps {
     /// Makes the service's count that a sweep has reached the one that is shown.
     pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<(), Error> {
         publish(&mut self.service_live_flows, index).map_err(Error::map("service_live_flows"))
+    }
+
+    /// What the last sweep has found.
+    pub(super) fn exceptions(&self, service: u16) -> Result<Exceptions, Error> {
+        self.exceptions.get(&u32::from(service), 0).map_err(Error::map("exceptions"))
+    }
+
+    /// Makes room for what the next sweep finds.
+    pub(super) fn clear_exceptions(&mut self, service: u16) -> Result<(), Error> {
+        let none = Exceptions { words: [0; EXCEPTION_WORDS] };
+        self.exceptions.set(u32::from(service), none, 0).map_err(Error::map("exceptions"))
     }
 
     pub(super) fn drops(&self, reason: DropReason) -> Result<u64, Error> {

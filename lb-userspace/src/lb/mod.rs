@@ -12,6 +12,7 @@ mod maps;
 mod rcu;
 mod registry;
 mod settings;
+mod slots;
 mod sweep;
 
 use std::fmt;
@@ -45,6 +46,8 @@ pub struct LoadBalancer {
     adopted: bool,
     /// The flows' clock when it was opened, and when that was.
     clock: (u32, Instant),
+    /// The flows' clock when tracked slots were last looked at.
+    settled: u32,
 }
 
 impl fmt::Debug for LoadBalancer {
@@ -66,10 +69,11 @@ impl LoadBalancer {
         let registry = Registry::from_maps(&mut maps)?;
         let uplink = links::interface_index(&settings.transit, &settings.uplink)?;
         let before = maps.control()?;
-        maps.set_control(&control(before, uplink, &settings.timeouts))?;
+        maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
-        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, clock: (before.clock, Instant::now()) })
+        let clock = (before.clock, Instant::now());
+        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, clock, settled: before.clock })
     }
 
     /// Whether an earlier process had pinned the maps: services and flows are as it left them.
@@ -124,7 +128,7 @@ impl LoadBalancer {
 }
 
 /// What the programs are told: the clock and the seed stay, the rest is the settings'.
-fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts) -> Control {
+fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u32) -> Control {
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     Control {
         clock: before.clock,
@@ -134,5 +138,7 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts) -> Control {
         icmp_timeout: seconds(timeouts.icmp),
         nascent_timeout: seconds(timeouts.nascent),
         closed_timeout: seconds(timeouts.closed),
+        epoch: before.epoch,
+        recent_mask: recent_sets.saturating_sub(1),
     }
 }

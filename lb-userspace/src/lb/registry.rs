@@ -11,11 +11,21 @@ use lb_common::abi::{
 
 use super::maglev::Candidate;
 use super::maps::Maps;
+use super::slots::{self, Moves};
 use super::{Error, address};
 use crate::net::MacAddr;
 use crate::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 
-/// A service that packets know.
+/// What a table is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recipe {
+    /// Who takes new flows.
+    pub(super) candidates: Vec<Candidate>,
+    /// The places of those who keep the flows they have.
+    pub(super) keepers: BTreeSet<u16>,
+}
+
+/// A service.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     /// Its place.
@@ -23,11 +33,27 @@ pub(super) struct Known {
     /// Which of its two tables is in force: 0 or 1.
     pub(super) generation: u32,
     /// What the table in force was made of; `None` after a restart, when that isn't known.
-    pub(super) table_of: Option<Vec<Candidate>>,
+    pub(super) table_of: Option<Recipe>,
+    /// Whether the table in force has tracked slots.
+    pub(super) has_tracked: bool,
+    /// When those moved.
+    pub(super) moves: Moves,
     /// The places of the backends that answer for it.
     pub(super) members: BTreeSet<u16>,
-    /// Whether it is in the map `services`.
+    /// Whether packets know it: it is in the map `services`.
     pub(super) published: bool,
+}
+
+impl Known {
+    /// The place of the table in force.
+    pub(super) fn table_in_force(&self) -> u32 {
+        2 * u32::from(self.handle.index) + self.generation
+    }
+
+    /// The place of the other.
+    pub(super) fn idle_table(&self) -> u32 {
+        2 * u32::from(self.handle.index) + (self.generation ^ 1)
+    }
 }
 
 /// The places and their owners.
@@ -43,13 +69,16 @@ impl Registry {
     pub(super) fn from_maps(maps: &mut Maps) -> Result<Self, Error> {
         let mut registry = Self::default();
         for (endpoint, handle) in maps.services()? {
-            let known = Known {
+            let mut known = Known {
                 handle,
                 generation: maps.generation(handle.index)? & 1,
                 table_of: None,
+                has_tracked: false,
+                moves: Moves::all_at(maps.control()?.clock),
                 members: BTreeSet::new(),
                 published: true,
             };
+            known.has_tracked = slots::has_tracked(maps.table(known.table_in_force())?.as_ref());
             registry.services.insert(service_key(&endpoint), known);
         }
         for index in 0..u16::try_from(maps.backend_places()).unwrap_or(u16::MAX) {

@@ -1,21 +1,41 @@
-//! The flows' clock, and the end of flows.
+//! The flows' clock, the end of flows, and slots that come to rest.
 
 use std::time::{Duration, Instant};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
+use lb_common::abi::Control;
 
-use super::{Error, LoadBalancer};
+use super::{Error, LoadBalancer, slots};
+use crate::service::ServiceKey;
 
 /// The kernel wants a packet to run an XDP program on; the sweep doesn't look at it.
 const NO_PACKET: [u8; 64] = [0; 64];
+
+/// A flow in use tells the flow table so this often within its idle timeout.
+const EPOCHS: u32 = 8;
+
+/// Seconds between two looks at tracked slots: each may change a table, and none is urgent.
+const SETTLE_INTERVAL: u32 = 10;
 
 impl LoadBalancer {
     /// Moves the flows' clock on, ends idle flows and counts the live ones. To be called about once a second.
     pub fn sweep(&mut self) -> Result<(), Error> {
         let (base, opened) = self.clock;
         let elapsed = u32::try_from(opened.elapsed().as_secs()).unwrap_or(u32::MAX);
-        self.set_clock(base.wrapping_add(elapsed))?;
-        self.run_sweep()
+        let control = self.set_clock(base.wrapping_add(elapsed))?;
+        if control.clock.wrapping_sub(self.settled) < SETTLE_INTERVAL {
+            return self.run_sweep();
+        }
+        self.settled = control.clock;
+        let tracked: Vec<(ServiceKey, u16)> = (self.registry.services())
+            .filter(|(_, known)| known.has_tracked)
+            .map(|(key, known)| (*key, known.handle.index))
+            .collect();
+        for (_, index) in &tracked {
+            self.maps.clear_exceptions(*index)?;
+        }
+        self.run_sweep()?;
+        tracked.iter().try_for_each(|(key, _)| self.settle(key, &control))
     }
 
     /// As [`sweep`](Self::sweep), as if `time` more had passed: so that a test need not wait for an idle timeout.
@@ -26,12 +46,21 @@ impl LoadBalancer {
         self.sweep()
     }
 
-    fn set_clock(&mut self, clock: u32) -> Result<(), Error> {
+    /// How many slots of a service's table need their flows to be looked up.
+    pub fn tracked_slots(&self, key: &ServiceKey) -> Result<usize, Error> {
+        let Some(known) = self.registry.service(key) else { return Ok(0) };
+        let table = self.maps.table(known.table_in_force())?;
+        Ok(table.iter().filter(|slot| slot.is_tracked()).count())
+    }
+
+    fn set_clock(&mut self, clock: u32) -> Result<Control, Error> {
         let before = self.maps.control()?;
-        if before.clock == clock {
-            return Ok(());
+        let epoch = clock / (before.tcp_timeout / EPOCHS).max(1);
+        let control = Control { clock, epoch, ..before };
+        if control != before {
+            self.maps.set_control(&control)?;
         }
-        self.maps.set_control(&lb_common::abi::Control { clock, ..before })
+        Ok(control)
     }
 
     fn run_sweep(&mut self) -> Result<(), Error> {
@@ -51,5 +80,18 @@ impl LoadBalancer {
             self.maps.publish_service_live_flows(index)?;
         }
         Ok(())
+    }
+
+    /// Lets slots of a service come to rest, by what the sweep just now has found.
+    fn settle(&mut self, key: &ServiceKey, control: &Control) -> Result<(), Error> {
+        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
+        let before = self.maps.table(known.table_in_force())?;
+        let exceptions = self.maps.exceptions(known.handle.index)?;
+        let settled =
+            slots::settled(&before, &exceptions, &mut known.moves, control.clock, control.tcp_timeout);
+        match settled {
+            Some(table) => self.install(key, &table),
+            None => Ok(()),
+        }
     }
 }

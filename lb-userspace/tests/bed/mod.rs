@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::maps::{Array, Map, MapData};
 use aya::programs::{Program, TestRun, TestRunOptions};
-use lb_common::abi::Control;
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
 use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
@@ -109,14 +107,6 @@ impl Bed {
 
     pub(crate) fn apply(&mut self, key: ServiceKey, backends: &[Backend]) {
         self.lb.apply(&Service { key, backends: backends.to_vec() }).expect("the service is applied");
-    }
-
-    /// Gives the flow hash the same seed in each run, so that shares don't depend on chance.
-    pub(crate) fn fix_seed(&self) {
-        let control = MapData::from_pin(self.pin_root.join("v1/control")).expect("the map is pinned");
-        let mut control: Array<_, Control> = Map::Array(control).try_into().expect("an array");
-        let before = control.get(&0, 0).expect("an entry");
-        control.set(0, Control { seed: 0x5eed, ..before }, 0).expect("written");
     }
 
     /// Runs `uplink` on a frame.

@@ -9,8 +9,11 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::find::Toolchain;
 
-/// The name of the object file, and of the binary of `lb-ebpf` it is built from.
+/// The object that balances: the name of its file, and of the binary of `lb-ebpf` it is built from.
 pub const OBJECT: &str = "sluice-lb";
+
+/// The object that is measured, likewise.
+pub const BENCH_OBJECT: &str = "sluice-lb-bench";
 
 /// The workspace's profile for the object.
 const PROFILE: &str = "bpf";
@@ -52,6 +55,8 @@ impl Machine {
 /// What to build and where.
 #[derive(Debug, Clone)]
 pub struct Build<'a> {
+    /// [`OBJECT`] or [`BENCH_OBJECT`].
+    pub object: &'a str,
     /// The folder of the workspace's Cargo.toml.
     pub workspace: &'a Path,
     /// cargo's target folder for this build. Not the one of a cargo that is running: they would wait for each
@@ -98,7 +103,7 @@ impl fmt::Display for BuildError {
             Self::NoObject { expected } => {
                 write!(
                     f,
-                    "cargo succeeded, but there is no {}; does lb-ebpf still have a binary {OBJECT}?",
+                    "cargo succeeded, but there is no {}; does lb-ebpf still have a binary of that name?",
                     expected.display()
                 )
             }
@@ -129,7 +134,7 @@ pub fn build(toolchain: &Toolchain, build: &Build<'_>) -> Result<PathBuf, BuildE
     if !status.success() {
         return Err(BuildError::Failed { status, command: format!("{command:?}") });
     }
-    let object = build.target_dir.join(build.machine.target()).join(PROFILE).join(OBJECT);
+    let object = build.target_dir.join(build.machine.target()).join(PROFILE).join(build.object);
     if object.is_file() { Ok(object) } else { Err(BuildError::NoObject { expected: object }) }
 }
 
@@ -157,7 +162,7 @@ pub fn lint_command(toolchain: &Toolchain, build: &Build<'_>) -> Option<Command>
 /// What to compile and for which target, for cargo and clippy alike.
 fn add_arguments(command: &mut Command, build: &Build<'_>) {
     command
-        .args(["--quiet", "--locked", "--package", "lb-ebpf", "--bin", OBJECT, "--profile", PROFILE])
+        .args(["--quiet", "--locked", "--package", "lb-ebpf", "--bin", build.object, "--profile", PROFILE])
         .args(["-Z", "build-std=core", "--target", build.machine.target(), "--target-dir"])
         .arg(build.target_dir);
 }
@@ -189,7 +194,7 @@ fn rustflags(linker: &Path, machine: &Machine) -> Vec<String> {
         format!("-Ctarget-cpu={BPF_CPU}"),
         // Headers behind an Ethernet header stand at odd multiples of two; without this each word of them is read byte
         // by byte. The kernel allows it where the CPU does.
-        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         // BTF gives maps their key and value types; it is made from debug information.
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
@@ -284,8 +289,12 @@ mod tests {
     #[test]
     fn the_command_names_compiler_linker_and_architecture() {
         let machine = Machine { arch: "aarch64".to_owned(), big_endian: false };
-        let build =
-            Build { workspace: Path::new("/w"), target_dir: Path::new("/w/target/bpf"), machine: &machine };
+        let build = Build {
+            object: OBJECT,
+            workspace: Path::new("/w"),
+            target_dir: Path::new("/w/target/bpf"),
+            machine: &machine,
+        };
         let command = command(&toolchain(), &build);
         let env = |name: &str| {
             let found = command.get_envs().find(|(key, _)| *key == OsStr::new(name));

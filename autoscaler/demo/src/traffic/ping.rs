@@ -5,15 +5,15 @@
 //! replies with that identifier alone. `net.ipv4.ping_group_range` of the namespace must allow them.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdUdpSocket};
 use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, socket};
 use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -232,13 +232,10 @@ fn echo_request(sequence: u16) -> [u8; HEADER + PAYLOAD] {
 fn open(source: Ipv4Addr, target: Ipv4Addr) -> io::Result<UdpSocket> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Icmp)?;
-    // A ping socket takes the same calls as a UDP one: bind and connect with an address, send and receive.
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
+    // A ping socket takes the same calls as a UDP one: connect with an address, send and receive.
     let socket = StdUdpSocket::from(socket);
-    nix::sys::socket::bind(
-        std::os::fd::AsRawFd::as_raw_fd(&socket),
-        &nix::sys::socket::SockaddrIn::from(std::net::SocketAddrV4::new(source, 0)),
-    )?;
-    socket.connect(SocketAddr::from((target, 0)))?;
+    socket.connect((target, 0))?;
     UdpSocket::from_std(socket)
 }
 

@@ -113,7 +113,11 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} can't be removed", self.directory.display()))
             }
-            _ => Ok(()),
+            _ => {
+                // Refused while another world has its files there.
+                let _ = fs::remove_dir(ROOT);
+                Ok(())
+            }
         }
     }
 }

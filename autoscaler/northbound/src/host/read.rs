@@ -187,8 +187,8 @@ fn load_balancer(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Loa
     let max_flows = entries(faults, "max_flows", default.max_flows, 1_024..=67_108_864);
     let max_nascent_flows =
         entries(faults, "max_nascent_flows", default.max_nascent_flows, 1_024..=16_777_216);
-    let max_services = entries(faults, "max_services", default.max_services, 1..=65_536);
-    let max_backends = entries(faults, "max_backends", default.max_backends, 1..=65_536);
+    let max_services = entries(faults, "max_services", default.max_services, 1..=4_096);
+    let max_backends = entries(faults, "max_backends", default.max_backends, 1..=32_767);
     let timeouts = timeouts(faults, &mut fields);
     fields.finish(faults);
     Some(LoadBalancerConfig {

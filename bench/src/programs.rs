@@ -1,0 +1,173 @@
+//! The measured BPF programs, on the maps of a load balancer.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use lb_common::abi::{BackendValue, EndpointKey, FlowKey, FlowValue, Handle};
+use lb_common::bench::Job;
+use lb_userspace::net::Netns;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// How many frames the kernel puts into a veth at once: its own default, a quarter of a veth's ring.
+const BATCH: u32 = 64;
+
+/// The programs, loaded.
+pub(crate) struct Programs {
+    ebpf: Ebpf,
+    job: Array<MapData, Job>,
+    count: PerCpuArray<MapData, u64>,
+    /// The number of the next new flow, over all jobs.
+    next_new: u64,
+}
+
+impl Programs {
+    /// Loads the object; maps that are pinned below the folder are those, the rest are its own.
+    pub(crate) fn load(object: &[u8], pins: &Path) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        let pinned = pinned_maps(pins)?;
+        for (name, path) in &pinned {
+            loader.map_pin_path(name, path);
+        }
+        let mut ebpf = loader.load(object).context("cannot load the benchmarks' BPF object")?;
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().with_context(|| format!("cannot load the program {name}"))?;
+        }
+        let job = Array::try_from(ebpf.take_map("bench_job").context("no map bench_job")?)?;
+        let count = PerCpuArray::try_from(ebpf.take_map("bench_count").context("no map bench_count")?)?;
+        Ok(Self { ebpf, job, count, next_new: 0 })
+    }
+
+    fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
+        Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+    }
+
+    /// Attaches a program to an interface, in the driver, for as long as this lives.
+    pub(crate) fn attach(&mut self, name: &str, netns: &Netns, interface: &str) -> Result<()> {
+        let program = self.xdp(name)?;
+        netns
+            .run(|| program.attach(interface, XdpMode::Driver))?
+            .with_context(|| format!("cannot attach {name} to {interface}"))?;
+        Ok(())
+    }
+
+    /// Runs a program so many times on a job's packet. Returns the mean time of one, which the kernel gives in whole
+    /// nanoseconds and without the time in which other processes had the processor, and the last one's verdict.
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        job: &Job,
+        is_new: bool,
+        repeat: u32,
+    ) -> Result<(Duration, u32)> {
+        self.begin(job, is_new)?;
+        let options = TestRunOptions { data_in: Some(&job.frame), repeat, ..TestRunOptions::new() };
+        let program = self.xdp(name)?;
+        let result = program.test_run(options).with_context(|| format!("cannot run {name}"))?;
+        self.end(is_new)?;
+        Ok((result.duration, result.return_value))
+    }
+
+    /// Sends so many of a job's packets into the job's interface of the namespace. Returns how long that took and how
+    /// many of them arrived where `count` is attached.
+    pub(crate) fn generate(
+        &mut self,
+        netns: &Netns,
+        job: &Job,
+        is_new: bool,
+        packets: u32,
+    ) -> Result<(Duration, u64)> {
+        self.begin(job, is_new)?;
+        let before = self.counted()?;
+        let options = TestRunOptions {
+            data_in: Some(&job.frame),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::new()
+        };
+        let program = self.xdp("generate")?;
+        let elapsed = netns.run(|| {
+            let started = Instant::now();
+            program.test_run(options).map(|_| started.elapsed())
+        })?;
+        let elapsed =
+            elapsed.context("cannot send live frames, for which the kernel must be Linux 5.18 or later")?;
+        self.end(is_new)?;
+        Ok((elapsed, self.counted()? - before))
+    }
+
+    fn begin(&mut self, job: &Job, is_new: bool) -> Result<()> {
+        let next = if is_new { self.next_new } else { job.next };
+        Ok(self.job.set(0, Job { next, ..*job }, 0)?)
+    }
+
+    fn end(&mut self, is_new: bool) -> Result<()> {
+        if is_new {
+            self.next_new = self.job.get(&0, 0)?.next;
+        }
+        Ok(())
+    }
+
+    fn counted(&self) -> Result<u64> {
+        Ok(self.count.get(&0, 0)?.iter().sum())
+    }
+
+    /// The place of a service.
+    pub(crate) fn service(&mut self, endpoint: &EndpointKey) -> Result<Handle> {
+        let map = self.ebpf.map_mut("services").context("no map services")?;
+        let services: HashMap<&mut MapData, EndpointKey, Handle> = map.try_into()?;
+        services.get(endpoint, 0).context("the service is not in its map")
+    }
+
+    /// The place of a backend.
+    pub(crate) fn backend(&mut self, index: u16) -> Result<Handle> {
+        let map = self.ebpf.map_mut("backends").context("no map backends")?;
+        let backends: Array<&mut MapData, BackendValue> = map.try_into()?;
+        let incarnation = backends.get(&u32::from(index), 0)?.incarnation;
+        if incarnation == 0 {
+            bail!("there is no backend {index}");
+        }
+        Ok(Handle { index, incarnation })
+    }
+
+    /// The table of the flows that are known.
+    pub(crate) fn flows(&mut self) -> Result<HashMap<&mut MapData, FlowKey, FlowValue>> {
+        Ok(self.ebpf.map_mut("flows").context("no map flows")?.try_into()?)
+    }
+}
+
+/// The files of a folder of pins, each with its name; links are in a folder of their own.
+fn pinned_maps(pins: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
+    let entries = fs::read_dir(pins).with_context(|| format!("cannot read {}", pins.display()))?;
+    let mut maps = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            maps.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    Ok(maps)
+}
+
+/// Does a piece of work, and what it starts, on one processor: the last that this process may use.
+pub(crate) fn on_one_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pinned = || {
+        let this = Pid::from_raw(0);
+        let allowed = sched_getaffinity(this)?;
+        let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(last.context("no processor to run on")?)?;
+        sched_setaffinity(this, &one)?;
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(pinned).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
