@@ -62,6 +62,26 @@ async fn a_new_namespace_has_lo_up_and_nothing_else() {
     assert!(links[0].name == "lo" && links[0].up);
 }
 
+/// Enough links that the kernel needs several messages for them, as on a host with tenants.
+#[tokio::test]
+async fn many_may_look_at_once() {
+    let scratch = Scratch::new();
+    let links = scratch.links();
+    for number in 0..30 {
+        let (one, other) = (format!("one{number}"), format!("other{number}"));
+        links.ensure_veth(&mark(), &end(&links, &one), &end(&links, &other)).await.expect("a veth");
+    }
+    let looks = (0..10).map(|_| {
+        let links = links.clone();
+        tokio::spawn(async move { (links.list().await, links.addresses("lo").await) })
+    });
+    for look in looks.collect::<Vec<_>>() {
+        let (found, addresses) = look.await.expect("no panic");
+        assert_eq!(found.expect("links").len(), 61);
+        assert!(!addresses.expect("addresses").is_empty());
+    }
+}
+
 #[test]
 fn namespaces_are_made_and_deleted_twice() {
     let scratch = Scratch::new();

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod guest;
 mod host;
 mod plan;
 mod report;
@@ -11,6 +12,7 @@ mod setup;
 mod test;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -70,6 +72,19 @@ enum Task {
         /// Runs only tests whose name contains one of these.
         filter: Vec<String>,
     },
+    /// Runs the tests that need a kernel on the oldest supported one, Debian 12's, in a guest.
+    ///
+    /// Runs setup if something is missing. Fetches Debian's kernel (it is not installed), boots it in QEMU with a
+    /// small initramfs, and runs there the tests of the load balancer and of the providers, and some of the whole
+    /// program. Needs no root and no virtualisation: the guest is emulated. Takes a few minutes.
+    #[command(after_help = "Example: ./x test-kernel drain")]
+    TestKernel {
+        /// A package of another kernel, as from `apt-get download linux-image-…`; this release's without.
+        #[arg(long, value_name = "DEB")]
+        package: Option<PathBuf>,
+        /// Runs only tests whose name contains one of these.
+        filter: Vec<String>,
+    },
     /// Measures: nanoseconds per packet, packets per second, bulk TCP, each beside a plain alternative.
     ///
     /// Runs setup if something is missing, builds the benchmarks (release) and runs them. Needs root.
@@ -90,6 +105,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => build::object(bpf_toolchain::OBJECT).map(|path| println!("{}", path.display())),
         Task::Demo { arguments } => demo::run(&arguments, yes),
         Task::Test { filter } => test::run(&filter, yes),
+        Task::TestKernel { package, filter } => guest::run(package.as_deref(), &filter, yes),
         Task::Bench { arguments } => bench::run(&arguments, yes),
         Task::Check => check::run(yes),
     };

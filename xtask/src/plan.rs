@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Check,
     /// To run every test.
     Test,
+    /// To run the tests of `test-kernel`.
+    Kernel,
     /// To measure.
     Bench,
 }
@@ -32,11 +34,15 @@ pub(crate) struct Tool {
     purposes: &'static [Purpose],
 }
 
-const ALL: &[Purpose] = &[Purpose::Build, Purpose::Demo, Purpose::Check, Purpose::Test, Purpose::Bench];
+const ALL: &[Purpose] =
+    &[Purpose::Build, Purpose::Demo, Purpose::Check, Purpose::Test, Purpose::Kernel, Purpose::Bench];
 
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", purposes: ALL },
-    Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test] },
+    Tool { program: "tc", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool { program: "busybox", package: "busybox-static", purposes: &[Purpose::Kernel] },
+    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: &[Purpose::Kernel] },
     Tool { program: "iptables", package: "iptables", purposes: &[Purpose::Bench] },
     Tool { program: "iperf3", package: "iperf3", purposes: &[Purpose::Bench] },
 ];

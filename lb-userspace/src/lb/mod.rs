@@ -119,6 +119,9 @@ impl LoadBalancer {
 
     /// Removes every pin below the root, and so every program and map that nothing else holds. Returns what was
     /// removed. No pin is a success.
+    ///
+    /// Before Linux 6.6 the answer program is held by a tenant's interface and ends with it, or by
+    /// [`detach_tenant`](Self::detach_tenant).
     pub fn remove_pins(pin_root: &Path) -> Result<Vec<PathBuf>, Error> {
         loader::remove_pins(pin_root)
     }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
@@ -96,8 +95,8 @@ impl Links {
 
     async fn address_messages(&self, link: &str) -> Result<Vec<AddressMessage>, LinkError> {
         let index = self.get(link).await?.index;
-        let listed = self.handle.address().get().set_link_index_filter(index).execute().try_collect().await;
-        listed.map_err(|error| self.error("listing the addresses of", link, error))
+        let of_link = || self.handle.address().get().set_link_index_filter(index).execute();
+        self.collect(of_link).await.map_err(|error| self.error("listing the addresses of", link, error))
     }
 }
 

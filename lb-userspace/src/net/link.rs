@@ -1,13 +1,15 @@
 //! Links of one namespace over rtnetlink.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_route::link::{
     BridgePortState, BridgeStpState, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
     LinkInfo, LinkMessage,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::error::LinkError;
@@ -68,6 +70,9 @@ pub struct Link {
 pub struct Links {
     pub(super) handle: rtnetlink::Handle,
     netns: Netns,
+    /// Held while something is listed: the kernel refuses to begin a second list on a socket before the first is read
+    /// to its end (`EBUSY`, `__netlink_dump_start` in `net/netlink/af_netlink.c`).
+    listing: Arc<Mutex<()>>,
 }
 
 impl Links {
@@ -83,7 +88,7 @@ impl Links {
             .and_then(std::convert::identity)
             .map_err(|source| LinkError::Socket { netns: netns.to_string(), source })?;
         tokio::spawn(connection);
-        Ok(Self { handle, netns: netns.clone() })
+        Ok(Self { handle, netns: netns.clone(), listing: Arc::default() })
     }
 
     /// The namespace.
@@ -94,15 +99,18 @@ impl Links {
 
     /// All links.
     pub async fn list(&self) -> Result<Vec<Link>, LinkError> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| self.error("listing", "interfaces", error))?;
+        let messages = self.collect(|| self.handle.link().get().execute()).await;
+        let messages = messages.map_err(|error| self.error("listing", "interfaces", error))?;
         Ok(messages.into_iter().map(Link::from).collect())
+    }
+
+    /// All that the kernel lists. `begin` sends the request, so not before its turn.
+    pub(super) async fn collect<T, S>(&self, begin: impl FnOnce() -> S) -> Result<Vec<T>, rtnetlink::Error>
+    where
+        S: Stream<Item = Result<T, rtnetlink::Error>>,
+    {
+        let _turn = self.listing.lock().await;
+        begin().try_collect().await
     }
 
     /// A link, if there is one of that name.

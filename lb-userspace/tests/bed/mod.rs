@@ -111,15 +111,20 @@ impl Bed {
 
     /// Runs `uplink` on a frame.
     pub(crate) fn uplink(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let (verdict, frame) = self.run("uplink", frame, None);
-        let verdict = match verdict {
+        self.uplink_all(&[frame.to_vec()]).remove(0)
+    }
+
+    /// Runs `uplink` on one frame after the other.
+    pub(crate) fn uplink_all(&self, frames: &[Vec<u8>]) -> Vec<(Verdict, Vec<u8>)> {
+        let verdict = |verdict| match verdict {
             XDP_DROP => Verdict::Drop,
             XDP_PASS => Verdict::Pass,
             XDP_TX => Verdict::Transmit,
             XDP_REDIRECT => Verdict::Redirect,
             other => panic!("uplink returned {other}"),
         };
-        (verdict, frame)
+        let results = self.run("uplink", frames, None).into_iter();
+        results.map(|(value, frame)| (verdict(value), frame)).collect()
     }
 
     /// Runs `answer` on a frame that comes from the tenant.
@@ -127,7 +132,7 @@ impl Bed {
         // `struct __sk_buff` of linux/bpf.h, as far as the kernel takes it for a test: `ingress_ifindex` is its tenth word.
         let mut context = [0u8; 192];
         context[36..40].copy_from_slice(&self.interface.to_ne_bytes());
-        let (verdict, frame) = self.run("answer", frame, Some(&context));
+        let (verdict, frame) = self.run("answer", &[frame.to_vec()], Some(&context)).remove(0);
         let verdict = match verdict.cast_signed() {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
@@ -137,23 +142,27 @@ impl Bed {
         (verdict, frame)
     }
 
-    fn run(&self, program: &str, frame: &[u8], context: Option<&[u8]>) -> (u32, Vec<u8>) {
-        let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: context,
-            ..TestRunOptions::new()
-        };
+    /// Runs a program on each frame, within the transit namespace: entering it takes longer than the program.
+    fn run(&self, program: &str, frames: &[Vec<u8>], context: Option<&[u8]>) -> Vec<(u32, Vec<u8>)> {
         let program = self.lb.program(program).expect("the program");
-        let result = self.settings.transit.run(|| match program {
-            Program::Xdp(program) => program.test_run(options),
-            Program::SchedClassifier(program) => program.test_run(options),
-            _ => panic!("not a packet program"),
-        });
-        let result = result.expect("the namespace").expect("the program runs");
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
+        let run = |frame: &Vec<u8>| {
+            let mut out = vec![0; frame.len() + 256];
+            let options = TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: context,
+                ..TestRunOptions::new()
+            };
+            let result = match program {
+                Program::Xdp(program) => program.test_run(options),
+                Program::SchedClassifier(program) => program.test_run(options),
+                _ => panic!("not a packet program"),
+            };
+            let result = result.expect("the program runs");
+            out.truncate(result.data_size_out as usize);
+            (result.return_value, out)
+        };
+        self.settings.transit.run(|| frames.iter().map(run).collect()).expect("the namespace")
     }
 
     pub(crate) fn drops(&self, reason: &str) -> u64 {

@@ -83,6 +83,8 @@ async fn http(
     let answer = service_fn(|request: Request<Incoming>| respond(request, &options));
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(16 * 1024)
+        // A client that has sent all it has to say still waits for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     tokio::select! {

@@ -70,6 +70,17 @@ async fn http_is_known_by_its_first_bytes_however_they_come() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_said_all_gets_its_answer() {
+    let responder = Running::new(Duration::from_millis(50));
+    let mut stream = responder.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n").await.expect("sent");
+    stream.shutdown().await.expect("all sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn idle_connections_are_held_and_keep_nobody_out() {
     let responder = Running::new(Duration::ZERO);
     raise_file_limit();

@@ -1,0 +1,143 @@
+//! The guest's files: an archive of the form that the kernel unpacks, see
+//! `Documentation/driver-api/early-userspace/buffer-format.rst` of Linux.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use cpio::newc;
+
+const FOLDER: u32 = 0o040_755;
+const EXECUTABLE: u32 = 0o100_755;
+
+/// An archive that is being written. Paths in it are relative to the guest's root.
+#[derive(Debug)]
+pub(super) struct Initramfs {
+    out: BufWriter<File>,
+    present: BTreeSet<PathBuf>,
+}
+
+impl Initramfs {
+    /// An empty archive that is written to `file`.
+    pub(super) fn new(file: File) -> Self {
+        Self { out: BufWriter::new(file), present: BTreeSet::new() }
+    }
+
+    /// Makes a folder and those above it, where they are not there yet: the kernel makes none by itself.
+    pub(super) fn folder(&mut self, path: &Path) -> Result<()> {
+        let mut missing: Vec<&Path> =
+            path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()).collect();
+        missing.reverse();
+        for folder in missing {
+            if self.present.insert(folder.to_owned()) {
+                self.entry(folder, FOLDER, 0, &mut io::empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an executable text.
+    pub(super) fn text(&mut self, path: &Path, text: &str) -> Result<()> {
+        self.add(path, text.len() as u64, &mut text.as_bytes())
+    }
+
+    /// Adds a copy of a file, once.
+    pub(super) fn file(&mut self, path: &Path, original: &Path) -> Result<()> {
+        let mut file = File::open(original).with_context(|| format!("cannot open {}", original.display()))?;
+        let size = file.metadata()?.len();
+        self.add(path, size, &mut file)
+    }
+
+    /// Adds a program with the libraries that it loads, which have the same paths as here.
+    pub(super) fn program(&mut self, path: &Path, original: &Path) -> Result<()> {
+        self.file(path, original)?;
+        for library in libraries(original)? {
+            let place = library.strip_prefix("/").unwrap_or(&library);
+            self.file(place, &library)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, size: u64, content: &mut dyn io::Read) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            self.folder(folder)?;
+        }
+        if self.present.insert(path.to_owned()) {
+            self.entry(path, EXECUTABLE, size, content)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, mode: u32, size: u64, content: &mut dyn io::Read) -> Result<()> {
+        let size = u32::try_from(size).with_context(|| format!("{} is too large", path.display()))?;
+        let name = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+        let mut entry = newc::Builder::new(name).mode(mode).write(&mut self.out, size);
+        io::copy(content, &mut entry).with_context(|| format!("cannot pack {}", path.display()))?;
+        entry.finish().with_context(|| format!("cannot pack {}", path.display()))?;
+        Ok(())
+    }
+
+    /// Ends the archive.
+    pub(super) fn finish(self) -> Result<()> {
+        newc::trailer(self.out)?.flush().context("cannot write the initramfs")
+    }
+}
+
+/// The libraries of a program, its loader among them; none where it is static.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("cannot run ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
+        bail!("{} can't run on this host: {}", program.display(), line.trim());
+    }
+    Ok(paths(&text))
+}
+
+/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader's path alone.
+fn paths(text: &str) -> Vec<PathBuf> {
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    text.lines().filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_loader_are_read_from_ldd() {
+        let text = "\tlinux-vdso.so.1 (0x00007f5a)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f5b)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f5c)\n";
+        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
+        assert_eq!(paths(text), expected.map(PathBuf::from));
+        assert!(paths("\tstatically linked\n").is_empty());
+    }
+
+    #[test]
+    fn what_is_packed_is_found_again_with_its_folders() {
+        let file = tempfile::tempfile().expect("a file");
+        let mut image = Initramfs::new(file.try_clone().expect("the file"));
+        image.text(Path::new("a/b/one"), "1").expect("packed");
+        image.text(Path::new("a/two"), "22").expect("packed");
+        image.text(Path::new("a/two"), "a second time").expect("left out");
+        image.finish().expect("written");
+
+        let mut file = file;
+        io::Seek::rewind(&mut file).expect("at its beginning");
+        let mut found = Vec::new();
+        loop {
+            let reader = newc::Reader::new(file).expect("an entry");
+            let entry = reader.entry();
+            if entry.is_trailer() {
+                break;
+            }
+            found.push((entry.name().to_owned(), entry.mode(), entry.file_size()));
+            file = reader.finish().expect("the next");
+        }
+        let expected =
+            [("a", FOLDER, 0), ("a/b", FOLDER, 0), ("a/b/one", EXECUTABLE, 1), ("a/two", EXECUTABLE, 2)];
+        assert_eq!(found, expected.map(|(name, mode, size)| (name.to_owned(), mode, size)));
+    }
+}
