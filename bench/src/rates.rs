@@ -89,9 +89,6 @@ pub(crate) fn measure(runtime: &Runtime, object: &[u8], quick: bool) -> Result<R
         let mut rows = Vec::new();
         for packet in [Packet::Known, Packet::Syn] {
             eprintln!("packets per second: {}", packet.name());
-            // Each is a connection to track, and a full table would drop the rest.
-            let room = conntrack::limit()? / 2;
-            let packets = if packet.is_new() { packets.min(room) } else { packets };
             rows.extend(track.compare(packet, packets, rounds)?);
         }
         Ok(rows)
@@ -138,20 +135,23 @@ impl Track {
 
     /// Runs the ways in turn.
     fn compare(&mut self, packet: Packet, packets: u32, rounds: usize) -> Result<Vec<Row>> {
+        // Each new flow is a connection to track, and a full table would drop the rest.
+        let room = conntrack::limit()? / 2;
+        let of = |way| if way == Way::Iptables && packet.is_new() { packets.min(room) } else { packets };
         let mut runs = Way::ALL.map(|way| (way, Vec::new(), 0));
         for _ in 0..rounds {
             for (way, rates, arrived) in &mut runs {
                 interrupt::check()?;
-                let (rate, count) = self.run(*way, packet, packets)?;
+                let (rate, count) = self.run(*way, packet, of(*way))?;
                 rates.push(rate);
                 *arrived += count;
             }
         }
-        let sent = f64::from(packets) * rounds as f64;
         let median = |way: Way| Spread::of(&runs[way as usize].1).median;
         let (redirect, iptables) = (median(Way::Redirect), median(Way::Iptables));
         let row = |(way, rates, arrived): &(Way, Vec<f64>, u64)| {
             let rate = Spread::of(rates);
+            let sent = f64::from(of(*way)) * rounds as f64;
             Row {
                 way: way.name(),
                 packet: packet.name(),
