@@ -21,7 +21,9 @@ pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 
 /// An IP address; IPv4 in its IPv4-mapped form `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
-#[repr(C)]
+///
+/// Aligned to words, so that the programs build one with two stores and not by a loop over its bytes.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address {
     /// In network byte order.
@@ -34,7 +36,10 @@ impl Address {
     #[must_use]
     pub const fn v4(octets: [u8; 4]) -> Self {
         let [a, b, c, d] = octets;
-        Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+        let words = [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])];
+        // Byte by byte, the compiler would make it a call of `memset`, at 14 ns.
+        // SAFETY: both are 16 bytes without padding, and any bytes are an address.
+        Self { bytes: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) } }
     }
 
     /// The last four bytes: an IPv4 address, where this is one.
@@ -56,7 +61,7 @@ pub struct EndpointKey {
     /// The IP protocol number.
     pub protocol: u8,
     /// Always 0.
-    pub reserved: u8,
+    pub reserved: [u8; 5],
 }
 
 /// A thing in a numbered place, told from what was in that place before.
@@ -409,7 +414,7 @@ mod pod {
 
 /// A size that isn't the sum of the fields' would mean padding, whose bytes nobody sets.
 const _: () = {
-    assert!(size_of::<EndpointKey>() == 16 + 4);
+    assert!(size_of::<EndpointKey>() == 16 + 8);
     assert!(size_of::<FlowKey>() == 16 + 8);
     assert!(size_of::<FlowValue>() == 16);
     assert!(size_of::<BackendValue>() == 16 + 4 + 4 + 12 + 4);

@@ -52,7 +52,7 @@ fn addressed(packet: &Ipv4) -> Result<(Handle, FlowKey, Signal), Refusal> {
         _ => return Err(Refusal::Pass),
     };
     let mut endpoint =
-        EndpointKey { address: packet.destination_address(), port: vip_port, protocol, reserved: 0 };
+        EndpointKey { address: packet.destination_address(), port: vip_port, protocol, reserved: [0; 5] };
     let service = maps::service(&mut endpoint).ok_or(Refusal::Pass)?;
     let key = FlowKey { client: packet.source_address(), service, client_port, vip_port };
     Ok((service, key, Signal { protocol, flags }))

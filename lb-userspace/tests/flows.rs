@@ -442,7 +442,7 @@ fn pins_are_gone_when_they_are_removed() {
         expected.insert("answer-slt-bed");
     }
     assert_eq!(links, expected);
-    assert_eq!(maps.len(), 15, "{maps:?}");
+    assert_eq!(maps.len(), 17, "{maps:?}");
     assert!(!root.exists());
     assert!(LoadBalancer::remove_pins(&root).expect("removed twice").is_empty());
 }

@@ -210,7 +210,7 @@ pub(super) fn endpoint(key: &ServiceKey) -> Result<EndpointKey, Error> {
         address: address::from_ip(key.vip)?,
         port: key.port.unwrap_or(0),
         protocol,
-        reserved: 0,
+        reserved: [0; 5],
     })
 }
 
