@@ -1,5 +1,6 @@
 //! The commands, as a person or a script uses them, under traffic.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use sluice_demo::observer::Observer;
 use sluice_demo::traffic::Arrivals;
 use sluice_demo::world::HostSettings;
 use sluice_logic::spec::TenantName;
-use sluice_northbound::api::{Event, EventKind, Status};
+use sluice_northbound::api::{Event, EventKind, Status, XdpMode};
 use sluice_tests::{Scene, TenantFile};
 use tokio::time::sleep;
 
@@ -69,6 +70,9 @@ async fn state_is_printed_for_people_and_programs() -> Result<()> {
     let events = events.lines().map(serde_json::from_str::<Event>).collect::<Result<Vec<_>, _>>()?;
     assert!(events.iter().any(|event| event.kind == EventKind::InService));
     let text = printed(&["status"])?;
+    // The world's uplink is a veth, whose driver has XDP.
+    assert_eq!(status.daemon.xdp_mode, XdpMode::Native);
+    assert!(text.contains("native XDP"), "{text}");
     for instance in scene.in_service(&web.name()) {
         assert!(text.contains(instance.as_str()), "no {instance} in\n{text}");
     }
@@ -100,5 +104,10 @@ async fn the_original_tenant_file_runs_as_it_stands() -> Result<()> {
     scene.observer.look().await?;
     let group = scene.group(&demo).context("no such tenant")?;
     assert!((group.loads[0].threshold - 0.3).abs() < f64::EPSILON, "0.3 is 30 % of the granted cores");
+    assert!(group.counters.keys().eq(group.services.iter().collect::<BTreeSet<_>>()), "{:?}", group.counters);
+    for (service, count) in &group.counters {
+        let answered = count.packets > 0 && count.reply_packets > 0 && count.new_flows > 0;
+        assert!(answered, "{service}: {count:?}");
+    }
     scene.close().await
 }

@@ -20,7 +20,7 @@ use crate::traffic::{
     Arrivals, ClientThread, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings, TcpHolders,
 };
 use crate::view::{Frame, Output};
-use crate::world::{HostSettings, UPLINK, World, XdpMode, xdp_mode};
+use crate::world::{HostSettings, World};
 
 /// The demo's world, and the scope of all that its daemon makes.
 const WORLD: &str = "sluice_demo";
@@ -168,8 +168,7 @@ async fn play(world: &mut World, output: Output) -> Result<Option<Summary>> {
     }
     clients.stop().await;
     observer.look().await?;
-    let mode = xdp_mode(world.network().transit(), UPLINK).await?;
-    Ok(Some(summarise(&observer, &clients, began.elapsed(), mode)))
+    Ok(Some(summarise(&observer, &clients, began.elapsed())))
 }
 
 /// Follows the phases and shows what happens, until the load has fallen and the group with it; `false` when somebody
@@ -217,10 +216,10 @@ async fn run_load(
     }
 }
 
-fn summarise(observer: &Observer, clients: &Clients, length: Duration, xdp_mode: Option<XdpMode>) -> Summary {
+fn summarise(observer: &Observer, clients: &Clients, length: Duration) -> Summary {
     let count = |kind| observer.count(kind) as u64;
     let mut summary = Summary {
-        xdp_mode,
+        xdp_mode: observer.status().map(|status| status.daemon.xdp_mode),
         seconds: length.as_secs_f64(),
         scale_outs: count(EventKind::ScaleOut),
         scale_ins: count(EventKind::ScaleIn),

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sluice_northbound::api::EventKind;
+use sluice_northbound::api::{EventKind, XdpMode};
 
 use crate::traffic::{BrokenFlow, Failure, HttpCounts, PingCounts};
-use crate::world::XdpMode;
 
 /// The demo's result. Its JSON form is what `sluice demo --json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How the XDP program is attached to the uplink, by the kernel's own word.
+    /// How the XDP program runs on the uplink; `None` where the daemon was never asked.
     pub xdp_mode: Option<XdpMode>,
     /// How long the load ran.
     pub seconds: f64,
@@ -113,7 +112,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (requests, pings, held) = (&self.requests, &self.pings, &self.connections);
-        let mode = self.xdp_mode.map_or("none", XdpMode::name);
+        let mode = self.xdp_mode.map_or_else(|| "unknown".to_owned(), |mode| mode.to_string());
         writeln!(f, "{:.0} s of load, XDP mode {mode}", self.seconds)?;
         writeln!(f, "scale-outs   {}", self.scale_outs)?;
         writeln!(f, "scale-ins    {}", self.scale_ins)?;

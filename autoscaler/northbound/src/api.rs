@@ -13,6 +13,7 @@
 //! [`Problem`] with a status code of 400 (the input is wrong), 404 (no such thing) or 409 (not now).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -50,6 +51,27 @@ pub struct DaemonStatus {
     pub transit: String,
     /// The interface on which clients' packets arrive.
     pub uplink: String,
+    /// How the XDP program runs on it.
+    pub xdp_mode: XdpMode,
+}
+
+/// How an XDP program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XdpMode {
+    /// In the driver, before a socket buffer is made.
+    Native,
+    /// In the network stack: works with any driver, and is several times slower.
+    Generic,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
 }
 
 /// A tenant file that is refused.
@@ -70,6 +92,8 @@ pub struct TenantStatus {
     pub name: TenantName,
     /// Its services, as `sluice check` prints them: `45.45.45.45/icmp`, `45.45.45.45:*/tcp`.
     pub services: Vec<String>,
+    /// What the load balancer has counted, by service; what it could not count at the last sample is left out.
+    pub counters: BTreeMap<String, ServiceCounters>,
     /// Their public addresses, each once.
     pub vips: Vec<IpAddr>,
     /// How many instances there should be.
@@ -101,6 +125,23 @@ pub struct Load {
     pub value: Option<f64>,
     /// The policy's threshold, in the metric's own unit.
     pub threshold: f64,
+}
+
+/// What the load balancer has counted for a service since it made it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCounters {
+    /// Packets from clients.
+    pub packets: u64,
+    /// Their bytes, from the Ethernet header on.
+    pub bytes: u64,
+    /// Packets to clients.
+    pub reply_packets: u64,
+    /// Their bytes, likewise.
+    pub reply_bytes: u64,
+    /// Flows begun.
+    pub new_flows: u64,
+    /// Flows alive at the last sample.
+    pub live_flows: u64,
 }
 
 /// An instance.

@@ -29,12 +29,13 @@ pub(super) async fn status(client: &Client, args: &StatusArgs) -> Result<(), Fai
 fn print(status: &Status, now: Timestamp) {
     let daemon = &status.daemon;
     anstream::println!(
-        "{QUIET}sluice {} as `{}`, process {}, up {}, uplink {}{QUIET:#}",
+        "{QUIET}sluice {} as `{}`, process {}, up {}, uplink {} ({} XDP){QUIET:#}",
         daemon.version,
         daemon.name,
         daemon.pid,
         ago(daemon.since, now),
         daemon.uplink,
+        daemon.xdp_mode,
     );
     if status.tenants.is_empty() {
         anstream::println!("no tenants: write a tenant file into the tenants' directory");

@@ -33,7 +33,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer};
+use lb_userspace::lb;
+use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer, XdpMode};
 use sluice_northbound::host::HostConfig;
 use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
 use sluice_southbound::scope::Scope;
@@ -64,12 +65,12 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
             config.name
         ),
     };
-    let Opened { host, found } = open::open(&config, scope, transit).await?;
+    let Opened { host, found, mode } = open::open(&config, scope, transit).await?;
     let directory = TenantDirectory::new(&config.tenants)
         .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
 
-    let (registry, requests) = Registry::new(host.clone(), daemon_status(&config));
+    let (registry, requests) = Registry::new(host.clone(), daemon_status(&config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
     let listener = api::listen(&config.api.socket)?;
@@ -87,7 +88,7 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     Ok(())
 }
 
-fn daemon_status(config: &HostConfig) -> DaemonStatus {
+fn daemon_status(config: &HostConfig, mode: lb::XdpMode) -> DaemonStatus {
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -95,6 +96,10 @@ fn daemon_status(config: &HostConfig) -> DaemonStatus {
         name: config.name.clone(),
         transit: config.transit.namespace.clone().unwrap_or_default(),
         uplink: config.transit.uplink.clone(),
+        xdp_mode: match mode {
+            lb::XdpMode::Native => XdpMode::Native,
+            lb::XdpMode::Generic => XdpMode::Generic,
+        },
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) const STATE_PARTS: [&str; 3] = [EVENTS, GROUPS, ACCEPTED];
 pub(crate) struct Opened {
     pub(crate) host: Arc<Host>,
     pub(crate) found: Found,
+    /// How the uplink's program runs.
+    pub(crate) mode: XdpMode,
 }
 
 /// Opens everything, and looks at what there is. Changes nothing but the load balancer's programs, which are
@@ -46,7 +48,8 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
-    if balancer.mode() == XdpMode::Generic {
+    let mode = balancer.mode();
+    if mode == XdpMode::Generic {
         tracing::warn!(
             uplink = config.transit.uplink,
             "its driver has no native XDP: packets go through generic XDP, several times slower"
@@ -65,7 +68,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
         sample_interval: config.sample_interval,
     };
     let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
-    Ok(Opened { host: Arc::new(host), found: Found { saved, observed, services } })
+    Ok(Opened { host: Arc::new(host), found: Found { saved, observed, services }, mode })
 }
 
 /// The provider of instances on this host.

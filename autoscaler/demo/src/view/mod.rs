@@ -165,6 +165,7 @@ mod testing {
         TenantStatus {
             name: TenantName::try_from("demo".to_owned()).expect("a name"),
             services: Vec::new(),
+            counters: BTreeMap::new(),
             vips: Vec::new(),
             desired: 2,
             min: 2,

@@ -14,7 +14,6 @@ mod daemon;
 mod files;
 mod leaks;
 mod network;
-mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -25,8 +24,7 @@ use sluice_northbound::client::Client;
 
 pub use daemon::READY_WITHIN;
 pub use files::HostSettings;
-pub use network::{CLIENT_LINK, GATEWAY, Network, UPLINK};
-pub use xdp::{XdpMode, xdp_mode};
+pub use network::{CLIENT_LINK, GATEWAY, Network};
 
 use claim::Claim;
 use files::Files;

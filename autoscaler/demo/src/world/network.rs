@@ -11,7 +11,7 @@ use crate::traffic::{ClientThread, Sources};
 /// The interface in the client namespace.
 pub const CLIENT_LINK: &str = "cl0";
 /// The interface in the transit namespace on which clients' packets arrive.
-pub const UPLINK: &str = "up0";
+pub(super) const UPLINK: &str = "up0";
 /// The uplink's own address, and the clients' default route.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The clients' addresses: 198.51.100.2 to .65. The rest of the subnet (RFC 5737, TEST-NET-2) is for VIPs that

@@ -36,6 +36,9 @@ impl Tenant {
             self.services =
                 services.iter().filter(|service| self.keys.contains(&service.key)).cloned().collect();
         }
+        let counted = tick.counters.iter().flat_map(|(_, counters)| &counters.services);
+        self.counters =
+            counted.filter(|(key, _)| self.keys.contains(key)).map(|(&key, &count)| (key, count)).collect();
         if let Some(observed) = &tick.observed {
             self.compare(tick, observed);
         }
@@ -134,7 +137,7 @@ mod tests {
         assert!(counts_all_flows(&member, served + MOMENT));
 
         member.drain("too many", at(2)).unwrap();
-        let drained = served + Duration::from_secs(60);
+        let drained = served + Duration::from_mins(1);
         assert!(!counts_all_flows(&member, drained + 2 * HANDSHAKE), "the drain is not in force");
         member.tell(drained);
         assert!(!counts_all_flows(&member, drained + MOMENT));

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lb_userspace::lb::Counters;
+use lb_userspace::lb::{Counters, FlowCounters};
 use lb_userspace::service::{Service, ServiceKey};
 use serde_json::json;
 use sluice_logic::decision::{self, Decision, Group};
@@ -144,6 +144,8 @@ pub(crate) struct Tenant {
     announced: bool,
     /// The tenant's services as the load balancer has them, as far as is known.
     services: Vec<Service>,
+    /// What the load balancer has counted for them, at the last look.
+    counters: BTreeMap<ServiceKey, FlowCounters>,
     /// The keys of services that may be this tenant's.
     keys: BTreeSet<ServiceKey>,
     launches: Backoff,
@@ -194,6 +196,7 @@ impl Tenant {
             attached: None,
             announced: false,
             services,
+            counters: BTreeMap::new(),
             keys,
             launches: Backoff::default(),
             jobs: JoinSet::new(),

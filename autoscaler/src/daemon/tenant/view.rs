@@ -1,9 +1,10 @@
 //! What a tenant's task shows of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use lb_userspace::lb::FlowCounters;
 use sluice_logic::spec::{PolicySpec, TenantSpec};
-use sluice_northbound::api::{InstanceStatus, Load, TenantStatus};
+use sluice_northbound::api::{InstanceStatus, Load, ServiceCounters, TenantStatus};
 
 use super::Tenant;
 use crate::daemon::roster::Member;
@@ -20,6 +21,7 @@ impl Tenant {
         let mut members: Vec<&Member> = self.members.values().collect();
         members.sort_by_key(|member| (member.instance.created, &member.spec.id));
         TenantStatus {
+            counters: self.counters.iter().map(|(key, count)| (key.to_string(), counters(count))).collect(),
             desired: self.desired(),
             loads: self.loads(),
             last_decision: self.decision.clone(),
@@ -48,6 +50,7 @@ pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
     TenantStatus {
         name: spec.name.clone(),
         services: spec.services.iter().map(|service| key(service).to_string()).collect(),
+        counters: BTreeMap::new(),
         vips: vips.into_iter().collect(),
         desired: spec.group.min,
         min: spec.group.min,
@@ -58,6 +61,17 @@ pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
         leaving: false,
         problem: None,
         instances: Vec::new(),
+    }
+}
+
+fn counters(count: &FlowCounters) -> ServiceCounters {
+    ServiceCounters {
+        packets: count.packets,
+        bytes: count.bytes,
+        reply_packets: count.reply_packets,
+        reply_bytes: count.reply_bytes,
+        new_flows: count.new_flows,
+        live_flows: count.live_flows,
     }
 }
 
