@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -202,7 +203,7 @@ impl Cgroup<'_> {
         };
         put(&self.path, cpus)?;
         // As many as this process may use, as instances inherit that from it.
-        let available = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let available = std::thread::available_parallelism().map_or(1, NonZero::get);
         let available = f64::from(u32::try_from(available).unwrap_or(u32::MAX));
         let mut above = self.path.ancestors().skip(1).filter(|group| !group.as_os_str().is_empty());
         above.try_for_each(|group| put(group, available))
