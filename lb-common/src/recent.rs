@@ -46,6 +46,21 @@ impl Mark {
     pub const fn put_in(self, set: u64) -> u64 {
         set << 8 | self.tag as u64
     }
+
+    /// The set without the flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn taken_from(self, set: u64) -> u64 {
+        let mut set = set;
+        let mut place = 0;
+        while place < u64::BITS {
+            if (set >> place) as u8 == self.tag {
+                set &= !(0xff << place);
+            }
+            place += u8::BITS;
+        }
+        set
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +84,16 @@ mod tests {
             let kept: Vec<u8> = marks.iter().rev().take(8).map(|mark| mark.tag).collect();
             for mark in &marks {
                 prop_assert_eq!(mark.is_in(set), kept.contains(&mark.tag));
+            }
+        }
+
+        #[test]
+        fn a_flow_that_is_taken_out_leaves_the_others(hashes in proptest::collection::vec(any::<u64>(), 1..9)) {
+            let marks: Vec<Mark> = hashes.iter().map(|&hash| Mark::of(hash, 7, 0)).collect();
+            let set = marks.iter().fold(0, |set, mark| mark.put_in(set));
+            let left = marks[0].taken_from(set);
+            for mark in &marks {
+                prop_assert_eq!(mark.is_in(left), mark.is_in(set) && mark.tag != marks[0].tag);
             }
         }
     }

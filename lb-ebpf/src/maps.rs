@@ -120,6 +120,16 @@ pub(crate) fn seen_lately(mark: Mark) -> bool {
     false
 }
 
+/// The flow's next packet is as if it were the first in this epoch.
+#[inline(always)]
+pub(crate) fn not_seen(mark: Mark) {
+    let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return };
+    // SAFETY: a live array value, one word; what another CPU writes between the two is lost, which costs a look-up.
+    let tags = unsafe { set.read_volatile() };
+    // SAFETY: as above.
+    unsafe { set.write_volatile(mark.taken_from(tags)) };
+}
+
 /// Takes down that a slot still has a flow of another backend than its owner.
 #[inline(always)]
 pub(crate) fn except(service: u16, slot: u32) {

@@ -7,6 +7,7 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
 use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, backend_state, flow_end};
 use lb_common::hash;
+use lb_common::recent::Mark;
 
 use crate::maps;
 
@@ -39,10 +40,19 @@ extern "C" fn visit<const NASCENT: bool>(
     let value = unsafe { *value };
     if is_over(&value, NASCENT) {
         maps::forget(&key, NASCENT);
+        forget_mark(&key);
     } else {
         count(&key, &value);
     }
     0
+}
+
+/// A client may use the port again in the same epoch: then that flow has to be put down too.
+#[inline(always)]
+fn forget_mark(key: &FlowKey) {
+    let Ok(control) = maps::control() else { return };
+    let hash = hash::of_flow(key, control.seed);
+    maps::not_seen(Mark::of(hash, control.epoch, control.recent_mask));
 }
 
 #[inline(always)]

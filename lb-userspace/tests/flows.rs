@@ -260,6 +260,24 @@ fn an_open_flow_on_a_port_that_had_another_is_live() {
 }
 
 #[test]
+fn a_port_used_again_after_its_flow_is_forgotten_has_a_live_flow() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active)]);
+    let flow = Flow::numbered(0);
+    for _ in 0..3 {
+        bed.connect(flow);
+        bed.lb.sweep().expect("a sweep");
+        assert_eq!(bed.live_flows(2), 1);
+        bed.uplink(&flow.segment("FA"));
+        bed.answer(&flow.answer(2, "FA"));
+        bed.uplink(&flow.segment("A"));
+        // Longer than a closed flow is remembered, and within an epoch.
+        bed.lb.sweep_after(Duration::from_secs(6)).expect("a sweep");
+        assert_eq!(bed.live_flows(2), 0);
+    }
+}
+
+#[test]
 fn a_flow_in_use_does_not_grow_old() {
     let mut bed = Bed::new();
     bed.with(TCP_80, &[(2, Active)]);

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ const LONG_PERIOD: u32 = 100_000;
 
 /// The least quota the kernel takes, µs.
 const LEAST_QUOTA: u32 = 1_000;
+
+/// The weight of a process outside of all groups, and of a group, where nothing else is said: `cpu.shares` of version 1.
+const SHARES_OF_A_PROCESS: u32 = 1024;
+
+/// The same for `cpu.weight` of version 2.
+const WEIGHT_OF_A_PROCESS: u32 = 100;
 
 /// Why a control group can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +153,9 @@ impl Hierarchies {
 impl Cgroup<'_> {
     /// Makes the group, and gives its processes together at most `cpus` cores. Idempotent; a group that is there
     /// gets the new limit.
+    ///
+    /// On a host that is busy with other things, the groups above it are given as much as one process on each CPU,
+    /// and share it among their groups by these groups' `cpus`. That is how Kubernetes weighs its pods.
     pub fn ensure(&self, cpus: f64) -> Result<(), CgroupError> {
         for directory in self.directories() {
             if let Hierarchies::Unified { root } = self.hierarchies {
@@ -153,6 +163,7 @@ impl Cgroup<'_> {
             }
             fs::create_dir_all(&directory).map_err(|error| failed("making", &directory, error))?;
         }
+        self.weigh(cpus)?;
         let limit = CpuLimit::of_cores(cpus);
         match self.hierarchies {
             Hierarchies::Unified { root } => {
@@ -168,6 +179,34 @@ impl Cgroup<'_> {
                 write(&directory.join("cpu.cfs_quota_us"), &limit.quota.to_string())
             }
         }
+    }
+
+    /// Gives the group the weight of `cpus` processes.
+    ///
+    /// The groups above it get that of as many processes as there are CPUs. Their own default is that of a single
+    /// process on the whole host, whatever their groups are allowed: ten compilers beside them would leave all
+    /// instances together a few percent of each CPU.
+    fn weigh(&self, cpus: f64) -> Result<(), CgroupError> {
+        let (root, file, one, range) = match self.hierarchies {
+            Hierarchies::Unified { root } => (root, "cpu.weight", WEIGHT_OF_A_PROCESS, 1..=10_000),
+            Hierarchies::Legacy { cpu, .. } => (cpu, "cpu.shares", SHARES_OF_A_PROCESS, 2..=262_144),
+        };
+        let put = |group: &Path, processes: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a float cast saturates, and what the kernel takes is minded"
+            )]
+            let weight = (processes * f64::from(one)).round() as u32;
+            let weight = weight.clamp(*range.start(), *range.end());
+            write(&root.join(group).join(file), &weight.to_string())
+        };
+        put(&self.path, cpus)?;
+        // As many as this process may use, as instances inherit that from it.
+        let available = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let available = f64::from(u32::try_from(available).unwrap_or(u32::MAX));
+        let mut above = self.path.ancestors().skip(1).filter(|group| !group.as_os_str().is_empty());
+        above.try_for_each(|group| put(group, available))
     }
 
     /// Opens the files through which a process enters the group by writing `0`. They are closed by an exec.

@@ -1,14 +1,19 @@
 //! A look at the host: what the load balancer has counted, and what the provider has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lb_userspace::lb::{Counters, LoadBalancer};
 use lb_userspace::service::Service;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use super::balancer::Balancer;
 use super::host::Host;
 use super::tenant::Tick;
+
+/// `LoadBalancer::sweep` is to be called so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes a look. What can't be had is missing, with a line in the log.
 pub(crate) async fn look(host: Arc<Host>) -> Tick {
@@ -23,6 +28,22 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
     };
     let observed = observed.inspect_err(|error| tracing::warn!(%error, "instances can't be listed")).ok();
     Tick { began, counters, services, observed }
+}
+
+/// Sweeps the flow tables while looks are too rare for the flows' clock; a look sweeps too. Never returns.
+pub(crate) async fn sweep_between(balancer: &Balancer, sample_interval: Duration) {
+    if sample_interval <= SWEEP_INTERVAL {
+        return std::future::pending().await;
+    }
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let swept = balancer.call(LoadBalancer::sweep).await;
+        if let Err(error) = swept.map_err(anyhow::Error::from).and_then(|swept| Ok(swept?)) {
+            tracing::warn!("idle flows can't be ended: {error:#}");
+        }
+    }
 }
 
 fn count(balancer: &mut LoadBalancer) -> (Option<(Timestamp, Counters)>, Vec<Service>) {

@@ -28,6 +28,7 @@ mod tenant;
 #[cfg(test)]
 mod testing;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -126,6 +127,7 @@ impl Loop<'_> {
         let mut watcher = Watcher::start(&self.config.tenants, FALLBACK);
         let mut ticks = tokio::time::interval(self.config.sample_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut sweeping = pin!(look::sweep_between(&self.host.balancer, self.config.sample_interval));
         // One look at a time: a slow host gets fewer, not overlapping ones.
         let mut looks = JoinSet::new();
         loop {
@@ -133,6 +135,7 @@ impl Loop<'_> {
                 _ = ticks.tick() => if looks.is_empty() {
                     looks.spawn(look::look(self.host.clone()));
                 },
+                () = &mut sweeping => {}
                 Some(tick) = looks.join_next() => match tick {
                     Ok(tick) => self.supervisor.show(tick).await,
                     Err(error) => tracing::error!(%error, "a look at the host failed by a bug"),

@@ -44,8 +44,8 @@ pub struct LoadBalancer {
     transit: Netns,
     mode: XdpMode,
     adopted: bool,
-    /// The flows' clock when it was opened, and when that was.
-    clock: (u32, Instant),
+    /// Up to when the flows' clock has counted the time, or has let it pass.
+    counted: Instant,
     /// The flows' clock when tracked slots were last looked at.
     settled: u32,
 }
@@ -72,8 +72,8 @@ impl LoadBalancer {
         maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
-        let clock = (before.clock, Instant::now());
-        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, clock, settled: before.clock })
+        let (counted, settled) = (Instant::now(), before.clock);
+        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, counted, settled })
     }
 
     /// Whether an earlier process had pinned the maps: services and flows are as it left them.

@@ -19,10 +19,25 @@ const SETTLE_INTERVAL: u32 = 10;
 
 impl LoadBalancer {
     /// Moves the flows' clock on, ends idle flows and counts the live ones. To be called about once a second.
+    ///
+    /// Where it could not be called for longer, on a host that was too busy or a daemon that was stopped, the clock
+    /// counts only a part of that time: a flow looks older than it is by as much as the clock moves at once, and one
+    /// in use must not look idle for that.
     pub fn sweep(&mut self) -> Result<(), Error> {
-        let (base, opened) = self.clock;
-        let elapsed = u32::try_from(opened.elapsed().as_secs()).unwrap_or(u32::MAX);
-        let control = self.set_clock(base.wrapping_add(elapsed))?;
+        let passed = self.counted.elapsed().as_secs();
+        self.counted += Duration::from_secs(passed);
+        let longest = longest_step(&self.maps.control()?);
+        self.sweep_by(u32::try_from(passed).unwrap_or(u32::MAX).min(longest))
+    }
+
+    /// As [`sweep`](Self::sweep), as if `time` had passed: so that a test need not wait for an idle timeout.
+    pub fn sweep_after(&mut self, time: Duration) -> Result<(), Error> {
+        self.sweep_by(u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// Moves the flows' clock by so many seconds, and sweeps.
+    fn sweep_by(&mut self, step: u32) -> Result<(), Error> {
+        let control = self.advance_clock(step)?;
         if control.clock.wrapping_sub(self.settled) < SETTLE_INTERVAL {
             return self.run_sweep();
         }
@@ -38,14 +53,6 @@ impl LoadBalancer {
         tracked.iter().try_for_each(|(key, _)| self.settle(key, &control))
     }
 
-    /// As [`sweep`](Self::sweep), as if `time` more had passed: so that a test need not wait for an idle timeout.
-    pub fn sweep_after(&mut self, time: Duration) -> Result<(), Error> {
-        let (base, opened) = self.clock;
-        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        self.clock = (base.wrapping_add(seconds), opened);
-        self.sweep()
-    }
-
     /// How many slots of a service's table need their flows to be looked up.
     pub fn tracked_slots(&self, key: &ServiceKey) -> Result<usize, Error> {
         let Some(known) = self.registry.service(key) else { return Ok(0) };
@@ -53,8 +60,9 @@ impl LoadBalancer {
         Ok(table.iter().filter(|slot| slot.is_tracked()).count())
     }
 
-    fn set_clock(&mut self, clock: u32) -> Result<Control, Error> {
+    fn advance_clock(&mut self, step: u32) -> Result<Control, Error> {
         let before = self.maps.control()?;
+        let clock = before.clock.wrapping_add(step);
         let epoch = clock / (before.tcp_timeout / EPOCHS).max(1);
         let control = Control { clock, epoch, ..before };
         if control != before {
@@ -93,5 +101,31 @@ impl LoadBalancer {
             Some(table) => self.install(key, &table),
             None => Ok(()),
         }
+    }
+}
+
+/// The most seconds by which the flows' clock may move at once: a quarter of the shortest time for which a flow may
+/// be idle. How long a closed flow is remembered doesn't matter here: nothing of it is lost.
+fn longest_step(control: &Control) -> u32 {
+    let shortest = control.tcp_timeout.min(control.icmp_timeout).min(control.nascent_timeout);
+    (shortest / 4).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Control, longest_step};
+
+    #[test]
+    fn the_clock_moves_by_less_than_a_flow_may_be_idle() {
+        let control = |tcp_timeout, icmp_timeout, nascent_timeout| Control {
+            tcp_timeout,
+            icmp_timeout,
+            nascent_timeout,
+            ..Control::default()
+        };
+        assert_eq!(longest_step(&control(350, 30, 60)), 7);
+        assert_eq!(longest_step(&control(350, 5, 60)), 1);
+        assert_eq!(longest_step(&control(8, 30, 60)), 2);
+        assert_eq!(longest_step(&control(1, 1, 1)), 1);
     }
 }

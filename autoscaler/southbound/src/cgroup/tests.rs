@@ -37,6 +37,10 @@ impl Host {
     }
 }
 
+fn cpus() -> usize {
+    std::thread::available_parallelism().expect("CPUs").get()
+}
+
 #[test]
 fn version_2_alone() {
     let host = Host::new(&[("all", "cgroup2", "rw,nsdelegate")]);
@@ -46,6 +50,9 @@ fn version_2_alone() {
     let group = found.group("sluice/a-00000001".into());
     group.ensure(0.5).expect("made");
     assert_eq!(host.text("all/sluice/a-00000001/cpu.max"), "10000 20000");
+    assert_eq!(host.text("all/sluice/a-00000001/cpu.weight"), "50");
+    assert_eq!(host.text("all/sluice/cpu.weight"), (100 * cpus()).min(10_000).to_string());
+    assert!(!host.root.path().join("all/cpu.weight").exists(), "the root is not ours");
     assert!(host.text("all/cgroup.subtree_control").contains('+'));
     assert!(host.text("all/sluice/cgroup.subtree_control").contains('+'));
     assert!(!host.root.path().join("all/sluice/a-00000001/cgroup.subtree_control").exists());
@@ -71,6 +78,8 @@ fn version_1_with_controllers_mounted_together() {
     group.ensure(2.0).expect("made");
     assert_eq!(host.text("both/sluice/a-00000001/cpu.cfs_quota_us"), "40000");
     assert_eq!(host.text("both/sluice/a-00000001/cpu.cfs_period_us"), "20000");
+    assert_eq!(host.text("both/sluice/a-00000001/cpu.shares"), "2048");
+    assert_eq!(host.text("both/sluice/cpu.shares"), (1024 * cpus()).min(262_144).to_string());
     host.put("both/sluice/a-00000001/cpuacct.usage", "1500000\n");
     assert_eq!(group.cpu_time().expect("read"), Duration::from_micros(1500));
     assert_eq!(group.memory(), None);
@@ -175,4 +184,27 @@ fn the_real_kernel_counts_and_limits() {
     let allowed = begin.elapsed().mul_f64(0.1) + Duration::from_millis(50);
     assert!(used > Duration::from_millis(10) && used < allowed, "{used:?} of {:?}", begin.elapsed());
     assert_eq!(group.processes().expect("none"), Vec::<i32>::new());
+}
+
+#[test]
+fn the_real_kernel_takes_the_weights() {
+    let hierarchies = Hierarchies::of_host().expect("a cgroup hierarchy: this test needs root");
+    let (root, file, one) = match &hierarchies {
+        Hierarchies::Unified { root } => (root, "cpu.weight", 100),
+        Hierarchies::Legacy { cpu, .. } => (cpu, "cpu.shares", 1024),
+    };
+    let name = PathBuf::from(format!("sltcw{}", std::process::id()));
+    let above = Scratch(hierarchies.group(name.clone()));
+    let group = Scratch(hierarchies.group(name.join("a-00000001")));
+    for (cores, weight) in [(0.5, one / 2), (3.0, 3 * one)] {
+        group.0.ensure(cores).expect("made: this test needs root");
+        let weight_of = |group: &Cgroup<'_>| {
+            let text = fs::read_to_string(root.join(&group.path).join(file)).expect("a weight");
+            text.trim().parse::<usize>().expect("a number")
+        };
+        assert_eq!(weight_of(&group.0), weight);
+        assert_eq!(weight_of(&above.0), one * cpus());
+    }
+    drop(group);
+    drop(above);
 }
