@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
 use lb_userspace::net::{Address, Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 use nix::sys::signal::{Signal, kill};
@@ -184,6 +184,7 @@ impl Bed {
             limits,
             timeouts: FlowTimeouts::default(),
         };
+        provide_bpffs(&settings.pin_root)?;
         Ok(LoadBalancer::open(&settings)?)
     }
 

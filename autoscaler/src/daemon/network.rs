@@ -52,8 +52,10 @@ pub(crate) async fn withdraw(host: &Host, spec: &TenantSpec) -> Result<()> {
     Ok(())
 }
 
-/// Removes a tenant's networks and the programs on them. Its instances must be gone.
+/// Removes a tenant's networks, the programs on them, and what may still be there of its public addresses. Its
+/// instances must be gone.
 pub(crate) async fn remove(host: &Host, spec: &TenantSpec) -> Result<()> {
+    withdraw(host, spec).await?;
     for network in host.networks.list().await? {
         if network.owner.as_ref().is_some_and(|(owner, _)| *owner == spec.name) {
             remove_one(host, &network).await?;

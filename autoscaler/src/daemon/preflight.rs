@@ -1,18 +1,13 @@
 //! What the host must have before anything is touched. Everything that is missing is named at once.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use lb_userspace::lb::provide_bpffs;
 use lb_userspace::net::Netns;
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, statfs};
 use nix::sys::utsname::uname;
 
-/// `BPF_FS_MAGIC` of `linux/magic.h`.
-const BPF_FS: FsType = FsType(0xcafe_4a11);
-/// Where a bpffs belongs.
-const BPF_MOUNT: &str = "/sys/fs/bpf";
 /// What the compiled programs are fitted to this kernel with.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The oldest kernel that the programs are tested on: Debian 12's, by `cargo xtask test-kernel`.
@@ -40,7 +35,9 @@ pub(crate) fn check(namespace: Option<&str>, uplink: &str, pins: &Path) -> Resul
     let Some(transit) = transit.filter(|_| missing.is_empty()) else {
         bail!("this host can't run Sluice; it lacks:\n  - {}", missing.join("\n  - "));
     };
-    provide_bpffs(pins)?;
+    if provide_bpffs(pins)? {
+        tracing::info!("mounted a bpffs for {}", pins.display());
+    }
     Ok(transit)
 }
 
@@ -78,28 +75,6 @@ fn open_transit(namespace: Option<&str>, uplink: &str) -> Result<Netns> {
         .run(move || nix::net::if_::if_nametoindex(name.as_str()))?
         .with_context(|| format!("an interface `{uplink}` (`transit.uplink`) in {place}"))?;
     Ok(netns)
-}
-
-/// Mounts a bpffs where pins are to be, if there is none and the place is the usual one.
-fn provide_bpffs(pins: &Path) -> Result<()> {
-    if on_bpffs(pins)? {
-        return Ok(());
-    }
-    if !pins.starts_with(BPF_MOUNT) {
-        bail!("{} is not in a bpffs: choose `pins` below {BPF_MOUNT}, or mount one there", pins.display());
-    }
-    mount(Some("bpf"), BPF_MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
-        format!("cannot mount a bpffs on {BPF_MOUNT}: does the kernel have CONFIG_BPF_SYSCALL=y?")
-    })?;
-    tracing::info!("mounted a bpffs on {BPF_MOUNT}");
-    Ok(())
-}
-
-/// Whether the nearest directory that exists is in a bpffs.
-fn on_bpffs(pins: &Path) -> Result<bool> {
-    let existing: PathBuf = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).into();
-    let found = statfs(&existing).with_context(|| format!("cannot look at {}", existing.display()))?;
-    Ok(found.filesystem_type() == BPF_FS)
 }
 
 #[cfg(test)]

@@ -75,6 +75,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Pins need a file system of their own kind.
+    #[error("{} is not in a bpffs: choose a place below {usual}, or mount one there", pin_root.display())]
+    NoBpffs {
+        /// Where pins were to be.
+        pin_root: PathBuf,
+        /// Where one belongs.
+        usual: &'static str,
+    },
     /// There is no room for another service.
     #[error("no room for service {key}: all {limit} places are taken (load_balancer.max_services)")]
     NoRoomForService {

@@ -2,6 +2,7 @@
 
 mod address;
 mod apply;
+mod bpffs;
 mod clsact;
 mod counters;
 mod error;
@@ -22,6 +23,7 @@ use std::time::Instant;
 use aya::Ebpf;
 use lb_common::abi::Control;
 
+pub use bpffs::provide_bpffs;
 pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};

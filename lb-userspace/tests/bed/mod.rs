@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{Program, TestRun, TestRunOptions};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
 use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 
@@ -73,6 +73,7 @@ impl Bed {
             },
         );
         let pin_root = PathBuf::from("/sys/fs/bpf").join(&name);
+        provide_bpffs(&pin_root).expect("a bpffs");
         let settings = Settings {
             pin_root: pin_root.clone(),
             transit: netns.clone(),

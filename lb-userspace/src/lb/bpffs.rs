@@ -1,0 +1,32 @@
+//! The file system in which maps and links are pinned.
+
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, statfs};
+
+use super::Error;
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const MAGIC: FsType = FsType(0xcafe_4a11);
+/// Where a bpffs belongs: systemd mounts one there, a host without it may have none.
+const USUAL_PLACE: &str = "/sys/fs/bpf";
+
+/// Mounts a bpffs where pins are to be, if there is none and the place is the usual one. Whether it had to.
+///
+/// # Errors
+///
+/// [`Error::NoBpffs`] for another place without one; [`Error::File`] where the kernel refuses.
+pub fn provide_bpffs(pin_root: &Path) -> Result<bool, Error> {
+    let existing = pin_root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = statfs(existing).map_err(|error| Error::file("looking at", existing)(error.into()))?;
+    if found.filesystem_type() == MAGIC {
+        return Ok(false);
+    }
+    if !pin_root.starts_with(USUAL_PLACE) {
+        return Err(Error::NoBpffs { pin_root: pin_root.to_owned(), usual: USUAL_PLACE });
+    }
+    mount(Some("bpf"), USUAL_PLACE, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .map_err(|error| Error::file("mounting a bpffs on", USUAL_PLACE)(error.into()))?;
+    Ok(true)
+}
