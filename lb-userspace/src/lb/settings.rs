@@ -27,9 +27,9 @@ pub struct Settings {
 /// The sizes of the maps, in entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Flows of which two packets or more were seen.
+    /// Live flows: TCP after its handshake, ICMP echo from its second packet on.
     pub flows: u32,
-    /// Flows of which one packet was seen; the oldest goes first when there are more.
+    /// Flows that have just begun, where they must be put down; the oldest goes first when there are more.
     pub nascent_flows: u32,
     /// Services.
     pub services: u32,
@@ -40,11 +40,11 @@ pub struct Limits {
 /// A flow without a packet for so long has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowTimeouts {
-    /// TCP after its first two packets. AWS NLB: 350 s.
+    /// TCP after its handshake. AWS NLB: 350 s.
     pub tcp: Duration,
     /// ICMP echo. Linux conntrack: 30 s.
     pub icmp: Duration,
-    /// Any flow of one packet.
+    /// Any flow of which one packet was seen.
     pub nascent: Duration,
     /// TCP after a FIN from both ends or a RST: late segments still reach their backend.
     pub closed: Duration,

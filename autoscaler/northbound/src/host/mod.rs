@@ -92,9 +92,9 @@ impl Default for CloudConfig {
 /// The maps are made once: another size takes effect when the pins have been removed (`sluice down`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancerConfig {
-    /// Flows of which two packets or more were seen.
+    /// Live flows: TCP after its handshake, ICMP echo from its second packet on.
     pub max_flows: u32,
-    /// Flows of which one packet was seen.
+    /// Flows that have just begun, where they must be put down.
     pub max_nascent_flows: u32,
     /// Services of all tenants together.
     pub max_services: u32,
@@ -119,11 +119,11 @@ impl Default for LoadBalancerConfig {
 /// A flow without a packet for so long has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeoutConfig {
-    /// TCP after its first two packets. AWS NLB: 350 s.
+    /// TCP after its handshake. AWS NLB: 350 s.
     pub tcp: Duration,
     /// ICMP echo. Linux conntrack: 30 s.
     pub icmp: Duration,
-    /// Any flow of one packet.
+    /// Any flow of which one packet was seen.
     pub nascent: Duration,
     /// TCP after its end.
     pub closed: Duration,
