@@ -5,15 +5,16 @@
 //!
 //! A change here that a running program would misread needs a new [`VERSION`].
 
+mod drop;
+mod flow;
+mod slot;
+
+pub use drop::DropReason;
+pub use flow::{FlowKey, FlowValue, flow_end};
+pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
+
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
 pub const VERSION: u32 = 1;
-
-/// Slots of a Maglev table: prime, and more than 100 × the backends at which the imbalance stays below 1 %
-/// (Maglev, NSDI '16, section 3.4).
-pub const TABLE_SLOTS: usize = 65_537;
-
-/// The place that is no backend's: 15 bits, all set.
-pub const NO_BACKEND: u16 = 0x7fff;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -74,79 +75,6 @@ pub struct Handle {
     pub incarnation: u16,
 }
 
-/// A slot of a Maglev table: the part of all flows that hash to it.
-///
-/// As long as a slot has had one owner since its oldest live flow began, every flow of it is the owner's and no flow
-/// needs to be looked up: the slot is steady. When it moves to another backend it becomes *tracked*: flows are looked
-/// up, a flow that the flow table doesn't know belongs to `old_flows` unless it begins now, and every flow that
-/// begins is put down. A tracked slot becomes steady again when all its live flows are the owner's.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Who gets the flows that begin: a place in `backends`, or [`NO_BACKEND`].
-    pub new_flows: u16,
-    /// Who has the flows that began before and aren't known: a place in 15 bits; the highest says "tracked".
-    pub old_flows: u16,
-}
-
-impl Slot {
-    const TRACKED: u16 = 0x8000;
-
-    /// A slot that one backend owns.
-    #[inline(always)]
-    #[must_use]
-    pub const fn steady(owner: u16) -> Self {
-        Self { new_flows: owner, old_flows: owner }
-    }
-
-    /// A slot that has moved: old flows that aren't known are still `keeper`'s.
-    #[inline(always)]
-    #[must_use]
-    pub const fn tracked(owner: u16, keeper: u16) -> Self {
-        Self { new_flows: owner, old_flows: keeper | Self::TRACKED }
-    }
-
-    /// Whether flows have to be looked up.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_tracked(self) -> bool {
-        self.old_flows & Self::TRACKED != 0
-    }
-
-    /// The backend of flows that the flow table doesn't know and that don't begin now.
-    #[inline(always)]
-    #[must_use]
-    pub const fn keeper(self) -> u16 {
-        self.old_flows & !Self::TRACKED
-    }
-}
-
-/// A Maglev table: value of `tables`.
-///
-/// Each service has two, `2 × index` and `2 × index + 1`. A change is written to the idle one, then the service's word
-/// in `generations` (0 or 1) flips, and packets meet all of the old table or all of the new one.
-pub type Table = [Slot; TABLE_SLOTS];
-
-/// Words of [`Exceptions`].
-pub const EXCEPTION_WORDS: usize = TABLE_SLOTS.div_ceil(64);
-
-/// The tracked slots that still have a live flow of another backend than their owner: value of `exceptions`, by
-/// service. A bit a slot, set by the sweep.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Exceptions {
-    /// Slot `n` is bit `n % 64` of word `n / 64`.
-    pub words: [u64; EXCEPTION_WORDS],
-}
-
-impl Exceptions {
-    /// Whether a slot is among them.
-    #[must_use]
-    pub const fn contains(&self, slot: usize) -> bool {
-        self.words[slot / 64] & (1 << (slot % 64)) != 0
-    }
-}
-
 /// What a backend may be given: `BackendValue::state`.
 pub mod backend_state {
     /// The place is empty.
@@ -187,51 +115,6 @@ pub struct BackendValue {
     pub reach: u8,
     /// Always 0.
     pub reserved: u16,
-}
-
-/// A flow, seen from the client: key of `flows` and `nascent_flows`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FlowKey {
-    /// The client.
-    pub client: Address,
-    /// The service: stands for VIP and protocol.
-    pub service: Handle,
-    /// The client's port, or the ICMP echo identifier.
-    pub client_port: u16,
-    /// The VIP's port; 0 for ICMP.
-    pub vip_port: u16,
-}
-
-/// Flags of `FlowValue::ended`.
-pub mod flow_end {
-    /// The client has sent a FIN.
-    pub const CLIENT_FIN: u32 = 1;
-    /// The backend has sent a FIN.
-    pub const BACKEND_FIN: u32 = 2;
-    /// Either has sent a RST.
-    pub const RESET: u32 = 4;
-
-    /// Whether a flow with these flags has ended for both sides.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_closed(flags: u32) -> bool {
-        flags & RESET != 0 || flags & (CLIENT_FIN | BACKEND_FIN) == CLIENT_FIN | BACKEND_FIN
-    }
-}
-
-/// Value of `flows` and `nascent_flows`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowValue {
-    /// Who has it. A handle whose incarnation isn't the place's own names a backend that is gone.
-    pub backend: Handle,
-    /// [`Control::clock`] at its last packet, seconds.
-    pub last_seen: u32,
-    /// Bits of [`flow_end`].
-    pub ended: u32,
-    /// The IP protocol number: which idle timeout holds.
-    pub protocol: u32,
 }
 
 /// Value of `answers`: what a packet from a backend becomes.
@@ -309,77 +192,6 @@ pub struct LiveFlows {
     pub counting: u32,
 }
 
-/// Why a packet was dropped: a place in `drops`.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DropReason {
-    /// The frame ends within its Ethernet header.
-    EthernetTruncated = 0,
-    /// The frame ends within its IPv4 header.
-    Ipv4Truncated = 1,
-    /// The version isn't 4, or the header length is below 20.
-    Ipv4Header = 2,
-    /// The total length is more than the frame holds, or less than the headers.
-    Ipv4Length = 3,
-    /// The packet ends within its TCP header.
-    TcpTruncated = 4,
-    /// The TCP data offset is below 20 or beyond the packet.
-    TcpHeader = 5,
-    /// The packet ends within its ICMP header.
-    IcmpTruncated = 6,
-    /// A fragment of a packet to a VIP.
-    Fragment = 7,
-    /// The TTL ends here.
-    TtlExceeded = 8,
-    /// The service has no active backend. TCP is answered with a RST and counted here too.
-    NoBackend = 9,
-    /// From a tenant, with a source that isn't the tenant's.
-    SourceSpoofed = 10,
-    /// From a tenant, to somewhere that instances may not talk to.
-    NotAllowed = 11,
-    /// A map lacks what another refers to: a defect.
-    Inconsistent = 12,
-}
-
-impl DropReason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
-        Self::EthernetTruncated,
-        Self::Ipv4Truncated,
-        Self::Ipv4Header,
-        Self::Ipv4Length,
-        Self::TcpTruncated,
-        Self::TcpHeader,
-        Self::IcmpTruncated,
-        Self::Fragment,
-        Self::TtlExceeded,
-        Self::NoBackend,
-        Self::SourceSpoofed,
-        Self::NotAllowed,
-        Self::Inconsistent,
-    ];
-
-    /// The name, as in metric labels.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EthernetTruncated => "ethernet_truncated",
-            Self::Ipv4Truncated => "ipv4_truncated",
-            Self::Ipv4Header => "ipv4_header",
-            Self::Ipv4Length => "ipv4_length",
-            Self::TcpTruncated => "tcp_truncated",
-            Self::TcpHeader => "tcp_header",
-            Self::IcmpTruncated => "icmp_truncated",
-            Self::Fragment => "fragment",
-            Self::TtlExceeded => "ttl_exceeded",
-            Self::NoBackend => "no_backend",
-            Self::SourceSpoofed => "source_spoofed",
-            Self::NotAllowed => "not_allowed",
-            Self::Inconsistent => "inconsistent",
-        }
-    }
-}
-
 /// Promises aya that the types may be copied to and from the kernel byte by byte.
 #[cfg(feature = "user")]
 mod pod {
@@ -426,26 +238,3 @@ const _: () = {
     assert!(size_of::<Table>() == 4 * TABLE_SLOTS);
     assert!(size_of::<Exceptions>() == 8 * EXCEPTION_WORDS);
 };
-
-#[cfg(test)]
-mod tests {
-    use super::{DropReason, flow_end};
-
-    #[test]
-    fn the_list_of_drop_reasons_is_complete_and_in_order() {
-        for (place, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, place);
-        }
-    }
-
-    #[test]
-    fn a_flow_is_closed_by_both_fins_or_one_reset() {
-        use flow_end::{BACKEND_FIN, CLIENT_FIN, RESET, is_closed};
-        assert!(!is_closed(0));
-        assert!(!is_closed(CLIENT_FIN));
-        assert!(!is_closed(BACKEND_FIN));
-        assert!(is_closed(CLIENT_FIN | BACKEND_FIN));
-        assert!(is_closed(RESET));
-        assert!(is_closed(RESET | CLIENT_FIN));
-    }
-}

@@ -1,96 +1,19 @@
 //! Which backend has a flow, through every change of the service, on the real programs and maps.
 
 mod bed;
+#[path = "bed/flow.rs"]
+mod flow;
 #[path = "bed/packets.rs"]
 mod packets;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use aya::util::KernelVersion;
-use bed::{
-    Bed, CLIENT, CLIENT_MAC, ICMP, TCP_80, TCP_ANY, TENANT_MAC, UPLINK_MAC, VIP, Verdict, backend_address,
-    backend_mac,
-};
-use lb_userspace::lb::{Error, LoadBalancer};
+use bed::{Bed, ICMP, TCP_80, Verdict};
+use flow::{Flow, owner};
+use lb_userspace::service::BackendState;
 use lb_userspace::service::BackendState::{Active, Down, Draining};
-use lb_userspace::service::{Backend, BackendState, Protocol, Service, ServiceKey};
-use packets::{Ends, Segment, echo, tcp};
-
-/// A client's flow, told by its port or echo identifier.
-#[derive(Clone, Copy)]
-struct Flow {
-    client: Ipv4Addr,
-    port: u16,
-}
-
-impl Flow {
-    fn numbered(number: u16) -> Self {
-        let [a, b, c, _] = CLIENT.octets();
-        Self { client: Ipv4Addr::new(a, b, c, (number % 200) as u8 + 1), port: 10_000 + number }
-    }
-
-    fn ends(self) -> Ends {
-        Ends {
-            source_mac: CLIENT_MAC,
-            destination_mac: UPLINK_MAC,
-            source: self.client,
-            destination: VIP,
-            ttl: 64,
-        }
-    }
-
-    fn segment(self, flags: &str) -> Vec<u8> {
-        tcp(
-            &self.ends(),
-            &Segment { source: self.port, destination: 80, flags, sequence: 1, ..Segment::default() },
-        )
-    }
-
-    fn answer(self, last: u8, flags: &str) -> Vec<u8> {
-        let ends = Ends {
-            source_mac: backend_mac(last).0,
-            destination_mac: TENANT_MAC.0,
-            source: backend_address(last),
-            destination: self.client,
-            ttl: 64,
-        };
-        tcp(&ends, &Segment { source: 80, destination: self.port, flags, sequence: 1, ..Segment::default() })
-    }
-
-    fn ping(self, sequence: u16) -> Vec<u8> {
-        echo(&self.ends(), true, self.port, sequence, b"ping")
-    }
-}
-
-/// The last byte of the address of the backend to which a frame was sent.
-fn owner((verdict, frame): &(Verdict, Vec<u8>)) -> u8 {
-    assert_eq!(*verdict, Verdict::Redirect);
-    assert_eq!(frame[30..33], [19, 0, 0]);
-    frame[33]
-}
-
-impl Bed {
-    /// The last byte of the address of the backend that a frame goes to.
-    fn backend_of(&self, frame: &[u8]) -> u8 {
-        owner(&self.uplink(frame))
-    }
-
-    /// Begins a TCP flow as a client does, and tells who has it.
-    fn connect(&self, flow: Flow) -> u8 {
-        let backend = self.backend_of(&flow.segment("S"));
-        assert_eq!(self.backend_of(&flow.segment("A")), backend);
-        backend
-    }
-
-    fn with(&mut self, key: ServiceKey, backends: &[(u8, BackendState)]) {
-        let backends: Vec<Backend> =
-            backends.iter().map(|&(last, state)| self.backend(last, state)).collect();
-        self.apply(key, &backends);
-    }
-}
 
 #[test]
 fn flows_are_shared_within_five_percent() {
@@ -350,127 +273,4 @@ fn a_flood_of_first_packets_pushes_out_no_live_flow() {
     for (number, &owner) in (0..).zip(&owners) {
         assert_eq!(bed.backend_of(&Flow::numbered(number).segment("A")), owner, "flow {number}");
     }
-}
-
-#[test]
-fn a_new_process_adopts_services_and_flows() {
-    let mut bed = Bed::new();
-    assert!(!bed.lb.adopted());
-    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Active)]);
-    bed.with(ICMP, &[(2, Active)]);
-    let owners: Vec<u8> = (0..200).map(|number| bed.connect(Flow::numbered(number))).collect();
-    let before = sorted(bed.lb.services());
-
-    bed.reopen();
-    assert!(bed.lb.adopted());
-    assert_eq!(sorted(bed.lb.services()), before);
-    let moved = |bed: &Bed| {
-        (0..)
-            .zip(&owners)
-            .filter(|&(number, &owner)| bed.backend_of(&Flow::numbered(number).segment("A")) != owner)
-            .count()
-    };
-    assert_eq!(moved(&bed), 0);
-    // Asked for the same again, and flows that the table alone decides stay where they would have gone.
-    let would: Vec<u8> =
-        (5000..5200).map(|number| bed.backend_of(&Flow::numbered(number).segment("R"))).collect();
-    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Active)]);
-    for (number, &owner) in (5000..).zip(&would) {
-        assert_eq!(bed.backend_of(&Flow::numbered(number).segment("R")), owner);
-    }
-    assert_eq!(moved(&bed), 0);
-}
-
-fn sorted(mut services: Vec<Service>) -> Vec<Service> {
-    services.sort_by_key(|service| service.key);
-    for service in &mut services {
-        service.backends.sort_by_key(|backend| backend.address);
-    }
-    services
-}
-
-#[test]
-fn a_service_that_is_removed_leaves_nothing() {
-    let mut bed = Bed::new();
-    bed.with(TCP_80, &[(2, Active)]);
-    bed.with(ICMP, &[(2, Active)]);
-    bed.connect(Flow::numbered(0));
-    bed.lb.remove(&TCP_80).expect("removed");
-    bed.lb.remove(&TCP_80).expect("removed twice");
-    assert_eq!(bed.uplink(&Flow::numbered(0).segment("A")).0, Verdict::Pass);
-    assert_eq!(bed.answer(&Flow::numbered(0).answer(2, "A")).0, Verdict::Drop);
-    assert_eq!(bed.backend_of(&Flow::numbered(0).ping(1)), 2, "the other service of the backend goes on");
-    bed.lb.remove(&ICMP).expect("removed");
-    assert!(bed.lb.services().is_empty());
-    assert!(bed.lb.counters().expect("counters").backends.is_empty());
-}
-
-#[test]
-fn what_cannot_be_done_is_refused_and_changes_nothing() {
-    let mut bed = Bed::new();
-    bed.with(TCP_80, &[(2, Active)]);
-    let before = sorted(bed.lb.services());
-    let twice = vec![bed.backend(3, Active); 2];
-    let error = bed.lb.apply(&Service { key: TCP_80, backends: twice }).expect_err("refused");
-    assert!(matches!(error, Error::DuplicateBackend { .. }), "{error}");
-
-    let other_vip = ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(45, 45, 45, 46)), ..TCP_80 };
-    let two = bed.backend(2, Active);
-    let error = bed.lb.apply(&Service { key: other_vip, backends: vec![two] }).expect_err("refused");
-    assert!(matches!(error, Error::AmbiguousAnswer { .. }), "{error}");
-
-    let too_many = (1..=65).map(|last| bed.backend(last, Active)).collect();
-    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: too_many }).expect_err("refused");
-    assert!(matches!(error, Error::NoRoomForBackend { limit: 64, .. }), "{error}");
-
-    let with_port = ServiceKey { protocol: Protocol::Icmp, port: Some(1), ..ICMP };
-    let error = bed.lb.apply(&Service { key: with_port, backends: vec![] }).expect_err("refused");
-    assert!(matches!(error, Error::IcmpPort(_)), "{error}");
-
-    let ipv6 = ServiceKey { vip: "2001:db8::1".parse().expect("an address"), ..TCP_80 };
-    let error = bed.lb.apply(&Service { key: ipv6, backends: vec![] }).expect_err("refused");
-    assert!(matches!(error, Error::NotIpv4(_)), "{error}");
-    assert_eq!(sorted(bed.lb.services()), before);
-
-    for port in 1..8 {
-        bed.apply(ServiceKey { port: Some(port), ..TCP_80 }, &[]);
-    }
-    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: vec![] }).expect_err("refused");
-    assert!(matches!(error, Error::NoRoomForService { limit: 8, .. }), "{error}");
-}
-
-#[test]
-fn a_service_without_backends_has_an_empty_table_from_its_first_packet_on() {
-    let mut bed = Bed::new();
-    bed.with(TCP_80, &[]);
-    assert_eq!(bed.uplink(&Flow::numbered(0).segment("S")).0, Verdict::Transmit);
-}
-
-/// The names of what is in a folder, other folders left out.
-fn files(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry"));
-    let files = entries.filter(|entry| !entry.file_type().expect("its type").is_dir());
-    files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-#[test]
-fn pins_are_gone_when_they_are_removed() {
-    let bed = Bed::new();
-    let root = bed.settings.pin_root.clone();
-    let (maps, links) = (root.join("v1"), root.join("v1/links"));
-    let mut expected = BTreeSet::from(["receive-slp-bed", "uplink-native-up0"].map(str::to_owned));
-    // Without tcx the answer program is a filter of its interface, which has no pin.
-    if KernelVersion::current().expect("a version") >= KernelVersion::new(6, 6, 0) {
-        expected.insert("answer-slt-bed".to_owned());
-    }
-    assert_eq!(files(&links), expected);
-    let pinned: BTreeSet<PathBuf> = [&maps, &links]
-        .into_iter()
-        .flat_map(|folder| files(folder).into_iter().map(|name| folder.join(name)))
-        .collect();
-    assert!(pinned.contains(&maps.join("flows")) && pinned.contains(&maps.join("drops")), "{pinned:?}");
-    let removed = LoadBalancer::remove_pins(&root).expect("removed");
-    assert_eq!(BTreeSet::from_iter(removed), pinned);
-    assert!(!root.exists());
-    assert!(LoadBalancer::remove_pins(&root).expect("removed twice").is_empty());
 }

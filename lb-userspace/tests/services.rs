@@ -1,0 +1,142 @@
+//! Services as they are asked for, refused, adopted and removed, on the real programs and maps.
+
+mod bed;
+#[path = "bed/flow.rs"]
+mod flow;
+#[path = "bed/packets.rs"]
+mod packets;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use aya::util::KernelVersion;
+use bed::{Bed, ICMP, TCP_80, TCP_ANY, Verdict};
+use flow::Flow;
+use lb_common::abi::VERSION;
+use lb_userspace::lb::{Error, LoadBalancer};
+use lb_userspace::service::BackendState::{Active, Draining};
+use lb_userspace::service::{Protocol, Service, ServiceKey};
+
+#[test]
+fn a_new_process_adopts_services_and_flows() {
+    let mut bed = Bed::new();
+    assert!(!bed.lb.adopted());
+    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Active)]);
+    bed.with(ICMP, &[(2, Active)]);
+    let owners: Vec<u8> = (0..200).map(|number| bed.connect(Flow::numbered(number))).collect();
+    let before = sorted(bed.lb.services());
+
+    bed.reopen();
+    assert!(bed.lb.adopted());
+    assert_eq!(sorted(bed.lb.services()), before);
+    let moved = |bed: &Bed| {
+        (0..)
+            .zip(&owners)
+            .filter(|&(number, &owner)| bed.backend_of(&Flow::numbered(number).segment("A")) != owner)
+            .count()
+    };
+    assert_eq!(moved(&bed), 0);
+    // Asked for the same again, and flows that the table alone decides stay where they would have gone.
+    let would: Vec<u8> =
+        (5000..5200).map(|number| bed.backend_of(&Flow::numbered(number).segment("R"))).collect();
+    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Active)]);
+    for (number, &owner) in (5000..).zip(&would) {
+        assert_eq!(bed.backend_of(&Flow::numbered(number).segment("R")), owner);
+    }
+    assert_eq!(moved(&bed), 0);
+}
+
+fn sorted(mut services: Vec<Service>) -> Vec<Service> {
+    services.sort_by_key(|service| service.key);
+    for service in &mut services {
+        service.backends.sort_by_key(|backend| backend.address);
+    }
+    services
+}
+
+#[test]
+fn a_service_that_is_removed_leaves_nothing() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active)]);
+    bed.with(ICMP, &[(2, Active)]);
+    bed.connect(Flow::numbered(0));
+    bed.lb.remove(&TCP_80).expect("removed");
+    bed.lb.remove(&TCP_80).expect("removed twice");
+    assert_eq!(bed.uplink(&Flow::numbered(0).segment("A")).0, Verdict::Pass);
+    assert_eq!(bed.answer(&Flow::numbered(0).answer(2, "A")).0, Verdict::Drop);
+    assert_eq!(bed.backend_of(&Flow::numbered(0).ping(1)), 2, "the other service of the backend goes on");
+    bed.lb.remove(&ICMP).expect("removed");
+    assert!(bed.lb.services().is_empty());
+    assert!(bed.lb.counters().expect("counters").backends.is_empty());
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_and_changes_nothing() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active)]);
+    let before = sorted(bed.lb.services());
+    let twice = vec![bed.backend(3, Active); 2];
+    let error = bed.lb.apply(&Service { key: TCP_80, backends: twice }).expect_err("refused");
+    assert!(matches!(error, Error::DuplicateBackend { .. }), "{error}");
+
+    let other_vip = ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(45, 45, 45, 46)), ..TCP_80 };
+    let two = bed.backend(2, Active);
+    let error = bed.lb.apply(&Service { key: other_vip, backends: vec![two] }).expect_err("refused");
+    assert!(matches!(error, Error::AmbiguousAnswer { .. }), "{error}");
+
+    let too_many = (1..=65).map(|last| bed.backend(last, Active)).collect();
+    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: too_many }).expect_err("refused");
+    assert!(matches!(error, Error::NoRoomForBackend { limit: 64, .. }), "{error}");
+
+    let with_port = ServiceKey { protocol: Protocol::Icmp, port: Some(1), ..ICMP };
+    let error = bed.lb.apply(&Service { key: with_port, backends: vec![] }).expect_err("refused");
+    assert!(matches!(error, Error::IcmpPort(_)), "{error}");
+
+    let ipv6 = ServiceKey { vip: "2001:db8::1".parse().expect("an address"), ..TCP_80 };
+    let error = bed.lb.apply(&Service { key: ipv6, backends: vec![] }).expect_err("refused");
+    assert!(matches!(error, Error::NotIpv4(_)), "{error}");
+    assert_eq!(sorted(bed.lb.services()), before);
+
+    for port in 1..8 {
+        bed.apply(ServiceKey { port: Some(port), ..TCP_80 }, &[]);
+    }
+    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: vec![] }).expect_err("refused");
+    assert!(matches!(error, Error::NoRoomForService { limit: 8, .. }), "{error}");
+}
+
+#[test]
+fn a_service_without_backends_has_an_empty_table_from_its_first_packet_on() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[]);
+    assert_eq!(bed.uplink(&Flow::numbered(0).segment("S")).0, Verdict::Transmit);
+}
+
+/// The names of what is in a folder, other folders left out.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry"));
+    let files = entries.filter(|entry| !entry.file_type().expect("its type").is_dir());
+    files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn pins_are_gone_when_they_are_removed() {
+    let bed = Bed::new();
+    let root = bed.settings.pin_root.clone();
+    let (maps, links) = (root.join(format!("v{VERSION}")), root.join(format!("v{VERSION}/links")));
+    let mut expected = BTreeSet::from(["receive-slp-bed", "uplink-native-up0"].map(str::to_owned));
+    // Without tcx the answer program is a filter of its interface, which has no pin.
+    if KernelVersion::current().expect("a version") >= KernelVersion::new(6, 6, 0) {
+        expected.insert("answer-slt-bed".to_owned());
+    }
+    assert_eq!(files(&links), expected);
+    let pinned: BTreeSet<PathBuf> = [&maps, &links]
+        .into_iter()
+        .flat_map(|folder| files(folder).into_iter().map(|name| folder.join(name)))
+        .collect();
+    assert!(pinned.contains(&maps.join("flows")) && pinned.contains(&maps.join("drops")), "{pinned:?}");
+    let removed = LoadBalancer::remove_pins(&root).expect("removed");
+    assert_eq!(BTreeSet::from_iter(removed), pinned);
+    assert!(!root.exists());
+    assert!(LoadBalancer::remove_pins(&root).expect("removed twice").is_empty());
+}
