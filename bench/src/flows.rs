@@ -14,12 +14,7 @@ use crate::programs::Programs;
 /// The service that a packet is for, as the maps name it.
 pub(crate) fn endpoint(lane: Lane, packet: Packet) -> EndpointKey {
     let protocol = if packet == Packet::Echo { PROTOCOL_ICMP } else { PROTOCOL_TCP };
-    EndpointKey {
-        address: Address::v4(packet.to(lane).octets()),
-        port: packet.port(),
-        protocol,
-        reserved: [0; 5],
-    }
+    EndpointKey::new(Address::v4(packet.to(lane).octets()), packet.port(), protocol)
 }
 
 /// Makes the flows of a job's packets known as any flow becomes known: by two packets of each.

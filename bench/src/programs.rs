@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi::{EndpointKey, FlowKey, FlowValue, Handle};
+use lb_common::abi::{EndpointKey, FlowKey, FlowValue, Handle, ServiceValue};
 use lb_common::bench::Job;
 use lb_userspace::net::Netns;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -121,8 +121,8 @@ impl Programs {
     /// The place of a service.
     pub(crate) fn service(&mut self, endpoint: &EndpointKey) -> Result<Handle> {
         let map = self.ebpf.map_mut("services").context("no map services")?;
-        let services: HashMap<&mut MapData, EndpointKey, Handle> = map.try_into()?;
-        services.get(endpoint, 0).context("the service is not in its map")
+        let services: HashMap<&mut MapData, EndpointKey, ServiceValue> = map.try_into()?;
+        Ok(services.get(endpoint, 0).context("the service is not in its map")?.service)
     }
 
     /// The table of the flows that are known.

@@ -1,6 +1,6 @@
 //! The flow hash.
 
-use crate::abi::{Address, FlowKey, TABLE_SLOTS};
+use crate::abi::{FlowKey, TABLE_SLOTS};
 
 /// The hash of a flow, keyed by `seed`.
 ///
@@ -10,7 +10,7 @@ use crate::abi::{Address, FlowKey, TABLE_SLOTS};
 #[inline(always)]
 #[must_use]
 pub fn of_flow(key: &FlowKey, seed: u64) -> u64 {
-    let [high, low] = words(&key.client);
+    let [high, low] = key.client.words();
     let ports = u64::from(key.client_port) << 48
         | u64::from(key.vip_port) << 32
         | u64::from(key.service.index) << 16
@@ -26,15 +26,6 @@ pub fn of_flow(key: &FlowKey, seed: u64) -> u64 {
 #[must_use]
 pub const fn slot(hash: u64) -> u32 {
     (((hash >> 32) * TABLE_SLOTS as u64) >> 32) as u32
-}
-
-#[inline(always)]
-fn words(address: &Address) -> [u64; 2] {
-    let b = &address.bytes;
-    [
-        u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-        u64::from_ne_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
-    ]
 }
 
 /// `fmix64` of `MurmurHash3` (A. Appleby, public domain).

@@ -78,8 +78,8 @@ fn answered(packet: &Ipv4) -> Result<(AnswerValue, u8), Refusal> {
         Transport::Fragment => return Err(DropReason::Fragment.into()),
         _ => return Err(DropReason::NotAllowed.into()),
     };
-    let mut endpoint = EndpointKey { address: packet.source_address(), port, protocol, reserved: [0; 5] };
-    let answer = maps::answer(&mut endpoint).ok_or(DropReason::NotAllowed)?;
+    let endpoint = EndpointKey::new(packet.source_address(), port, protocol);
+    let answer = maps::answer(&endpoint).ok_or(DropReason::NotAllowed)?;
     Ok((answer, flags))
 }
 

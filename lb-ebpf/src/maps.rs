@@ -5,8 +5,8 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EndpointKey, Exceptions, FlowKey,
-    FlowValue, Handle, LiveFlows, Slot, Table, TenantValue,
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey, Exceptions,
+    FlowKey, FlowValue, HINTS, Handle, Hint, LiveFlows, ServiceValue, Slot, Table, TenantValue, hint_place,
 };
 use lb_common::recent::Mark;
 
@@ -22,7 +22,11 @@ static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map(name = "vips")]
 static VIPS: HashMap<Address, u32, SERVICES> = HashMap::new();
 #[btf_map(name = "services")]
-static SERVICES_MAP: HashMap<EndpointKey, Handle, SERVICES> = HashMap::new();
+static SERVICES_MAP: HashMap<EndpointKey, ServiceValue, SERVICES> = HashMap::new();
+#[btf_map(name = "service_hints")]
+static SERVICE_HINTS: Array<Hint, HINTS> = Array::new();
+#[btf_map(name = "endpoints")]
+static ENDPOINTS: Array<Endpoint, SERVICES> = Array::new();
 #[btf_map(name = "generations")]
 static GENERATIONS: Array<u32, SERVICES> = Array::new();
 #[btf_map(name = "tables")]
@@ -66,32 +70,43 @@ pub(crate) fn is_vip(address: Address) -> bool {
 
 /// The service at an address: that of the port, else that of every port.
 #[inline(always)]
-pub(crate) fn service(key: &mut EndpointKey) -> Option<Handle> {
-    lookup_endpoint(key, |key| SERVICES_MAP.get_ptr(key))
+pub(crate) fn service(key: &EndpointKey) -> Option<ServiceValue> {
+    match service_at(key) {
+        None if key.port != 0 => service_at(&key.of_every_port()),
+        found => found,
+    }
+}
+
+/// The service with just this key.
+#[inline(always)]
+fn service_at(key: &EndpointKey) -> Option<ServiceValue> {
+    let hint = SERVICE_HINTS.get_ptr(hint_place(key))?;
+    // SAFETY: a live array value; volatile, since the daemon may change it while we run. Half of a change is a hint for
+    // another service.
+    let hint = unsafe { hint.read_volatile() };
+    if hint == Hint::NONE {
+        return None;
+    }
+    match ENDPOINTS.get(hint.endpoint()) {
+        Some(endpoint) if endpoint.key.is(key) => Some(endpoint.value),
+        _ => value_of(SERVICES_MAP.get_ptr(key)),
+    }
 }
 
 /// What a packet from a backend's address and port becomes.
 #[inline(always)]
-pub(crate) fn answer(key: &mut EndpointKey) -> Option<AnswerValue> {
-    lookup_endpoint(key, |key| ANSWERS.get_ptr(key))
+pub(crate) fn answer(key: &EndpointKey) -> Option<AnswerValue> {
+    match ANSWERS.get_ptr(key) {
+        None if key.port != 0 => value_of(ANSWERS.get_ptr(key.of_every_port())),
+        found => value_of(found),
+    }
 }
 
 #[inline(always)]
-fn lookup_endpoint<V: Copy>(
-    key: &mut EndpointKey,
-    get: impl Fn(&EndpointKey) -> Option<*const V>,
-) -> Option<V> {
-    let found = match get(key) {
-        Some(value) => value,
-        None if key.port == 0 => return None,
-        None => {
-            key.port = 0;
-            get(key)?
-        }
-    };
+fn value_of<V: Copy>(found: Option<*const V>) -> Option<V> {
     // SAFETY: the pointer is a live map value's; the daemon waits for an RCU grace period between removing an entry
     // and adding another, so that the element isn't given to another key while this program runs.
-    Some(unsafe { *found })
+    found.map(|value| unsafe { *value })
 }
 
 /// A slot of the service's table in force.

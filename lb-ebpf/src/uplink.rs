@@ -51,9 +51,8 @@ fn addressed(packet: &Ipv4) -> Result<(Handle, FlowKey, Signal), Refusal> {
         }
         _ => return Err(Refusal::Pass),
     };
-    let mut endpoint =
-        EndpointKey { address: packet.destination_address(), port: vip_port, protocol, reserved: [0; 5] };
-    let service = maps::service(&mut endpoint).ok_or(Refusal::Pass)?;
+    let endpoint = EndpointKey::new(packet.destination_address(), vip_port, protocol);
+    let service = maps::service(&endpoint).ok_or(Refusal::Pass)?.service;
     let key = FlowKey { client: packet.source_address(), service, client_port, vip_port };
     Ok((service, key, Signal { protocol, flags }))
 }

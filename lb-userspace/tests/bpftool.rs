@@ -5,11 +5,12 @@ mod bed;
 use std::process::Command;
 
 use bed::{Bed, TCP_80};
+use lb_common::abi::VERSION;
 use lb_userspace::service::BackendState::Active;
 
 /// The first entry of a pinned map, as `bpftool` prints it.
 fn dump(bed: &Bed, map: &str) -> String {
-    let path = bed.settings.pin_root.join("v1").join(map);
+    let path = bed.settings.pin_root.join(format!("v{VERSION}")).join(map);
     let output =
         Command::new("bpftool").args(["map", "dump", "pinned"]).arg(path).output().expect(
             "bpftool runs; Debian has it in the package `bpftool`, which `cargo xtask setup` installs",

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{AnswerValue, EndpointKey, Handle, Table, backend_state};
+use lb_common::abi::{AnswerValue, EndpointKey, Handle, ServiceValue, Table, backend_state};
 
 use super::maglev::{self, Candidate};
 use super::registry::{Known, Recipe, backend_value, endpoint};
@@ -197,7 +197,8 @@ impl LoadBalancer {
     fn publish(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<(), Error> {
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
         if !known.published {
-            self.maps.insert_service(endpoint, known.handle)?;
+            let value = ServiceValue { service: known.handle, ..ServiceValue::default() };
+            self.maps.insert_service(endpoint, value)?;
             known.published = true;
         }
         Ok(())

@@ -42,7 +42,7 @@ pub(super) fn load(pins: &Path, limits: &Limits) -> Result<(Ebpf, bool), Error> 
 }
 
 /// The sizes that the configuration decides.
-fn sizes(limits: &Limits) -> [(&'static str, u32); 14] {
+fn sizes(limits: &Limits) -> [(&'static str, u32); 15] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
         ("flows", flows),
@@ -50,6 +50,7 @@ fn sizes(limits: &Limits) -> [(&'static str, u32); 14] {
         // Four flows a set of eight: room for those that share one by chance.
         ("recent_flows", (flows / 4).max(1).next_power_of_two()),
         ("services", services),
+        ("endpoints", services),
         ("vips", services),
         ("generations", services),
         ("tables", services.saturating_mul(2)),

@@ -5,8 +5,8 @@ use std::thread;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, EndpointKey,
-    Exceptions, Handle, LiveFlows, NO_BACKEND, Table, TenantValue,
+    Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, Endpoint,
+    EndpointKey, Exceptions, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantValue,
 };
 
 use super::counters::FlowCounters;
@@ -17,6 +17,8 @@ pub(super) const NAMES: &[&str] = &[
     "control",
     "vips",
     "services",
+    "service_hints",
+    "endpoints",
     "generations",
     "tables",
     "backends",
@@ -37,7 +39,9 @@ pub(super) const NAMES: &[&str] = &[
 pub(super) struct Maps {
     control: Array<MapData, Control>,
     vips: HashMap<MapData, Address, u32>,
-    services: HashMap<MapData, EndpointKey, Handle>,
+    pub(super) services: HashMap<MapData, EndpointKey, ServiceValue>,
+    pub(super) service_hints: Array<MapData, Hint>,
+    pub(super) endpoints: Array<MapData, Endpoint>,
     generations: Array<MapData, u32>,
     tables: Array<MapData, Table>,
     backends: Array<MapData, BackendValue>,
@@ -59,6 +63,8 @@ impl Maps {
             control: take(ebpf, "control")?,
             vips: take(ebpf, "vips")?,
             services: take(ebpf, "services")?,
+            service_hints: take(ebpf, "service_hints")?,
+            endpoints: take(ebpf, "endpoints")?,
             generations: take(ebpf, "generations")?,
             tables: take(ebpf, "tables")?,
             backends: take(ebpf, "backends")?,
@@ -95,18 +101,6 @@ impl Maps {
     /// The sets of the cache of recent flows; a power of two.
     pub(super) fn recent_sets(&self) -> u32 {
         self.recent_flows.len()
-    }
-
-    pub(super) fn services(&self) -> Result<Vec<(EndpointKey, Handle)>, Error> {
-        self.services.iter().collect::<Result<_, _>>().map_err(Error::map("services"))
-    }
-
-    pub(super) fn insert_service(&mut self, key: &EndpointKey, handle: Handle) -> Result<(), Error> {
-        self.services.insert(key, handle, 0).map_err(Error::map("services"))
-    }
-
-    pub(super) fn remove_service(&mut self, key: &EndpointKey) -> Result<(), Error> {
-        absent_is_fine(self.services.remove(key)).map_err(Error::map("services"))
     }
 
     pub(super) fn set_vip(&mut self, vip: &Address, services: u32) -> Result<(), Error> {
@@ -252,7 +246,7 @@ fn clear(map: &mut PerCpuArray<MapData, Counters>, index: u16) -> Result<(), Map
     map.set(u32::from(index), zeroes.try_into().map_err(MapError::from)?, 0)
 }
 
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -6,6 +6,7 @@ mod bpffs;
 mod clsact;
 mod counters;
 mod error;
+mod hints;
 mod links;
 mod loader;
 mod maglev;

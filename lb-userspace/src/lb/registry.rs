@@ -68,7 +68,9 @@ impl Registry {
     /// so is an answer without its service or backend.
     pub(super) fn from_maps(maps: &mut Maps) -> Result<Self, Error> {
         let mut registry = Self::default();
-        for (endpoint, handle) in maps.services()? {
+        maps.repair_hints()?;
+        for (endpoint, value) in maps.services()? {
+            let handle = value.service;
             let mut known = Known {
                 handle,
                 generation: maps.generation(handle.index)? & 1,
@@ -206,12 +208,7 @@ pub(super) fn endpoint(key: &ServiceKey) -> Result<EndpointKey, Error> {
     if protocol == PROTOCOL_ICMP && key.port.is_some() {
         return Err(Error::IcmpPort(*key));
     }
-    Ok(EndpointKey {
-        address: address::from_ip(key.vip)?,
-        port: key.port.unwrap_or(0),
-        protocol,
-        reserved: [0; 5],
-    })
+    Ok(EndpointKey::new(address::from_ip(key.vip)?, key.port.unwrap_or(0), protocol))
 }
 
 fn service_key(endpoint: &EndpointKey) -> ServiceKey {
