@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Decision;
-use crate::spec::{GroupSpec, TenantName};
+use crate::spec::{CloudName, GroupSpec, TenantName};
 
 /// Names an instance on the host: `<tenant>-<8 hex digits>`, never used twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,6 +151,10 @@ impl fmt::Display for Event {
 pub struct Instance {
     /// Its name.
     pub id: InstanceId,
+    /// Where it runs.
+    pub cloud: CloudName,
+    /// The place of its cloud in the order of preference: 0 is the most preferred one, the last is left first.
+    pub rank: usize,
     /// Its address on the tenant's first network.
     pub address: Ipv4Addr,
     /// Where it is in its life.

@@ -37,9 +37,10 @@ pub enum Step {
 ///
 /// - Instances that are pending or in service and have not failed are the capacity; it is brought to `desired`.
 /// - Failed instances are terminated, and a replacement is launched in the same plan.
-/// - What is too many goes newest first (by creation, then by id). Pending instances go before all others, whatever
-///   their age, and are terminated at once, as they have no flows: so a plan never brings the number in service below
-///   `desired`, or below what it is. Those in service are drained.
+/// - What is too many goes from the least preferred cloud first, and there newest first (by creation, then by id).
+///   Pending instances go before all others, wherever and however old they are, and are terminated at once, as they
+///   have no flows: so a plan never brings the number in service below `desired`, or below what it is. Those in service
+///   are drained.
 /// - A draining instance is terminated when it has no live flow left, or when its cool-down is over. It never takes
 ///   flows again, also when more instances are wanted.
 /// - Draining instances come on top of `desired`, and so of the maximum. One that a person drains lowers nothing:
@@ -66,7 +67,8 @@ fn launches(desired: u32, count: u32) -> impl Iterator<Item = Step> {
 
 fn removals(desired: u32, count: u32, mut capacity: Vec<&Instance>) -> impl Iterator<Item = Step> {
     capacity.sort_by_key(|instance| {
-        (instance.state != InstanceState::Pending, Reverse((instance.created, &instance.id)))
+        let pending = instance.state == InstanceState::Pending;
+        (!pending, Reverse((instance.rank, instance.created, &instance.id)))
     });
     let surplus = usize::try_from(count.saturating_sub(desired)).unwrap_or(usize::MAX);
     capacity.into_iter().take(surplus).map(move |instance| {
@@ -75,7 +77,7 @@ fn removals(desired: u32, count: u32, mut capacity: Vec<&Instance>) -> impl Iter
         if instance.state == InstanceState::Pending {
             Step::Terminate { id, reason: format!("{reason}; it is not in service yet, so it goes first") }
         } else {
-            Step::Drain { id, reason: format!("{reason}; it is the newest") }
+            Step::Drain { id, reason: format!("{reason}; it is the newest on the least preferred cloud") }
         }
     })
 }

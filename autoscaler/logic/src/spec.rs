@@ -1,11 +1,19 @@
 //! What a tenant asked for: its `tenant.yml`, checked and with every default filled in.
 
+mod cloud;
+mod template;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+pub use self::cloud::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec};
+pub use self::template::{
+    DockerTemplate, LibvirtTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec, VmBoot,
+};
 
 /// A tenant's name: 1 to 32 of `a–z`, `0–9`, `-` and `_`, the first a letter or digit.
 ///
@@ -108,21 +116,6 @@ pub struct ServiceSpec {
     pub protocol: Protocol,
     /// The port; `None` is every port (TCP), and the only choice for ICMP.
     pub port: Option<u16>,
-}
-
-/// What an instance is made of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TemplateSpec {
-    /// The command an instance runs; `None` is the built-in responder.
-    pub command: Option<Vec<String>>,
-    /// The CPU an instance may use, in cores; its utilisation is measured against it.
-    pub cpus: f64,
-    /// CPU time the built-in responder spends on a request.
-    pub request_cost: Duration,
-    /// The TCP port an instance answers on when it is ready.
-    pub port: u16,
-    /// How long an instance may take from its start to ready before it is replaced.
-    pub start_timeout: Duration,
 }
 
 /// A scaling group's limits and pace.

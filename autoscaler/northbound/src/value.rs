@@ -1,11 +1,13 @@
 //! Reads single values: each reader takes a node and says what it expected when that is not there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use jiff::fmt::friendly::SpanParser;
@@ -140,6 +142,21 @@ pub(crate) fn port(node: &Node) -> Result<u16, Complaint> {
 
 fn out_of_range(value: f64, lowest: impl fmt::Display, highest: impl fmt::Display, unit: &str) -> Complaint {
     Complaint::new(format!("{value} is out of range: {lowest} to {highest}{unit}"))
+}
+
+/// A number of bytes within a range: `64MiB`, `2GiB`, `500MB`; a bare number is in bytes.
+pub(crate) fn size(range: RangeInclusive<u64>, node: &Node) -> Result<u64, Complaint> {
+    const HOW: &str = "write it as `64MiB`, `2GiB` or `500MB`; a bare number is in bytes";
+    let text = scalar("a size", node)?;
+    let Ok(ByteSize(bytes)) = text.parse::<ByteSize>() else {
+        return Err(Complaint::with_help(format!("expected a size, found {}", describe(node)), HOW));
+    };
+    if range.contains(&bytes) {
+        return Ok(bytes);
+    }
+    let [bytes, least, most] =
+        [bytes, *range.start(), *range.end()].map(|bytes| ByteSize(bytes).display().iec());
+    Err(Complaint::with_help(format!("{bytes} is out of range: {least} to {most}"), HOW))
 }
 
 /// A duration within a range: `120s`, `5m`, `2m30s`, `500ms`; a bare number is in seconds.
@@ -302,6 +319,23 @@ pub(crate) fn command(node: &Node) -> Result<Vec<String>, Complaint> {
     }
     if words.iter().any(|word| word.contains('\0')) {
         return Err(Complaint::new("a word of a command can't have a NUL character in it"));
+    }
+    Ok(words)
+}
+
+/// A mapping of words to texts.
+pub(crate) fn words(node: &Node) -> Result<BTreeMap<String, String>, Complaint> {
+    let Kind::Mapping(pairs) = &node.kind else {
+        let message = format!("expected a mapping, found {}", describe(node));
+        return Err(Complaint::with_help(message, "write it as `name: value` lines"));
+    };
+    let mut words = BTreeMap::new();
+    for (name, value) in pairs {
+        let name = scalar("a name", name)?.to_owned();
+        let value = scalar(&format!("a text for {}", quote(&name)), value)?.to_owned();
+        if words.insert(name.clone(), value).is_some() {
+            return Err(Complaint::new(format!("{} comes twice", quote(&name))));
+        }
     }
     Ok(words)
 }

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod cgroup;
 pub mod netns;
 pub mod networks;
+mod ports;
 pub mod probe;
 pub mod provider;
 pub mod responder;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use serde::{Deserialize, Serialize};
 use sluice_logic::group::InstanceId;
-use sluice_logic::spec::{TemplateSpec, TenantName};
+use sluice_logic::spec::{CloudName, ProviderKind, TemplateSpec, TenantName};
 
 /// How an instance is plugged into one of its tenant's networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +19,8 @@ pub struct NicSpec {
     pub address: Ipv4Addr,
     /// The subnet's prefix length.
     pub prefix: u8,
-    /// The default route.
-    pub gateway: Ipv4Addr,
+    /// The default route, on one of an instance's NICs.
+    pub gateway: Option<Ipv4Addr>,
     /// The instance's own MAC address.
     pub mac: MacAddr,
 }
@@ -34,10 +34,37 @@ pub struct InstanceSpec {
     pub tenant: TenantName,
     /// When it was asked for.
     pub created: Timestamp,
+    /// Where it runs.
+    #[serde(default)]
+    pub cloud: CloudName,
     /// What it is made of.
     pub template: TemplateSpec,
-    /// Its place on the tenant's first network.
+    /// Its place on the tenant's first network, which carries the services.
     pub nic: NicSpec,
+    /// Its places on the tenant's other networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_nics: Vec<NicSpec>,
+    /// Its place on the management network, which no tenant reaches; `None` where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management: Option<NicSpec>,
+}
+
+impl InstanceSpec {
+    /// All its NICs in the order in which it numbers them: the tenant's first network, its others, management.
+    pub fn nics(&self) -> impl Iterator<Item = &NicSpec> {
+        std::iter::once(&self.nic).chain(&self.other_nics).chain(&self.management)
+    }
+
+    /// What its program finds in its environment, on every kind of cloud.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("SLUICE_INSTANCE", self.id.to_string()),
+            ("SLUICE_TENANT", self.tenant.to_string()),
+            ("SLUICE_PORT", self.template.port.to_string()),
+            ("SLUICE_REQUEST_COST", self.template.request_cost.as_micros().to_string()),
+        ]
+    }
 }
 
 /// What is there of an instance.
@@ -86,7 +113,7 @@ pub enum ProviderError {
     #[error("{provider} is not available: {reason}")]
     Unavailable {
         /// Which.
-        provider: &'static str,
+        provider: ProviderKind,
         /// Why, and the way out.
         reason: String,
     },
@@ -109,8 +136,8 @@ pub enum ProviderError {
 /// keeps no state of its own: what exists is what [`list`](Provider::list) finds by label, also after a crash.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// The kind of cloud, as in `sluice.yml`.
-    fn kind(&self) -> &'static str;
+    /// The kind of cloud.
+    fn kind(&self) -> ProviderKind;
 
     /// Makes all that the instance needs, short of starting it.
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError>;
@@ -127,6 +154,17 @@ pub trait Provider: Send + Sync {
     /// Everything of ours that exists, by label. A foreign thing is never listed.
     async fn list(&self) -> Result<Vec<Observed>, ProviderError>;
 
+    /// Removes every instance and whatever is left of instances, running or not: for `sluice down`. Returns what was
+    /// removed.
+    async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {
+        let mut removed = Vec::new();
+        for observed in self.list().await? {
+            self.delete(&observed.id).await?;
+            removed.push(observed.id);
+        }
+        Ok(removed)
+    }
+
     /// Waits until a running instance has ended, by itself or because it was stopped. Cancel safe. A provider that
     /// can't tell never returns: then the next [`list`](Provider::list) shows it.
     async fn ended(&self, _id: &InstanceId) {
@@ -135,4 +173,31 @@ pub trait Provider: Send + Sync {
 
     /// Its metrics now.
     async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Instances run on when the daemon is replaced by a newer one.
+    #[test]
+    fn a_label_from_before_there_were_clouds_is_readable() {
+        let label = r#"{
+            "id": "demo-000000ab", "tenant": "demo", "created": "2026-01-01T00:00:00Z",
+            "template": {
+                "command": null, "cpus": 0.5, "request_cost": {"secs": 0, "nanos": 2000000}, "port": 80,
+                "start_timeout": {"secs": 60, "nanos": 0}
+            },
+            "nic": {
+                "bridge": "slb-0ba6964f", "address": "19.0.0.2", "prefix": 24, "gateway": "19.0.0.1",
+                "mac": "02:00:13:00:00:02"
+            }
+        }"#;
+        let spec: InstanceSpec = serde_json::from_str(label).expect("readable");
+        assert_eq!(spec.cloud, CloudName::default());
+        assert_eq!(spec.nic.gateway, Some(Ipv4Addr::new(19, 0, 0, 1)));
+        assert_eq!(spec.nics().count(), 1);
+        let again = serde_json::to_string(&spec).expect("writable");
+        assert_eq!(serde_json::from_str::<InstanceSpec>(&again).expect("readable"), spec);
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fnv::FnvHasher;
 use lb_userspace::net::{MacAddr, Mark};
 use sluice_logic::group::InstanceId;
-use sluice_logic::spec::TenantName;
+use sluice_logic::spec::{ProviderKind, TenantName};
 
 /// The kernel's limit for an interface's alias, in bytes (`IFALIASZ` less its end).
 const ALIAS_MAX: usize = 255;
@@ -30,7 +30,8 @@ mod prefix {
 /// | an instance's cgroup | `<name>/<instance id>` |
 /// | an instance's label and log | `/run/<name>/instances/<instance id>.json`, `.log` |
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
-/// | an instance's bridge port | `sli-` + 8 hex digits |
+/// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
+/// | a container | `<name>-<instance id>` |
 ///
 /// The digits are a hash of the daemon's name with the tenant's and network's, or the instance's. What is ours is
 /// told by the interface group, not by the name: see [`Mark`].
@@ -60,9 +61,16 @@ pub struct NetworkLinks {
 pub enum Labelled {
     /// It belongs to a tenant's network of that name.
     Network(TenantName, String),
-    /// It belongs to an instance.
-    Instance(TenantName, InstanceId),
+    /// It belongs to an instance of a cloud of that kind.
+    Instance(ProviderKind, TenantName, InstanceId),
 }
+
+/// How a link's alias calls an instance of a kind of cloud: its driver alone knows whether the instance exists.
+const INSTANCE_WORDS: [(ProviderKind, &str); 3] = [
+    (ProviderKind::Netns, "instance"),
+    (ProviderKind::Docker, "container"),
+    (ProviderKind::Libvirt, "machine"),
+];
 
 impl Scope {
     /// The scope of a daemon of that name.
@@ -119,10 +127,26 @@ impl Scope {
         self.run_dir().join("instances")
     }
 
-    /// The bridge port of an instance, in the daemon's namespace.
+    /// The bridge port of an instance on its tenant's first network, in the daemon's namespace.
     #[must_use]
     pub fn instance_port(&self, id: &InstanceId) -> String {
-        format!("{}-{:08x}", prefix::INSTANCE_PORT, self.hash(&["instance", id.as_str()]))
+        self.nic_port(id, 0)
+    }
+
+    /// The bridge port of an instance's NIC, counted from 0, in the daemon's namespace.
+    #[must_use]
+    pub fn nic_port(&self, id: &InstanceId, nic: usize) -> String {
+        let hash = match nic {
+            0 => self.hash(&["instance", id.as_str()]),
+            nic => self.hash(&["instance", id.as_str(), &nic.to_string()]),
+        };
+        format!("{}-{hash:08x}", prefix::INSTANCE_PORT)
+    }
+
+    /// The container of an instance.
+    #[must_use]
+    pub fn container(&self, id: &InstanceId) -> String {
+        format!("{}-{id}", self.name)
     }
 
     /// The interfaces of a network.
@@ -145,10 +169,11 @@ impl Scope {
         self.mark(format!("{} tenant={tenant} network={network}", self.name))
     }
 
-    /// The mark of an instance's link.
+    /// The mark of an instance's links.
     #[must_use]
-    pub fn instance_mark(&self, tenant: &TenantName, id: &InstanceId) -> Mark {
-        self.mark(format!("{} tenant={tenant} instance={id}", self.name))
+    pub fn instance_mark(&self, kind: ProviderKind, tenant: &TenantName, id: &InstanceId) -> Mark {
+        let word = INSTANCE_WORDS.iter().find(|(of, _)| *of == kind).map_or("instance", |(_, word)| word);
+        self.mark(format!("{} tenant={tenant} {word}={id}", self.name))
     }
 
     /// Reads an alias that this daemon wrote.
@@ -158,8 +183,10 @@ impl Scope {
         let tenant = TenantName::try_from(tenant.to_owned()).ok()?;
         match what.split_once('=')? {
             ("network", name) => Some(Labelled::Network(tenant, name.to_owned())),
-            ("instance", id) => Some(Labelled::Instance(tenant, instance_id(id)?)),
-            _ => None,
+            (word, id) => {
+                let (kind, _) = INSTANCE_WORDS.iter().find(|(_, known)| *known == word)?;
+                Some(Labelled::Instance(*kind, tenant, instance_id(id)?))
+            }
         }
     }
 
@@ -293,9 +320,12 @@ mod tests {
             ours.read_alias(&network.alias),
             Some(Labelled::Network(owner.clone(), "my net = x".to_owned()))
         );
-        let instance = ours.instance_mark(&owner, &id);
-        assert_eq!(ours.read_alias(&instance.alias), Some(Labelled::Instance(owner.clone(), id)));
-        assert_eq!(scope("other").read_alias(&instance.alias), None);
+        for (kind, _) in INSTANCE_WORDS {
+            let instance = ours.instance_mark(kind, &owner, &id);
+            let read = ours.read_alias(&instance.alias);
+            assert_eq!(read, Some(Labelled::Instance(kind, owner.clone(), id.clone())));
+            assert_eq!(scope("other").read_alias(&instance.alias), None);
+        }
         assert_eq!(ours.read_alias("sluice"), None);
         assert!(ours.network_mark(&owner, &"ü".repeat(300)).alias.len() <= ALIAS_MAX);
     }

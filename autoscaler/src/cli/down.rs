@@ -12,6 +12,7 @@ use serde::Serialize;
 use sluice_northbound::client::Client;
 use sluice_northbound::host::HostConfig;
 use sluice_southbound::networks::Networks;
+use sluice_southbound::provider::Provider as _;
 use sluice_southbound::scope::Scope;
 
 use super::args::DownArgs;

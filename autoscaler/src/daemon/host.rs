@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_userspace::net::Netns;
+use sluice_logic::spec::CloudName;
 use sluice_southbound::networks::Networks;
 use sluice_southbound::provider::Provider;
 
@@ -21,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) balancer: Balancer,
     /// Where instances run.
     pub(crate) provider: Arc<dyn Provider>,
+    /// The cloud that it is.
+    pub(crate) cloud: CloudName,
     /// The tenants' networks and public addresses.
     pub(crate) networks: Networks,
     /// The namespace in which the XDP programs run.

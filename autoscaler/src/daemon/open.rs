@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
 use lb_userspace::net::Netns;
+use sluice_logic::spec::ProviderKind;
 use sluice_northbound::host::HostConfig;
 use sluice_southbound::netns::NetnsProvider;
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
@@ -45,6 +46,10 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
     let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
+    let cloud = config.clouds.first().map(|cloud| cloud.name.clone()).unwrap_or_default();
+    if let Some(other) = config.clouds.iter().find(|cloud| cloud.provider.kind() != ProviderKind::Netns) {
+        bail!("the cloud `{}`: the daemon can't use {} yet", other.name, other.provider.kind());
+    }
     let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
@@ -60,6 +65,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let host = Host {
         balancer: Balancer::spawn(balancer)?,
         provider,
+        cloud,
         networks,
         transit,
         events,

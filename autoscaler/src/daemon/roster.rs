@@ -61,6 +61,8 @@ impl Member {
     fn found(spec: InstanceSpec, state: InstanceState, since: Timestamp) -> Self {
         let instance = Instance {
             id: spec.id.clone(),
+            cloud: spec.cloud.clone(),
+            rank: 0,
             address: spec.nic.address,
             state,
             created: spec.created,

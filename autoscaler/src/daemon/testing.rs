@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::spec::{
-    GroupSpec, NetworkSpec, Protocol, ServiceSpec, TemplateSpec, TenantName, TenantSpec,
+    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Protocol, ServiceSpec, TemplateSpec, TenantName,
+    TenantSpec,
 };
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
 
@@ -37,11 +38,14 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             ServiceSpec { vip, protocol: Protocol::Tcp, port: None },
         ],
         template: TemplateSpec {
-            command: None,
             cpus: 1.0,
+            memory: None,
             request_cost: Duration::ZERO,
             port: 80,
             start_timeout: Duration::from_secs(5),
+            netns: Some(NetnsTemplate::default()),
+            docker: None,
+            libvirt: None,
         },
         group: GroupSpec {
             min: 2,
@@ -59,6 +63,8 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
 pub(super) fn instance(host: u8, state: InstanceState) -> Instance {
     Instance {
         id: InstanceId::new(&name("demo"), host.into()),
+        cloud: CloudName::default(),
+        rank: 0,
         address: Ipv4Addr::new(19, 0, 0, host),
         state,
         created: at(host.into()),
@@ -75,14 +81,17 @@ pub(super) fn observed(host: u8, presence: Presence) -> Observed {
         id: instance.id.clone(),
         tenant: name("demo"),
         created: instance.created,
+        cloud: CloudName::default(),
         template: tenant("demo").template,
         nic: NicSpec {
             bridge: "br".to_owned(),
             address: instance.address,
             prefix: 24,
-            gateway: Ipv4Addr::new(19, 0, 0, 1),
+            gateway: Some(Ipv4Addr::new(19, 0, 0, 1)),
             mac: MacAddr::of_instance(instance.address),
         },
+        other_nics: Vec::new(),
+        management: None,
     };
     Observed { id: instance.id, presence, spec: (presence != Presence::Broken).then_some(spec) }
 }

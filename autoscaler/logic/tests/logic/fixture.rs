@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sluice_logic::decision::{Decision, Group, decide};
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::samples::Samples;
-use sluice_logic::spec::{GroupSpec, Metric, PolicySpec, TenantName};
+use sluice_logic::spec::{CloudName, GroupSpec, Metric, PolicySpec, TenantName};
 
 pub(crate) const WINDOW: Duration = Duration::from_mins(5);
 pub(crate) const BUFFER_TIME: Duration = Duration::from_mins(2);
@@ -37,6 +37,8 @@ pub(crate) fn cpu(threshold: f64) -> PolicySpec {
 pub(crate) fn instance(unique: u32, state: InstanceState) -> Instance {
     Instance {
         id: id(unique),
+        cloud: CloudName::default(),
+        rank: 0,
         address: Ipv4Addr::from(0x1300_0000 + unique),
         state,
         created: at(i64::from(unique) - 1000),

@@ -2,6 +2,7 @@
 //!
 //! `examples/sluice.yml` has every key with its default and unit. Only `transit.uplink` must be given.
 
+mod clouds;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sluice_logic::spec::CloudSpec;
 
 use crate::diagnostic::{Diagnostic, Faults, Source};
 use crate::yaml::Node;
@@ -18,7 +20,7 @@ use crate::yaml::Node;
 pub const DEFAULT_NAME: &str = "sluice";
 
 /// What the operator of a host asked for, checked and with every default filled in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostConfig {
     /// Scopes all that the daemon creates, so that several daemons can share a host: 1 to 16 of a-z,
     /// 0-9 and `_`, the first a letter.
@@ -38,7 +40,7 @@ pub struct HostConfig {
     /// Metrics are read so often.
     pub sample_interval: Duration,
     /// Where instances can run.
-    pub clouds: Vec<CloudConfig>,
+    pub clouds: Vec<CloudSpec>,
     /// The load balancer's sizes and times.
     pub load_balancer: LoadBalancerConfig,
 }
@@ -57,34 +59,6 @@ pub struct TransitConfig {
 pub struct ApiConfig {
     /// Its Unix socket.
     pub socket: PathBuf,
-}
-
-/// A kind of cloud.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderKind {
-    /// Namespaces with a process in them.
-    Netns,
-}
-
-/// A place where instances can run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CloudConfig {
-    /// Unique on the host.
-    pub name: String,
-    /// Its driver.
-    pub provider: ProviderKind,
-    /// The cloud with the highest priority gets instances first and loses them last.
-    pub priority: u32,
-    /// Most instances of all tenants together; `None` is no limit.
-    pub capacity: Option<u32>,
-}
-
-impl Default for CloudConfig {
-    /// The one cloud of a host that names none.
-    fn default() -> Self {
-        Self { name: "local".to_owned(), provider: ProviderKind::Netns, priority: 0, capacity: None }
-    }
 }
 
 /// The load balancer's sizes, in entries, and times.
@@ -141,7 +115,7 @@ impl Default for TimeoutConfig {
 }
 
 /// A host file that was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// What it asks for.
     pub config: HostConfig,

@@ -4,14 +4,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{
-    ApiConfig, CloudConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, ProviderKind, TimeoutConfig,
-    TransitConfig,
-};
+use super::clouds::clouds;
+use super::{ApiConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, TimeoutConfig, TransitConfig};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
 use crate::value::{self, Complaint, LONGEST_WAIT};
-use crate::yaml::{Node, Spanned};
+use crate::yaml::Node;
 
 /// Every key of the first level, to tell host files from tenant files.
 pub(super) const KEYS: &[&str] = &[
@@ -137,53 +135,6 @@ fn socket_path(node: &Node) -> Result<PathBuf, Complaint> {
             Err(Complaint::new(message))
         }
     }
-}
-
-fn clouds(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<CloudConfig>> {
-    let Some(items) = fields.optional_list(faults, "clouds")? else {
-        return Some(vec![CloudConfig::default()]);
-    };
-    if items.value.is_empty() {
-        faults.error_with_help(
-            items.span,
-            "`clouds` is empty",
-            "without the key there is one `netns` cloud, `local`",
-        );
-    }
-    let read: Vec<_> = items.value.iter().map(|item| cloud(faults, item)).collect();
-    let mut clouds: Vec<CloudConfig> = Vec::with_capacity(read.len());
-    let mut complete = true;
-    for item in read {
-        let Some((name, cloud)) = item else {
-            complete = false;
-            continue;
-        };
-        if clouds.iter().any(|other| other.name == name.value) {
-            let message = format!("the cloud `{}` comes twice", name.value);
-            faults.error_with_help(name.span, message, "give each cloud a name of its own");
-        }
-        clouds.push(cloud);
-    }
-    complete.then_some(clouds)
-}
-
-fn cloud(faults: &mut Faults<'_>, node: &Node) -> Option<(Spanned<String>, CloudConfig)> {
-    let mut fields = Fields::open(faults, "cloud", node)?;
-    let name = fields.required(faults, &["name"], |node| value::name(32, node));
-    let provider = fields.required(faults, &["provider"], |node| {
-        value::choice(&[("netns", ProviderKind::Netns)], &["docker", "libvirt"], node)
-    });
-    let priority = fields.defaulted(faults, &["priority"], 0, |node| value::whole(0..=1_000, node));
-    let capacity = fields.optional(faults, &["capacity"], |node| value::whole(1..=1_000_000, node));
-    fields.finish(faults);
-    let name = name?;
-    let cloud = CloudConfig {
-        name: name.value.clone(),
-        provider: provider?.value,
-        priority: priority?,
-        capacity: capacity?.map(|capacity| capacity.value),
-    };
-    Some((name, cloud))
 }
 
 fn load_balancer(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<LoadBalancerConfig> {

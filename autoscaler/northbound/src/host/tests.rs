@@ -4,7 +4,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{CloudConfig, HostConfig, LoadBalancerConfig, ProviderKind, parse};
+use sluice_logic::spec::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderSpec};
+
+use super::{HostConfig, LoadBalancerConfig, parse};
 use crate::diagnostic::{Diagnostic, Faults, Source, has_errors};
 
 const EXAMPLE: &str = include_str!("../../../../examples/sluice.yml");
@@ -25,9 +27,9 @@ fn the_example_has_every_key_and_shows_the_defaults() {
     let mut all = Faults::new(Source { label: "sluice.yml", text: EXAMPLE });
     let node = crate::yaml::parse(EXAMPLE).expect("YAML");
     super::read::host(&mut all, &node).expect("a host");
-    // These two have no default value that could be written down; they stand in comments.
-    assert_eq!(all.absent, ["transit: namespace", "cloud: capacity"]);
-    for key in ["# namespace: transit", "# capacity: 100"] {
+    // These have no default value that could be written down; they stand in comments.
+    assert_eq!(all.absent, ["transit: namespace", "cloud: capacity", "cloud: zone"]);
+    for key in ["# namespace: transit", "# capacity: 100", "# zone: rack-1"] {
         assert!(EXAMPLE.contains(key));
         config(&EXAMPLE.replace(key, key.trim_start_matches("# ")));
     }
@@ -43,7 +45,7 @@ fn the_name_scopes_the_paths() {
     assert_eq!(config.run, Path::new("/run/two"));
     assert_eq!(config.api.socket, Path::new("/run/two/sluice.sock"));
     assert_eq!(config.pins, Path::new("/sys/fs/bpf/two"));
-    assert_eq!(config.clouds, [CloudConfig::default()]);
+    assert_eq!(config.clouds, [CloudSpec::default()]);
     assert_eq!(config.load_balancer, LoadBalancerConfig::default());
 }
 
@@ -53,13 +55,44 @@ fn the_socket_follows_the_run_directory() {
     assert_eq!(config.api.socket, Path::new("/tmp/s/sluice.sock"));
 }
 
+/// The clouds of the other kinds stand in comments.
+#[test]
+fn the_examples_other_clouds_are_good() {
+    let text = EXAMPLE.replace("\n  #- ", "\n  - ").replace("\n  #  ", "\n    ");
+    let clouds = config(&text).clouds;
+    let providers: Vec<String> = clouds.iter().map(|cloud| cloud.provider.to_string()).collect();
+    let expected = [
+        "this host's kernel",
+        "unix:///var/run/docker.sock",
+        "tcp://docker.example.net:2376",
+        "qemu:///system",
+    ];
+    assert_eq!(providers, expected);
+}
+
 #[test]
 fn several_clouds() {
     let config = config(
-        "transit: {uplink: e}\nclouds: [{name: a, provider: netns, priority: 10, capacity: 3}, {name: b, provider: netns}]",
+        "transit: {uplink: e}\nclouds: [{name: a, provider: netns, priority: 10, capacity: 3, zone: z, \
+         price_per_hour: 0.25}, {name: b, provider: docker}, {name: c, provider: libvirt}, \
+         {name: d, provider: docker, address: 'tcp://h:1', tls: {ca: /a, certificate: /b, key: /c}}]",
     );
-    let a = CloudConfig { name: "a".into(), provider: ProviderKind::Netns, priority: 10, capacity: Some(3) };
-    assert_eq!(config.clouds, [a, CloudConfig { name: "b".into(), ..CloudConfig::default() }]);
+    let a = CloudSpec {
+        name: CloudName::new("a"),
+        provider: ProviderSpec::Netns,
+        priority: 10,
+        capacity: Some(3),
+        zone: Some("z".into()),
+        price_per_hour: 0.25,
+    };
+    let plain =
+        |name: &str, provider| CloudSpec { name: CloudName::new(name), provider, ..CloudSpec::default() };
+    let socket = DockerAddress::Socket("/var/run/docker.sock".into());
+    let tls = DockerTls { ca: "/a".into(), certificate: "/b".into(), key: "/c".into() };
+    let tcp = DockerAddress::Tcp { address: "h:1".into(), tls: Some(tls) };
+    let b = plain("b", ProviderSpec::Docker(socket));
+    let c = plain("c", ProviderSpec::Libvirt { uri: "qemu:///system".into() });
+    assert_eq!(config.clouds, [a, b, c, plain("d", ProviderSpec::Docker(tcp))]);
 }
 
 #[test]
@@ -87,8 +120,18 @@ fn each_fault_has_its_place() {
         (with("»sample_intervall: 1s"), "did you mean `sample_interval`?"),
         (with("»clouds: []"), "`clouds` is empty"),
         (with("clouds: [»{name: a}]"), "the key `provider` is missing"),
-        (with("clouds: [{name: a, provider: »docker}]"), "`docker` comes later; today it can be `netns`"),
-        (with("clouds: [{name: a, provider: »kvm}]"), "expected `netns`, found `kvm`"),
+        (with("clouds: [{name: a, provider: »kvm}]"), "expected `netns`, `docker` or `libvirt`, found `kvm`"),
+        (with("clouds: [{name: a, provider: netns, »socket: /x}]"), "unknown key `socket`"),
+        (with("clouds: [{name: a, provider: docker, socket: »x}]"), "expected an absolute path"),
+        (with("clouds: [{name: a, provider: docker, address: »host}]"), "is not the address of a dockerd"),
+        (with("clouds: [{name: a, provider: docker, socket: »/x, address: 'h:1'}]"), "exclude each other"),
+        (with("clouds: [»{name: a, provider: docker, tls: {ca: /a, certificate: /b, key: /c}}]"), "only for"),
+        (
+            with("clouds: [{name: a, provider: docker, address: 'h:1', tls: »{ca: /a, key: /c}}]"),
+            "`certificate`",
+        ),
+        (with("clouds: [{name: a, provider: libvirt, uri: »qemu}]"), "is not a libvirt URI"),
+        (with("clouds: [{name: a, provider: netns, price_per_hour: »-1}]"), "-1 is out of range"),
         (with("clouds: [{name: a, provider: netns}, {name: »a, provider: netns}]"), "comes twice"),
         (with("clouds: [{name: a, provider: netns, capacity: »0}]"), "0 is out of range"),
         (with("clouds: [{name: a, provider: netns, priority: »-1}]"), "-1 is out of range"),

@@ -1,13 +1,10 @@
 //! The flat form, that of the original system.
 
 use ipnet::Ipv4Net;
-use sluice_logic::spec::{Metric, PolicySpec, Protocol, TemplateSpec};
+use sluice_logic::spec::{Metric, PolicySpec, Protocol};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
-use super::{
-    DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_CPUS, DEFAULT_PORT, DEFAULT_REQUEST_COST,
-    DEFAULT_START_TIMEOUT, DEFAULT_WINDOW, structured,
-};
+use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
 use crate::diagnostic::Faults;
 use crate::reader::Fields;
 use crate::value;
@@ -52,7 +49,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     };
     let services = services(faults, &mut fields);
     let policies = policies(faults, &mut fields);
-    let template = template(faults, &mut fields);
+    let template = template::flat(faults, &mut fields);
     let keep_logs = fields.defaulted(faults, &["should_log"], true, value::boolean);
     let encrypt_passwords = fields.defaulted(faults, &["should_encrypt_pwd"], true, value::boolean);
     fields.finish_with(faults, |key| {
@@ -136,18 +133,4 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
             window: window?,
         }]),
     }
-}
-
-fn template(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TemplateSpec> {
-    let command = fields.optional(faults, &["command"], value::command);
-    let cpus = fields.defaulted(faults, &["cpus"], DEFAULT_CPUS, draft::cpus);
-    let request_cost = fields.defaulted(faults, &["request_cost"], DEFAULT_REQUEST_COST, draft::request_cost);
-    let port = fields.defaulted(faults, &["port"], DEFAULT_PORT, value::port);
-    Some(TemplateSpec {
-        command: command?.map(|command| command.value),
-        cpus: cpus?,
-        request_cost: request_cost?,
-        port: port?,
-        start_timeout: DEFAULT_START_TIMEOUT,
-    })
 }

@@ -35,6 +35,7 @@ mod draft;
 mod flat;
 mod soundness;
 mod structured;
+mod template;
 #[cfg(test)]
 mod tests;
 

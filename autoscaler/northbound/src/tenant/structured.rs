@@ -1,12 +1,9 @@
 //! The structured form: everything a tenant can say.
 
-use sluice_logic::spec::{Metric, PolicySpec, Protocol, TemplateSpec};
+use sluice_logic::spec::{Metric, PolicySpec, Protocol};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
-use super::{
-    DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_CPUS, DEFAULT_PORT, DEFAULT_REQUEST_COST,
-    DEFAULT_START_TIMEOUT, DEFAULT_WINDOW, flat,
-};
+use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, flat, template};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
 use crate::value::{self, Complaint};
@@ -21,7 +18,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let name = fields.required(faults, &["tenant"], draft::tenant_name);
     let networks = some_of(faults, &mut fields, "networks", network);
     let services = some_of(faults, &mut fields, "services", service);
-    let template = template(faults, &mut fields);
+    let template = template::structured(faults, &mut fields);
     let group = group(faults, &mut fields);
     let policies = policies(faults, &mut fields);
     let keep_logs = switch(faults, &mut fields, "logs", "keep");
@@ -77,44 +74,6 @@ fn service(faults: &mut Faults<'_>, node: &Node) -> Option<ServiceDraft> {
     let port = fields.optional(faults, &["port"], value::port);
     fields.finish(faults);
     Some(ServiceDraft { vip, protocol, port })
-}
-
-fn template(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TemplateSpec> {
-    let mut fields = match fields.section(faults, "template") {
-        Section::Open(fields) => fields,
-        Section::Refused => return None,
-        Section::Absent => {
-            return Some(TemplateSpec {
-                command: None,
-                cpus: DEFAULT_CPUS,
-                request_cost: DEFAULT_REQUEST_COST,
-                port: DEFAULT_PORT,
-                start_timeout: DEFAULT_START_TIMEOUT,
-            });
-        }
-    };
-    let command = fields.optional(faults, &["command"], builtin_or_command);
-    let cpus = fields.defaulted(faults, &["cpus"], DEFAULT_CPUS, draft::cpus);
-    let request_cost = fields.defaulted(faults, &["request_cost"], DEFAULT_REQUEST_COST, draft::request_cost);
-    let port = fields.defaulted(faults, &["port"], DEFAULT_PORT, value::port);
-    let start_timeout =
-        fields.defaulted(faults, &["start_timeout"], DEFAULT_START_TIMEOUT, draft::start_timeout);
-    fields.finish(faults);
-    Some(TemplateSpec {
-        command: command?.and_then(|command| command.value),
-        cpus: cpus?,
-        request_cost: request_cost?,
-        port: port?,
-        start_timeout: start_timeout?,
-    })
-}
-
-/// The word `responder` names what is built in, so that a file can say so.
-fn builtin_or_command(node: &Node) -> Result<Option<Vec<String>>, Complaint> {
-    match value::text(node).as_deref() {
-        Ok("responder") => Ok(None),
-        _ => value::command(node).map(Some),
-    }
 }
 
 fn group(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<GroupDraft> {

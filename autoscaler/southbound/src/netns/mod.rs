@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
-use lb_userspace::net::{Address, Links, Netns, VethEnd};
+use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
-use sluice_logic::spec::TemplateSpec;
+use sluice_logic::spec::{ProviderKind, TemplateSpec};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::cgroup::{Cgroup, Hierarchies};
+use crate::ports::Ports;
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
-use crate::scope::{Labelled, Scope, instance_id, is_instance_port};
+use crate::scope::{Scope, instance_id};
 
 mod label;
 mod process;
@@ -32,11 +32,8 @@ mod process;
 use label::{Label, Labels};
 use process::Launch;
 
-/// The kind of cloud, as in `sluice.yml`.
-const KIND: &str = "netns";
-
-/// The instance's interface, in its namespace.
-const INTERFACE: &str = "eth0";
+/// The kind of cloud.
+const KIND: ProviderKind = ProviderKind::Netns;
 
 /// The kernel takes a moment to let go of a cgroup whose last process has ended.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,7 +47,7 @@ struct Inner {
     scope: Scope,
     labels: Labels,
     hierarchies: Hierarchies,
-    host: Links,
+    ports: Ports,
     responder: Vec<OsString>,
     turns: Turns,
 }
@@ -69,23 +66,11 @@ impl NetnsProvider {
         Ok(Self(Arc::new(Inner {
             labels: Labels::of(&scope),
             hierarchies: Hierarchies::of_host().map_err(unavailable("cgroups can't be used"))?,
-            host: Links::open(&host).map_err(unavailable("netlink can't be used"))?,
+            ports: Ports::open(scope.clone(), KIND, &host).map_err(unavailable("netlink can't be used"))?,
             turns: Turns::default(),
             scope,
             responder,
         })))
-    }
-
-    /// Removes every instance of the scope and what is left of instances, running or not: for `sluice down`.
-    /// Returns what was removed.
-    pub async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {
-        let mut removed = Vec::new();
-        for observed in self.list().await? {
-            self.delete(&observed.id).await?;
-            removed.push(observed.id);
-        }
-        self.0.remove_rest().await?;
-        Ok(removed)
     }
 
     /// Where an instance's output is found.
@@ -118,7 +103,7 @@ impl NetnsProvider {
 
 #[async_trait]
 impl Provider for NetnsProvider {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> ProviderKind {
         KIND
     }
 
@@ -153,6 +138,16 @@ impl Provider for NetnsProvider {
         ids.into_iter().map(|id| self.0.observe(id)).collect()
     }
 
+    async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {
+        let mut removed = Vec::new();
+        for observed in self.list().await? {
+            self.delete(&observed.id).await?;
+            removed.push(observed.id);
+        }
+        self.0.remove_rest().await?;
+        Ok(removed)
+    }
+
     async fn ended(&self, id: &InstanceId) {
         if let Err(error) = process::ended(&self.0.group(id)).await {
             tracing::warn!(%id, %error, "its processes can't be watched; they are looked at every now and then");
@@ -178,7 +173,7 @@ impl Inner {
         self.write_label(spec)?;
         let netns = self.make_namespace(spec).await?;
         self.make_cgroup(spec)?;
-        self.plug(spec, &netns).await
+        self.ports.plug(spec, &netns, 0).await.map_err(step(&spec.id, "joining the network"))
     }
 
     /// First of all: whatever is made from here on, the label says whose it is.
@@ -196,27 +191,6 @@ impl Inner {
         self.group(&spec.id).ensure(spec.template.cpus).map_err(step(&spec.id, "making the cgroup"))
     }
 
-    /// Joins the namespace to its network.
-    async fn plug(&self, spec: &InstanceSpec, netns: &Netns) -> Result<(), ProviderError> {
-        const STEP: &str = "joining the network";
-        let (id, nic, port) = (&spec.id, &spec.nic, self.scope.instance_port(&spec.id));
-        let mark = self.scope.instance_mark(&spec.tenant, id);
-        let bridge = self.host.get(&nic.bridge).await.map_err(step(id, STEP))?;
-        let inside = Links::open(netns).map_err(step(id, STEP))?;
-
-        let outer = VethEnd { links: &self.host, name: &port, mac: None, master: Some(bridge.index) };
-        let inner = VethEnd { links: &inside, name: INTERFACE, mac: Some(nic.mac), master: None };
-        self.host.ensure_veth(&mark, &outer, &inner).await.map_err(step(id, STEP))?;
-        self.host.set_up(&port).await.map_err(step(id, STEP))?;
-
-        let net = Ipv4Net::new(nic.address, nic.prefix).map_err(step(id, STEP))?;
-        let address = Address { net: IpNet::V4(net), protocol: 0 };
-        inside.add_address(INTERFACE, &address).await.map_err(step(id, STEP))?;
-        inside.set_up(INTERFACE).await.map_err(step(id, STEP))?;
-        inside.set_default_route(INTERFACE, nic.gateway).await.map_err(step(id, STEP))?;
-        self.host.wait_until_forwarding(&port).await.map_err(step(id, STEP))
-    }
-
     async fn start(self: Arc<Self>, id: InstanceId) -> Result<(), ProviderError> {
         let Label::Read(spec) = self.label(&id)? else { return Err(ProviderError::Unknown(id)) };
         if self.is_running(&id)? {
@@ -232,7 +206,7 @@ impl Inner {
         let id = spec.id.clone();
         let launch = Launch {
             command: self.command(&spec.template),
-            environment: environment(spec),
+            environment: spec.environment().into(),
             netns: Netns::open(&self.scope.netns(&id)).map_err(step(&id, STEP))?,
             entrances: self.group(&id).entrances().map_err(step(&id, STEP))?,
             log: self.labels.open_log(&id).map_err(step(&id, STEP))?,
@@ -253,7 +227,7 @@ impl Inner {
         let group = self.group(id);
         process::kill(&group).await.map_err(step(id, "killing"))?;
         self.remove_cgroup(id, &group).await?;
-        self.unplug(id).await?;
+        self.ports.unplug(id).await.map_err(step(id, "leaving the network"))?;
         self.remove_namespace(id)?;
         self.labels.remove(id).map_err(step(id, "removing the label"))
     }
@@ -268,31 +242,13 @@ impl Inner {
         }
     }
 
-    /// The end in the namespace goes with the bridge port.
-    async fn unplug(&self, id: &InstanceId) -> Result<(), ProviderError> {
-        const STEP: &str = "leaving the network";
-        let port = self.scope.instance_port(id);
-        let found = self.host.find(&port).await.map_err(step(id, STEP))?;
-        let alias = found.and_then(|link| self.scope.read_alias(link.alias.as_deref()?));
-        if matches!(alias, Some(Labelled::Instance(_, owner)) if owner != *id) {
-            // Their names collide: this instance was never plugged in.
-            return Ok(());
-        }
-        self.host.delete_ours(self.scope.group(), &port).await.map_err(step(id, STEP))
-    }
-
     fn remove_namespace(&self, id: &InstanceId) -> Result<(), ProviderError> {
         Netns::delete(&self.scope.netns(id)).map_err(step(id, "removing the namespace"))
     }
 
     /// What belongs to no instance: links whose label and alias are both lost, and the scope's own directories.
     async fn remove_rest(&self) -> Result<(), ProviderError> {
-        let links = self.host.list().await.map_err(unavailable("links can't be listed"))?;
-        for link in links {
-            if link.group == self.scope.group() && is_instance_port(&link.name) {
-                self.host.delete(&link.name).await.map_err(unavailable("a link can't be deleted"))?;
-            }
-        }
+        self.ports.remove_nobodys().await.map_err(unavailable("a link can't be deleted"))?;
         let parent = self.hierarchies.group(self.scope.cgroup());
         parent.remove().map_err(unavailable("the scope's cgroup can't be removed"))?;
         self.labels.remove_directories().map_err(unavailable("the scope's directory can't be removed"))
@@ -316,7 +272,7 @@ impl Inner {
     }
 
     fn command(&self, template: &TemplateSpec) -> Vec<OsString> {
-        match &template.command {
+        match template.netns.as_ref().and_then(|netns| netns.command.as_ref()) {
             Some(command) => command.iter().map(OsString::from).collect(),
             None => self.responder.clone(),
         }
@@ -331,12 +287,7 @@ impl Inner {
         let groups = self.hierarchies.children(&self.scope.cgroup());
         let groups = groups.map_err(unavailable("cgroups can't be listed"))?;
         ids.extend(groups.iter().filter_map(|name| instance_id(name)));
-        let links = self.host.list().await.map_err(unavailable("links can't be listed"))?;
-        let ours = links.iter().filter(|link| link.group == self.scope.group());
-        ids.extend(ours.filter_map(|link| match self.scope.read_alias(link.alias.as_deref()?)? {
-            Labelled::Instance(_, id) => Some(id),
-            Labelled::Network(..) => None,
-        }));
+        ids.extend(self.ports.ids().await.map_err(unavailable("links can't be listed"))?);
         Ok(ids)
     }
 
@@ -358,16 +309,6 @@ impl Inner {
 /// An id that has not the form of one must not become part of a path.
 fn check(id: &InstanceId) -> Result<(), ProviderError> {
     instance_id(id.as_str()).map(|_| ()).ok_or_else(|| ProviderError::Unknown(id.clone()))
-}
-
-/// What an instance's command finds in its environment, besides `PATH`.
-fn environment(spec: &InstanceSpec) -> Vec<(&'static str, String)> {
-    vec![
-        ("SLUICE_INSTANCE", spec.id.to_string()),
-        ("SLUICE_TENANT", spec.tenant.to_string()),
-        ("SLUICE_PORT", spec.template.port.to_string()),
-        ("SLUICE_REQUEST_COST", spec.template.request_cost.as_micros().to_string()),
-    ]
 }
 
 /// One call at a time on each instance.

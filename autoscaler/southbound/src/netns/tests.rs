@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::net::MacAddr;
-use sluice_logic::spec::{NetworkSpec, TenantName};
+use lb_userspace::net::{Links, VethEnd};
+use sluice_logic::spec::{CloudName, NetnsTemplate, NetworkSpec, TenantName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -74,7 +76,7 @@ impl Host {
         let mut found = Vec::new();
         let own = format!("{name}-transit");
         found.extend(Netns::names().expect("names").into_iter().filter(|n| n.starts_with(name) && *n != own));
-        for link in self.provider.0.host.list().await.expect("links") {
+        for link in self.provider.0.ports.host().list().await.expect("links") {
             if link.group == self.scope.group() {
                 found.push(link.name);
             }
@@ -135,21 +137,32 @@ fn instance_spec(network: &TenantNetwork, number: u8) -> InstanceSpec {
         id: InstanceId::new(&tenant, number.into()),
         tenant,
         created: Timestamp::now(),
+        cloud: CloudName::default(),
         template: TemplateSpec {
-            command: None,
             cpus: 0.5,
+            memory: None,
             request_cost: Duration::ZERO,
             port: 8080,
             start_timeout: Duration::from_secs(5),
+            netns: Some(NetnsTemplate::default()),
+            docker: None,
+            libvirt: None,
         },
         nic: NicSpec {
             bridge: network.bridge.clone(),
             address,
             prefix: 24,
-            gateway: Ipv4Addr::new(octets[0], octets[1], octets[2], 1),
+            gateway: Some(Ipv4Addr::new(octets[0], octets[1], octets[2], 1)),
             mac: MacAddr::of_instance(address),
         },
+        other_nics: Vec::new(),
+        management: None,
     }
+}
+
+/// A template's section with that command.
+fn runs(command: &[&str]) -> NetnsTemplate {
+    NetnsTemplate { command: Some(command.iter().copied().map(str::to_owned).collect()) }
 }
 
 fn network_spec(subnet: u8) -> NetworkSpec {
@@ -256,7 +269,7 @@ async fn the_command_has_its_own_surroundings_and_nothing_of_the_daemon() {
     let network = host.network("demo", 8).await;
     let mut spec = instance_spec(&network, 1);
     let script = "env; ls -l /proc/self/fd; cat /proc/self/cgroup; ip -o -4 addr; ip route; exit 3";
-    spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    spec.template.netns = Some(runs(&["sh", "-c", script]));
     // Descriptors that nobody should inherit: one of ours, and one as a careless parent passes it to the daemon.
     let secret = tempfile::tempfile().expect("a file");
     let careless = nix::unistd::dup(&secret).expect("another, not close-on-exec");
@@ -284,7 +297,7 @@ async fn a_command_that_does_not_exist_is_named() {
     let host = Host::new();
     let network = host.network("demo", 12).await;
     let mut spec = instance_spec(&network, 1);
-    spec.template.command = Some(vec!["/no/such/program".to_owned()]);
+    spec.template.netns = Some(runs(&["/no/such/program"]));
     host.provider.create(&spec).await.expect("created");
     let error = host.provider.start(&spec.id).await.expect_err("can't be started").to_string();
     assert!(error.contains("demo-00000001") && error.contains("/no/such/program"), "{error}");
@@ -304,13 +317,14 @@ async fn an_instance_whose_port_has_the_same_name_does_not_take_it_away() {
         Links::open(&Netns::open(&host.scope.netns(&first.id)).expect("a namespace")).expect("netlink");
     let port = host.scope.instance_port(&second.id);
     let end = |links, name| VethEnd { links, name, mac: None, master: None };
-    let mark = host.scope.instance_mark(&first.tenant, &first.id);
-    inner.host.ensure_veth(&mark, &end(&inner.host, &port), &end(&inside, "x")).await.expect("a veth");
+    let mark = host.scope.instance_mark(KIND, &first.tenant, &first.id);
+    let outside = inner.ports.host();
+    outside.ensure_veth(&mark, &end(outside, &port), &end(&inside, "x")).await.expect("a veth");
 
     let error = host.provider.create(&second).await.expect_err("in the way").to_string();
     assert!(error.contains(&port) && error.contains(first.id.as_str()), "{error}");
     host.provider.delete(&second.id).await.expect("deleted");
-    inner.host.get(&port).await.expect("the first one's is still there");
+    outside.get(&port).await.expect("the first one's is still there");
     host.down().await;
 }
 

@@ -86,14 +86,17 @@ impl Tenant {
             id: free_id(&self.spec.name, &self.members, || fastrand::u32(..)),
             tenant: self.spec.name.clone(),
             created: Timestamp::now(),
+            cloud: self.host.cloud.clone(),
             template: self.spec.template.clone(),
             nic: NicSpec {
                 bridge: attached.bridge.clone(),
                 address,
                 prefix: network.subnet.prefix_len(),
-                gateway: network.gateway,
+                gateway: Some(network.gateway),
                 mac: MacAddr::of_instance(address),
             },
+            other_nics: Vec::new(),
+            management: None,
         })
     }
 

@@ -41,9 +41,9 @@ async fn half_plug(inner: &Inner, spec: &InstanceSpec, netns: &Netns) {
     let inside = Links::open(netns).expect("netlink");
     let port = inner.scope.instance_port(&spec.id);
     let mark = lb_userspace::net::Mark { group: inner.scope.group(), alias: String::new() };
-    let outer = VethEnd { links: &inner.host, name: &port, mac: None, master: None };
-    let end = VethEnd { links: &inside, name: INTERFACE, mac: None, master: None };
-    inner.host.ensure_veth(&mark, &outer, &end).await.expect("a veth");
+    let outer = VethEnd { links: inner.ports.host(), name: &port, mac: None, master: None };
+    let end = VethEnd { links: &inside, name: "eth0", mac: None, master: None };
+    inner.ports.host().ensure_veth(&mark, &outer, &end).await.expect("a veth");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn deletion_that_stopped_at_any_step_is_listed_and_completed() {
             inner.remove_cgroup(&spec.id, &group).await.expect("cgroup");
         }
         if steps >= 3 {
-            inner.unplug(&spec.id).await.expect("unplugged");
+            inner.ports.unplug(&spec.id).await.expect("unplugged");
         }
         if steps >= 4 {
             inner.remove_namespace(&spec.id).expect("namespace");
@@ -130,7 +130,7 @@ async fn what_will_not_end_is_killed_with_its_children() {
     let mut spec = instance_spec(&network, 1);
     let script =
         "trap '' TERM; (trap '' TERM; while :; do sleep 60; done) & echo up; while :; do sleep 60; done";
-    spec.template.command = Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    spec.template.netns = Some(runs(&["sh", "-c", script]));
     host.provider.create(&spec).await.expect("created");
     host.provider.start(&spec.id).await.expect("started");
     let log = host.provider.log_of(&spec.id);
