@@ -1,11 +1,15 @@
 //! What the load balancer is asked to do: services and their backends.
 
+mod text;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::net::MacAddr;
+
+pub use text::{BadServiceKey, ServiceSelector};
 
 /// The protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,6 +19,20 @@ pub enum Protocol {
     Icmp,
     /// TCP.
     Tcp,
+}
+
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 2] = [Self::Icmp, Self::Tcp];
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Icmp => "icmp",
+            Self::Tcp => "tcp",
+        })
+    }
 }
 
 /// What clients address.

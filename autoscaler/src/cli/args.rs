@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_logic::spec::TenantName;
 
+use super::lb::LbArgs;
+
 /// Where the daemon listens unless its host file says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
 /// Where the host file is unless `--config` says otherwise.
@@ -18,6 +20,7 @@ Examples:
   sluice events demo --follow                 what happens, as it happens
   sluice scale demo 4                         set the desired count by hand
   sluice drain demo-1f2e3d4c                  take one instance out without breaking its connections
+  sluice lb backends                          what the XDP programs do: services, backends, flows, drops
   sluice down --config sluice.yml             remove everything Sluice made on this host
   sluice demo                                 all of it on real packets, in namespaces of its own
 
@@ -72,6 +75,10 @@ pub(crate) enum Command {
     ///
     /// Another instance takes its place unless `--decrement` is given.
     Drain(DrainArgs),
+    /// Look into the data plane: services, backends, flows, drops.
+    ///
+    /// Reads what is pinned, so that it works while no daemon runs. Needs root; changes nothing.
+    Lb(LbArgs),
     /// Remove all that Sluice made on this host: instances, networks, public addresses, XDP programs.
     ///
     /// Works with and without a daemon; one that runs has to be stopped first (`--stop` does it). Tenant

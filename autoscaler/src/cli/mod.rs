@@ -5,6 +5,7 @@ mod check;
 mod down;
 mod events;
 mod group;
+mod lb;
 mod output;
 mod run;
 mod status;
@@ -82,6 +83,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Events(args) => in_runtime(events::events(&client, &args)),
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
+        Command::Lb(args) => lb::lb(&args),
         Command::Down(args) => in_runtime(down::down(&args)),
         Command::Demo(args) => demo(&args),
     }

@@ -83,6 +83,27 @@ pub enum Error {
         /// Where one belongs.
         usual: &'static str,
     },
+    /// There is no load balancer to look at.
+    #[error(
+        "no load balancer is pinned below {}: `sluice run` makes one; another host file may have another place (`pins`)",
+        pin_root.display()
+    )]
+    NothingPinned {
+        /// Where it was looked for.
+        pin_root: PathBuf,
+    },
+    /// The load balancer there has another layout of maps.
+    #[error(
+        "the load balancer below {} is of another version of sluice ({found}): look at it with that one, or let a daemon \
+         of this version take over",
+        pin_root.display()
+    )]
+    OtherVersion {
+        /// Where it is.
+        pin_root: PathBuf,
+        /// The folder of its pins.
+        found: String,
+    },
     /// There is no room for another service.
     #[error("no room for service {key}: all {limit} places are taken (load_balancer.max_services)")]
     NoRoomForService {

@@ -26,6 +26,14 @@ pub enum XdpMode {
     Generic,
 }
 
+/// What the names of the uplink's pinned links begin with.
+pub(super) const UPLINK: &str = "uplink-";
+
+/// The folder of the pinned links.
+pub(super) fn folder(pins: &Path) -> PathBuf {
+    pins.join("links")
+}
+
 impl XdpMode {
     const ALL: [Self; 2] = [Self::Native, Self::Generic];
 
@@ -60,8 +68,8 @@ pub(super) fn attach_uplink(
     interface: &str,
 ) -> Result<XdpMode, Error> {
     let program: &mut Xdp = program(ebpf, "uplink")?;
-    let pin = |mode: XdpMode| pin_path(pins, &format!("uplink-{}", mode.name()), interface);
-    remove_others(pins, "uplink-", &XdpMode::ALL.map(pin))?;
+    let pin = |mode: XdpMode| pin_path(pins, &format!("{UPLINK}{}", mode.name()), interface);
+    remove_others(pins, UPLINK, &XdpMode::ALL.map(pin))?;
     for mode in XdpMode::ALL {
         if adopt_xdp(program, &pin(mode))? {
             return Ok(mode);
@@ -139,7 +147,7 @@ where
 }
 
 fn pin_path(pins: &Path, kind: &str, interface: &str) -> PathBuf {
-    pins.join("links").join(format!("{kind}-{interface}"))
+    folder(pins).join(format!("{kind}-{interface}"))
 }
 
 /// Puts the program on a link that is pinned, in place of the one that is there. False where there is no such link,
@@ -256,7 +264,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// Removes the pins of one kind that are no longer wanted: an uplink that was configured before.
 fn remove_others(pins: &Path, kind: &str, wanted: &[PathBuf]) -> Result<(), Error> {
-    let Ok(entries) = fs::read_dir(pins.join("links")) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(folder(pins)) else { return Ok(()) };
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_kind = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind));
         if is_kind && !wanted.contains(&path) {

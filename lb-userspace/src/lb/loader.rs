@@ -13,7 +13,12 @@ use crate::object::object;
 
 /// The folder in which the maps of this version of the ABI are pinned.
 pub(super) fn pin_directory(root: &Path) -> PathBuf {
-    root.join(format!("v{}", abi::VERSION))
+    root.join(version())
+}
+
+/// What the folder of this version is called.
+pub(super) fn version() -> String {
+    format!("v{}", abi::VERSION)
 }
 
 /// Loads every program, on the maps that are pinned or on new ones, which it pins. Tells whether there were any.

@@ -1,5 +1,6 @@
 //! The pinned maps, with their types.
 
+use std::path::Path;
 use std::thread;
 
 use aya::Ebpf;
@@ -59,24 +60,36 @@ pub(super) struct Maps {
 impl Maps {
     /// Takes the maps out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Self::from_source(&mut |name| ebpf.take_map(name).ok_or(Error::MissingPart(name)))
+    }
+
+    /// Opens the maps that are pinned.
+    pub(super) fn from_pins(pins: &Path) -> Result<Self, Error> {
+        Self::from_source(&mut |name| {
+            let data = MapData::from_pin(pins.join(name)).map_err(Error::map(name))?;
+            aya::maps::Map::from_map_data(data).map_err(Error::map(name))
+        })
+    }
+
+    fn from_source(source: &mut Source<'_>) -> Result<Self, Error> {
         Ok(Self {
-            control: take(ebpf, "control")?,
-            vips: take(ebpf, "vips")?,
-            services: take(ebpf, "services")?,
-            service_hints: take(ebpf, "service_hints")?,
-            endpoints: take(ebpf, "endpoints")?,
-            generations: take(ebpf, "generations")?,
-            tables: take(ebpf, "tables")?,
-            backends: take(ebpf, "backends")?,
-            answers: take(ebpf, "answers")?,
-            tenants: take(ebpf, "tenants")?,
-            recent_flows: take(ebpf, "recent_flows")?,
-            exceptions: take(ebpf, "exceptions")?,
-            backend_counters: take(ebpf, "backend_counters")?,
-            service_counters: take(ebpf, "service_counters")?,
-            backend_live_flows: take(ebpf, "backend_live_flows")?,
-            service_live_flows: take(ebpf, "service_live_flows")?,
-            drops: take(ebpf, "drops")?,
+            control: take(source, "control")?,
+            vips: take(source, "vips")?,
+            services: take(source, "services")?,
+            service_hints: take(source, "service_hints")?,
+            endpoints: take(source, "endpoints")?,
+            generations: take(source, "generations")?,
+            tables: take(source, "tables")?,
+            backends: take(source, "backends")?,
+            answers: take(source, "answers")?,
+            tenants: take(source, "tenants")?,
+            recent_flows: take(source, "recent_flows")?,
+            exceptions: take(source, "exceptions")?,
+            backend_counters: take(source, "backend_counters")?,
+            service_counters: take(source, "service_counters")?,
+            backend_live_flows: take(source, "backend_live_flows")?,
+            service_live_flows: take(source, "service_live_flows")?,
+            drops: take(source, "drops")?,
         })
     }
 
@@ -101,6 +114,15 @@ impl Maps {
     /// The sets of the cache of recent flows; a power of two.
     pub(super) fn recent_sets(&self) -> u32 {
         self.recent_flows.len()
+    }
+
+    /// A set of the cache of recent flows.
+    pub(super) fn recent(&self, set: u32) -> Result<u64, Error> {
+        self.recent_flows.get(&set, 0).map_err(Error::map("recent_flows"))
+    }
+
+    pub(super) fn set_recent(&mut self, set: u32, tags: u64) -> Result<(), Error> {
+        self.recent_flows.set(set, tags, 0).map_err(Error::map("recent_flows"))
     }
 
     pub(super) fn set_vip(&mut self, vip: &Address, services: u32) -> Result<(), Error> {
@@ -227,12 +249,14 @@ impl Maps {
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Error>
+/// Where maps come from, by name.
+type Source<'a> = dyn FnMut(&'static str) -> Result<aya::maps::Map, Error> + 'a;
+
+fn take<M>(source: &mut Source<'_>, name: &'static str) -> Result<M, Error>
 where
     M: TryFrom<aya::maps::Map, Error = MapError>,
 {
-    let map = ebpf.take_map(name).ok_or(Error::MissingPart(name))?;
-    M::try_from(map).map_err(Error::map(name))
+    M::try_from(source(name)?).map_err(Error::map(name))
 }
 
 fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<(), MapError> {

@@ -9,6 +9,7 @@ mod error;
 mod hints;
 mod links;
 mod loader;
+pub mod look;
 mod maglev;
 mod maps;
 mod rcu;

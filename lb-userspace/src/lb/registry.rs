@@ -211,7 +211,7 @@ pub(super) fn endpoint(key: &ServiceKey) -> Result<EndpointKey, Error> {
     Ok(EndpointKey::new(address::from_ip(key.vip)?, key.port.unwrap_or(0), protocol))
 }
 
-fn service_key(endpoint: &EndpointKey) -> ServiceKey {
+pub(super) fn service_key(endpoint: &EndpointKey) -> ServiceKey {
     ServiceKey {
         vip: address::to_ip(&endpoint.address),
         protocol: if endpoint.protocol == PROTOCOL_ICMP { Protocol::Icmp } else { Protocol::Tcp },

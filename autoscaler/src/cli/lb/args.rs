@@ -1,0 +1,76 @@
+//! What may be typed after `sluice lb`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use lb_userspace::service::ServiceSelector;
+
+use super::super::args::DEFAULT_CONFIG;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice lb services                          what clients address, and what it has counted
+  sluice lb backends                          who answers, and the share each has of new flows
+  sluice lb flows --client 198.51.100.0/24    whose flow is where
+  sluice lb drops                             why packets were dropped
+";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct LbArgs {
+    /// The host file of the daemon; says where the data plane is pinned.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+    /// Where the data plane is pinned, instead of what the host file says: its `pins`.
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub(crate) pins: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: LbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LbCommand {
+    /// Show the services: backends, flows, packets, bytes.
+    Services,
+    /// Show the backends: state, the share of each service's new flows, flows, packets, bytes.
+    Backends,
+    /// Show flows that the flow tables know.
+    ///
+    /// A TCP flow is there from its second packet on. Packets aren't stopped while the tables are read.
+    Flows(FlowsArgs),
+    /// Show how many packets were dropped, and why.
+    Drops(DropsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FlowsArgs {
+    /// Only of this service, as in 45.45.45.45:80/tcp, or of all services at a VIP.
+    #[arg(long)]
+    pub(crate) service: Option<ServiceSelector>,
+    /// Only of the backend with this address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) backend: Option<IpAddr>,
+    /// Only from this client, or from all in a subnet.
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = client)]
+    pub(crate) client: Option<IpNet>,
+    /// At most so many.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DropsArgs {
+    /// Reasons without a packet too.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+fn client(text: &str) -> Result<IpNet, String> {
+    let wrong = || format!("`{text}` is neither an address nor a subnet like 198.51.100.0/24");
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| wrong())
+}

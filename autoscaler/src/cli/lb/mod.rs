@@ -1,0 +1,54 @@
+//! `sluice lb`: a look into the data plane. Reads what is pinned, so that it works while no daemon runs, and needs root.
+
+mod args;
+mod print;
+
+use lb_userspace::lb::look::{FlowFilter, Look};
+
+pub(super) use self::args::LbArgs;
+use self::args::{DropsArgs, FlowsArgs, LbCommand};
+use super::check::host_config;
+use super::{Failure, output};
+
+/// Shows a part of the data plane.
+pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
+    let look = open(args)?;
+    match &args.command {
+        LbCommand::Services => show(args.json, &look.services().map_err(failed)?, |all| print::services(all)),
+        LbCommand::Backends => show(args.json, &look.backends().map_err(failed)?, |all| print::backends(all)),
+        LbCommand::Flows(flows) => self::flows(&look, args.json, flows),
+        LbCommand::Drops(drops) => self::drops(&look, args.json, drops),
+    }
+}
+
+fn open(args: &LbArgs) -> Result<Look, Failure> {
+    let pins = match &args.pins {
+        Some(pins) => pins.clone(),
+        None => host_config(&args.config)?.0.pins,
+    };
+    Look::open(&pins).map_err(failed)
+}
+
+fn flows(look: &Look, json: bool, args: &FlowsArgs) -> Result<(), Failure> {
+    let FlowsArgs { service, backend, client, limit } = *args;
+    let list = look.flows(FlowFilter { service, backend, client }, limit).map_err(failed)?;
+    show(json, &list, |list| print::flows(list))
+}
+
+fn drops(look: &Look, json: bool, args: &DropsArgs) -> Result<(), Failure> {
+    let mut drops = look.drops().map_err(failed)?;
+    drops.retain(|drop| args.all || drop.packets > 0);
+    show(json, &drops, |drops| print::drops(drops))
+}
+
+fn show<T: serde::Serialize>(json: bool, value: &T, print: impl FnOnce(&T)) -> Result<(), Failure> {
+    if json {
+        return Ok(output::json(value)?);
+    }
+    print(value);
+    Ok(())
+}
+
+fn failed(error: lb_userspace::lb::Error) -> Failure {
+    Failure::Failed(error.into())
+}

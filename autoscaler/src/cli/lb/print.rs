@@ -1,0 +1,141 @@
+//! The data plane as tables for people.
+
+use std::net::{IpAddr, SocketAddr};
+
+use comfy_table::{Cell, CellAlignment, Color};
+use lb_userspace::lb::look::{BackendView, DropCount, FlowList, FlowState, FlowView, ServiceView, Share};
+use lb_userspace::service::BackendState;
+
+use super::super::output::{self, QUIET, or_dash};
+
+pub(super) fn services(services: &[ServiceView]) {
+    if services.is_empty() {
+        anstream::println!("no services: no tenant has instances yet");
+        return;
+    }
+    let header = [
+        "SERVICE",
+        "ACTIVE",
+        "DRAINING",
+        "DOWN",
+        "LIVE FLOWS",
+        "NEW FLOWS",
+        "PACKETS",
+        "BYTES",
+        "REPLY PACKETS",
+        "REPLY BYTES",
+    ];
+    let mut table = output::table(&header);
+    for service in services {
+        let counters = &service.counters;
+        let mut row = vec![Cell::new(&service.service)];
+        row.extend([service.active, service.draining, service.down].map(|count| number(u64::from(count))));
+        row.extend(
+            [
+                counters.live_flows,
+                counters.new_flows,
+                counters.packets,
+                counters.bytes,
+                counters.reply_packets,
+                counters.reply_bytes,
+            ]
+            .map(number),
+        );
+        table.add_row(row);
+    }
+    anstream::println!("{table}");
+}
+
+pub(super) fn backends(backends: &[BackendView]) {
+    if backends.is_empty() {
+        anstream::println!("no backends: no instance is in service");
+        return;
+    }
+    let header = ["BACKEND", "STATE", "LIVE FLOWS", "NEW FLOWS", "PACKETS", "BYTES", "SHARE OF NEW FLOWS"];
+    let mut table = output::table(&header);
+    for backend in backends {
+        let counters = &backend.counters;
+        let mut row = vec![Cell::new(backend.address), state(backend.state)];
+        row.extend([counters.live_flows, counters.new_flows, counters.packets, counters.bytes].map(number));
+        row.push(Cell::new(backend.services.iter().map(share).collect::<Vec<_>>().join("  ")));
+        table.add_row(row);
+    }
+    anstream::println!("{table}");
+}
+
+pub(super) fn flows(list: &FlowList) {
+    if list.flows.is_empty() {
+        anstream::println!("no such flow is known");
+        return;
+    }
+    let mut table = output::table(&["CLIENT", "SERVICE", "VIP PORT", "BACKEND", "STATE", "IDLE"]);
+    for flow in &list.flows {
+        table.add_row(vec![
+            Cell::new(client(flow)),
+            Cell::new(flow.service.as_deref().unwrap_or("gone")),
+            Cell::new(or_dash(flow.vip_port, |port| port.to_string())),
+            Cell::new(or_dash(flow.backend, |backend| backend.to_string())),
+            flow_state(flow.state),
+            number_with(flow.idle, "s"),
+        ]);
+    }
+    anstream::println!("{table}");
+    if !list.complete {
+        let shown = list.flows.len();
+        anstream::println!("{QUIET}{shown} of more: `--limit` shows more, a filter fewer{QUIET:#}");
+    }
+}
+
+pub(super) fn drops(drops: &[DropCount]) {
+    if drops.is_empty() {
+        anstream::println!("no packet was dropped");
+        return;
+    }
+    let mut table = output::table(&["REASON", "PACKETS"]);
+    for drop in drops {
+        table.add_row(vec![Cell::new(drop.reason), number(drop.packets)]);
+    }
+    anstream::println!("{table}");
+}
+
+/// A client's end; an echo's identifier is no port, and is told apart.
+fn client(flow: &FlowView) -> String {
+    match (flow.vip_port, flow.client) {
+        (Some(_), client) => SocketAddr::new(client, flow.client_port).to_string(),
+        (None, IpAddr::V4(client)) => format!("{client} id {}", flow.client_port),
+        (None, IpAddr::V6(client)) => format!("{client} id {}", flow.client_port),
+    }
+}
+
+fn share(share: &Share) -> String {
+    format!("{} {:.1}%", share.service, share.share * 100.0)
+}
+
+fn state(state: BackendState) -> Cell {
+    let (name, colour) = match state {
+        BackendState::Active => ("active", Color::Green),
+        BackendState::Draining => ("draining", Color::Yellow),
+        BackendState::Down => ("down", Color::Red),
+    };
+    Cell::new(name).fg(colour)
+}
+
+fn flow_state(state: FlowState) -> Cell {
+    let (name, colour) = match state {
+        FlowState::Beginning => ("beginning", Color::Yellow),
+        FlowState::Open => ("open", Color::Green),
+        FlowState::ClosedByClient => ("closed by client", Color::Yellow),
+        FlowState::ClosedByBackend => ("closed by backend", Color::Yellow),
+        FlowState::Closed => ("closed", Color::DarkGrey),
+        FlowState::Lost => ("lost", Color::Red),
+    };
+    Cell::new(name).fg(colour)
+}
+
+fn number(value: u64) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+fn number_with(value: u32, unit: &str) -> Cell {
+    Cell::new(format!("{value}{unit}")).set_alignment(CellAlignment::Right)
+}

@@ -1,0 +1,80 @@
+//! Looking at a load balancer from another process: reads what is pinned and changes nothing, whether its daemon runs
+//! or not.
+
+mod batch;
+mod explain;
+mod flows;
+mod probe;
+mod sandbox;
+mod state;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{HashMap, Map, MapData};
+use lb_common::abi::{FlowKey, FlowValue};
+
+pub use explain::{ChosenBy, Explanation, Outcome, Question, SlotView};
+pub use flows::{FlowFilter, FlowList, FlowState, FlowTable, FlowView};
+pub use state::{BackendView, DropCount, ServiceView, Share};
+
+use super::maps::{Maps, NAMES};
+use super::{Error, loader};
+
+/// A table of flows, open for reading.
+type Flows = HashMap<MapData, FlowKey, FlowValue>;
+
+/// What is pinned of a load balancer, open for reading.
+///
+/// Each call reads the maps as they are then; while the daemon changes something, two maps may be of different moments.
+pub struct Look {
+    maps: Maps,
+    flows: Flows,
+    nascent: Flows,
+    pins: PathBuf,
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Look").field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+impl Look {
+    /// Opens what is pinned below the root. Needs root, or `CAP_BPF` and access to the pins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingPinned`] where there is no load balancer; [`Error::OtherVersion`] where there is one that another
+    /// version of this program has loaded; [`Error::Map`] where a map can't be opened.
+    pub fn open(pin_root: &Path) -> Result<Self, Error> {
+        let pins = loader::pin_directory(pin_root);
+        if !NAMES.iter().all(|name| pins.join(name).exists()) {
+            return Err(nothing_pinned(pin_root));
+        }
+        let maps = Maps::from_pins(&pins)?;
+        let flows = open_flows(&pins, FlowTable::Established)?;
+        let nascent = open_flows(&pins, FlowTable::Nascent)?;
+        Ok(Self { maps, flows, nascent, pins })
+    }
+}
+
+fn open_flows(pins: &Path, table: FlowTable) -> Result<Flows, Error> {
+    let name = table.map_name();
+    let data = MapData::from_pin(pins.join(name)).map_err(Error::map(name))?;
+    let map = Map::from_map_data(data).map_err(Error::map(name))?;
+    Flows::try_from(map).map_err(Error::map(name))
+}
+
+/// Says whether it is another version's pins that are there.
+fn nothing_pinned(pin_root: &Path) -> Error {
+    let pin_root = pin_root.to_owned();
+    let entries = std::fs::read_dir(&pin_root).into_iter().flatten().flatten();
+    let is_version =
+        |name: &String| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    let found = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).find(is_version);
+    match found {
+        Some(found) if found != loader::version() => Error::OtherVersion { pin_root, found },
+        _ => Error::NothingPinned { pin_root },
+    }
+}

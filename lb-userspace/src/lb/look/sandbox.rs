@@ -1,0 +1,190 @@
+//! The uplink's program on copies of all that it writes.
+//!
+//! The code is the very object that the daemon loads; what the program only reads is the pinned map that packets meet, and
+//! what it writes are maps of its own, which hold what the pinned ones have of one flow. So the answer is the program's,
+//! and asking changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use aya::maps::{HashMap, MapData, MapError};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, loaded_programs};
+use aya::{Ebpf, EbpfLoader};
+use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle};
+use lb_common::recent::Mark;
+
+use super::flows::FlowTable;
+use crate::lb::counters::FlowCounters;
+use crate::lb::maps::{Maps, NAMES};
+use crate::lb::{Error, links};
+use crate::net::Netns;
+use crate::object::object;
+
+/// What the program reads and never writes.
+const SHARED: [&str; 10] = [
+    "control",
+    "vips",
+    "services",
+    "service_hints",
+    "endpoints",
+    "generations",
+    "tables",
+    "backends",
+    "answers",
+    "tenants",
+];
+
+/// Tables of flows: the copy has one flow.
+const FLOWS: [&str; 2] = ["flows", "nascent_flows"];
+
+/// What the program says of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing more becomes of it.
+    Drop,
+    /// The kernel's.
+    Pass,
+    /// Back to where it came from.
+    Transmit,
+    /// To a backend.
+    Redirect,
+}
+
+/// A run of the program.
+pub(super) struct Trace {
+    pub(super) verdict: Verdict,
+    /// The packet, as it leaves.
+    pub(super) frame: Vec<u8>,
+}
+
+/// The program with maps of its own.
+pub(super) struct Sandbox {
+    ebpf: Ebpf,
+    maps: Maps,
+    flows: HashMap<MapData, FlowKey, FlowValue>,
+    nascent: HashMap<MapData, FlowKey, FlowValue>,
+}
+
+impl Sandbox {
+    /// Loads it. Takes as long as the verifier: some ten milliseconds.
+    pub(super) fn open(pins: &Path) -> Result<Self, Error> {
+        let mut loader = EbpfLoader::new();
+        for &name in NAMES {
+            let pin = pins.join(name);
+            if SHARED.contains(&name) {
+                loader.map_pin_path(name, pin);
+            } else {
+                let size = if FLOWS.contains(&name) { 1 } else { size_of_pinned(&pin, name)? };
+                loader.map_max_entries(name, size);
+            }
+        }
+        let mut ebpf = loader.load(object().ok_or(Error::NoObject)?)?;
+        let program: &mut Xdp = program(&mut ebpf)?;
+        program.load().map_err(Error::program("uplink"))?;
+        let mut flows = |name: &'static str| {
+            let map = ebpf.take_map(name).ok_or(Error::MissingPart(name))?;
+            HashMap::try_from(map).map_err(Error::map(name))
+        };
+        let (flows, nascent) = (flows("flows")?, flows("nascent_flows")?);
+        let maps = Maps::take(&mut ebpf)?;
+        Ok(Self { ebpf, maps, flows, nascent })
+    }
+
+    /// Tells it what the pinned maps have of the flow. An entry gets an age, so that its use can be seen.
+    pub(super) fn know(
+        &mut self,
+        pinned: &Maps,
+        control: &Control,
+        hash: u64,
+        key: &FlowKey,
+        entry: Option<(FlowTable, FlowValue)>,
+    ) -> Result<(), Error> {
+        let mark = Mark::of(hash, control.epoch, control.recent_mask);
+        self.maps.set_recent(mark.set, pinned.recent(mark.set)?)?;
+        let Some((table, value)) = entry else { return Ok(()) };
+        let value = FlowValue { last_seen: control.clock.wrapping_sub(1), ..value };
+        self.table(table).insert(key, value, 0).map_err(Error::map(table.map_name()))
+    }
+
+    fn table(&mut self, table: FlowTable) -> &mut HashMap<MapData, FlowKey, FlowValue> {
+        match table {
+            FlowTable::Established => &mut self.flows,
+            FlowTable::Nascent => &mut self.nascent,
+        }
+    }
+
+    /// Runs the program on a frame.
+    pub(super) fn run(&mut self, frame: &[u8], transit: &Netns) -> Result<Trace, Error> {
+        /// Room for what the program adds: an answer is longer than a short question.
+        const ROOM: usize = 2_048;
+        let mut out = vec![0; frame.len() + ROOM];
+        let program: &mut Xdp = program(&mut self.ebpf)?;
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let result = transit
+            .run(|| program.test_run(options))
+            .map_err(Error::file("entering the namespace of the uplink,", transit.to_string()))?
+            .map_err(Error::program("uplink"))?;
+        out.truncate(result.data_size_out as usize);
+        // `enum xdp_action` of `linux/bpf.h`; the kernel takes any other for an abort, and drops the packet.
+        let verdict = match result.return_value {
+            2 => Verdict::Pass,
+            3 => Verdict::Transmit,
+            4 => Verdict::Redirect,
+            _ => Verdict::Drop,
+        };
+        Ok(Trace { verdict, frame: out })
+    }
+
+    /// Whether the program has used the flow's entry.
+    pub(super) fn has_seen(&self, key: &FlowKey, clock: u32) -> Result<bool, Error> {
+        for (name, table) in [("flows", &self.flows), ("nascent_flows", &self.nascent)] {
+            match table.get(key, 0) {
+                Ok(value) => return Ok(value.last_seen >= clock),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(Error::map(name)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Why the program has dropped the packet, or answered it.
+    pub(super) fn dropped(&self) -> Result<Option<DropReason>, Error> {
+        for reason in DropReason::ALL {
+            if self.maps.drops(reason)? > 0 {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the program has counted for a service.
+    pub(super) fn counted(&self, service: Handle) -> Result<FlowCounters, Error> {
+        self.maps.service_counters(service.index)
+    }
+
+    /// Whether the program on the uplink has the same code: the kernel's tag is a hash of the instructions, whatever maps
+    /// they use.
+    pub(super) fn is_on_uplink(&self, pins: &Path) -> Option<bool> {
+        let program: &Xdp = self.ebpf.program("uplink")?.try_into().ok()?;
+        let mine = program.info().ok()?.tag();
+        let entries = fs::read_dir(links::folder(pins)).ok()?.flatten();
+        let mut uplinks =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(links::UPLINK));
+        let link = FdLink::from(PinnedLink::from_pin(uplinks.next()?.path()).ok()?);
+        let id = link.info().ok()?.program_id();
+        let attached = loaded_programs().flatten().find(|info| info.id() == id)?;
+        Some(attached.tag() == mine)
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    let program = ebpf.program_mut("uplink").ok_or(Error::MissingPart("uplink"))?;
+    program.try_into().map_err(|error: ProgramError| Error::program("uplink")(error))
+}
+
+fn size_of_pinned(pin: &Path, name: &'static str) -> Result<u32, Error> {
+    let info = MapData::from_pin(pin).and_then(|map| map.info()).map_err(Error::map(name))?;
+    Ok(info.max_entries())
+}
