@@ -1,11 +1,11 @@
 //! What may be typed after `sluice lb`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
-use lb_userspace::service::ServiceSelector;
+use lb_userspace::service::{ServiceKey, ServiceSelector};
 
 use super::super::args::DEFAULT_CONFIG;
 
@@ -15,6 +15,8 @@ Examples:
   sluice lb backends                          who answers, and the share each has of new flows
   sluice lb flows --client 198.51.100.0/24    whose flow is where
   sluice lb drops                             why packets were dropped
+  sluice lb explain 198.51.100.7:40000 45.45.45.45:80/tcp
+                                              which backend a packet would go to, and why
 ";
 
 #[derive(Debug, Args)]
@@ -45,6 +47,11 @@ pub(crate) enum LbCommand {
     Flows(FlowsArgs),
     /// Show how many packets were dropped, and why.
     Drops(DropsArgs),
+    /// Tell which backend a packet would go to, and why.
+    ///
+    /// The program itself is asked, on copies of all that it would write: nothing is counted and no flow begins. Of TCP
+    /// both are told: what becomes of a SYN, and of any other packet of the same flow.
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +75,29 @@ pub(crate) struct DropsArgs {
     /// Reasons without a packet too.
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The client with its port; for ICMP its address, or with the echo identifier in the port's place.
+    #[arg(value_name = "CLIENT", value_parser = client_end)]
+    pub(crate) client: ClientEnd,
+    /// Where it sends to, as in 45.45.45.45:80/tcp or 45.45.45.45/icmp.
+    pub(crate) to: ServiceKey,
+}
+
+/// A client, with its port where one was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientEnd {
+    pub(crate) address: IpAddr,
+    pub(crate) port: Option<u16>,
+}
+
+fn client_end(text: &str) -> Result<ClientEnd, String> {
+    let end = |end: SocketAddr| ClientEnd { address: end.ip(), port: Some(end.port()) };
+    let bare = |address| ClientEnd { address, port: None };
+    let wrong = || format!("`{text}` is no client: write it as 198.51.100.7:40000 or [2001:db8::7]:40000");
+    text.parse().map(end).or_else(|_| text.parse().map(bare)).map_err(|_| wrong())
 }
 
 fn client(text: &str) -> Result<IpNet, String> {

@@ -1,9 +1,13 @@
 //! `sluice lb`: a look into the data plane. Reads what is pinned, so that it works while no daemon runs, and needs root.
 
 mod args;
+mod explain;
 mod print;
 
+use std::path::PathBuf;
+
 use lb_userspace::lb::look::{FlowFilter, Look};
+use lb_userspace::net::Netns;
 
 pub(super) use self::args::LbArgs;
 use self::args::{DropsArgs, FlowsArgs, LbCommand};
@@ -12,27 +16,39 @@ use super::{Failure, output};
 
 /// Shows a part of the data plane.
 pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
-    let look = open(args)?;
+    let Place { pins, transit } = place(args)?;
+    let look = Look::open(&pins).map_err(failed)?;
     match &args.command {
         LbCommand::Services => show(args.json, &look.services().map_err(failed)?, |all| print::services(all)),
         LbCommand::Backends => show(args.json, &look.backends().map_err(failed)?, |all| print::backends(all)),
         LbCommand::Flows(flows) => self::flows(&look, args.json, flows),
         LbCommand::Drops(drops) => self::drops(&look, args.json, drops),
+        LbCommand::Explain(question) => explain::explain(&look, &transit, args.json, question),
     }
 }
 
-fn open(args: &LbArgs) -> Result<Look, Failure> {
-    let pins = match &args.pins {
-        Some(pins) => pins.clone(),
-        None => host_config(&args.config)?.0.pins,
+/// Where the data plane is.
+struct Place {
+    pins: PathBuf,
+    transit: Netns,
+}
+
+fn place(args: &LbArgs) -> Result<Place, Failure> {
+    if let Some(pins) = &args.pins {
+        return Ok(Place { pins: pins.clone(), transit: Netns::current()? });
+    }
+    let (config, _) = host_config(&args.config)?;
+    let transit = match &config.transit.namespace {
+        Some(name) => Netns::open(name)?,
+        None => Netns::current()?,
     };
-    Look::open(&pins).map_err(failed)
+    Ok(Place { pins: config.pins, transit })
 }
 
 fn flows(look: &Look, json: bool, args: &FlowsArgs) -> Result<(), Failure> {
     let FlowsArgs { service, backend, client, limit } = *args;
     let list = look.flows(FlowFilter { service, backend, client }, limit).map_err(failed)?;
-    show(json, &list, |list| print::flows(list))
+    show(json, &list, print::flows)
 }
 
 fn drops(look: &Look, json: bool, args: &DropsArgs) -> Result<(), Failure> {
