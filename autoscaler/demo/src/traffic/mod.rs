@@ -6,6 +6,7 @@
 mod arrivals;
 mod failure;
 mod flows;
+mod held;
 mod http;
 mod ping;
 mod sources;
@@ -15,10 +16,11 @@ mod thread;
 pub use arrivals::Arrivals;
 pub use failure::{Failure, FailureKind};
 pub use flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
+pub use held::{Client, Held, Life};
 pub use http::{HttpCounts, HttpLoad, HttpSettings};
-pub use ping::{PingCounts, PingSettings, Pings};
+pub use ping::{PingCounts, PingSettings, Pinging, Pings};
 pub use sources::Sources;
-pub use tcp::{HolderSettings, TcpHolders};
+pub use tcp::{HolderSettings, Holding, TcpHolders};
 pub use thread::ClientThread;
 
 use std::ops::RangeInclusive;

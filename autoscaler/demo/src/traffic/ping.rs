@@ -8,22 +8,19 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdUdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, bind, socket};
 use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::{Instant, timeout};
 
+use super::ClientThread;
 use super::failure::Failure;
-use super::flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
+use super::flows::FlowCounts;
+use super::held::{Client, Held, Life};
 use super::sources::Sources;
-use super::{ClientThread, spread, spread_over};
 
 /// ICMP echo request (RFC 792).
 const ECHO_REQUEST: u8 = 8;
@@ -65,107 +62,69 @@ pub struct PingCounts {
 }
 
 /// Streams of ICMP echo requests, each reply matched with its request.
-#[derive(Debug)]
-pub struct Pings {
-    shared: Arc<Shared>,
-    tasks: TaskTracker,
-}
+pub type Pings = Held<Pinging>;
 
+/// What a stream does.
 #[derive(Debug)]
-struct Shared {
+pub struct Pinging {
     settings: PingSettings,
-    log: FlowLog,
     sent: AtomicU64,
     answered: AtomicU64,
     lost: AtomicU64,
-    next: AtomicU64,
-    stop: CancellationToken,
 }
 
 impl Pings {
     /// Starts the streams, evenly over one interval.
     #[must_use]
     pub fn start(thread: &ClientThread, settings: PingSettings) -> Self {
-        let tasks = TaskTracker::new();
-        let count = settings.count;
-        let shared = Arc::new(Shared {
-            settings,
-            log: FlowLog::default(),
-            sent: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            next: AtomicU64::new(0),
-            stop: CancellationToken::new(),
-        });
-        for stream in 0..count {
-            tasks.spawn_on(Arc::clone(&shared).keep_pinging(u64::from(stream)), thread.handle());
-        }
-        tasks.close();
-        Self { shared, tasks }
+        let zero = || AtomicU64::new(0);
+        Self::begin(thread, Pinging { settings, sent: zero(), answered: zero(), lost: zero() })
     }
 
     /// The counts now.
     #[must_use]
     pub fn counts(&self) -> PingCounts {
+        let pinging = &self.shared.client;
         PingCounts {
-            answered: self.shared.answered.load(Ordering::Relaxed),
-            lost: self.shared.lost.load(Ordering::Relaxed),
-            sent: self.shared.sent.load(Ordering::Relaxed),
+            answered: pinging.answered.load(Ordering::Relaxed),
+            lost: pinging.lost.load(Ordering::Relaxed),
+            sent: pinging.sent.load(Ordering::Relaxed),
             streams: self.shared.log.counts(),
         }
     }
-
-    /// How many streams had a reply both before and after that moment.
-    #[must_use]
-    pub fn held_across(&self, moment: Timestamp) -> u64 {
-        self.shared.log.held_across(moment)
-    }
-
-    /// The streams that lost a request, oldest first, at most 200.
-    #[must_use]
-    pub fn broken(&self) -> Vec<BrokenFlow> {
-        self.shared.log.broken()
-    }
-
-    /// Sends no more requests, and returns when the last one has its reply or is lost.
-    pub async fn stop(&self) {
-        self.shared.stop.cancel();
-        self.tasks.wait().await;
-    }
 }
 
-impl Shared {
-    async fn keep_pinging(self: Arc<Self>, stream: u64) {
-        self.pause_until(Instant::now() + self.settings.interval.mul_f64(spread(stream))).await;
-        while !self.stop.is_cancelled() {
-            let flow = self.log.open();
-            let outcome = self.ping_for_a_lifetime(&flow).await;
-            let failed = outcome.is_err();
-            flow.end(outcome);
-            if failed {
-                self.pause_until(Instant::now() + self.settings.interval).await;
-            }
-        }
+impl Client for Pinging {
+    fn count(&self) -> u32 {
+        self.settings.count
     }
 
-    async fn ping_for_a_lifetime(&self, flow: &OpenFlow) -> Result<(), Failure> {
-        let nth = self.next.fetch_add(1, Ordering::Relaxed);
-        let end = Instant::now() + spread_over(&self.settings.lifetime, nth);
-        let socket = open(self.settings.sources.of(nth), self.settings.target)
+    fn interval(&self) -> Duration {
+        self.settings.interval
+    }
+
+    fn lifetime(&self) -> &RangeInclusive<Duration> {
+        &self.settings.lifetime
+    }
+
+    async fn keep(&self, life: &Life<'_>) -> Result<(), Failure> {
+        let socket = open(self.settings.sources.of(life.nth), self.settings.target)
             .map_err(|error| Failure::socket("a ping socket", &error))?;
         let mut due = Instant::now();
         for sequence in 0_u16..=u16::MAX {
             self.ping_once(&socket, sequence).await?;
-            flow.answered();
+            life.flow.answered();
             due = (due + self.settings.interval).max(Instant::now());
-            self.pause_until(due.min(end)).await;
-            if self.stop.is_cancelled() || Instant::now() >= end {
+            life.pause_until(due).await;
+            if life.is_over() {
                 break;
             }
         }
         Ok(())
     }
+}
 
+impl Pinging {
     async fn ping_once(&self, socket: &UdpSocket, sequence: u16) -> Result<(), Failure> {
         let limit = self.settings.timeout;
         self.sent.fetch_add(1, Ordering::Relaxed);
@@ -174,13 +133,6 @@ impl Shared {
         let counter = if outcome.is_ok() { &self.answered } else { &self.lost };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
-    }
-
-    async fn pause_until(&self, moment: Instant) {
-        tokio::select! {
-            () = sleep_until(moment) => {}
-            () = self.stop.cancelled() => {}
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,15 +9,14 @@ use jiff::Timestamp;
 use sluice_logic::group::InstanceId;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::{Instant, timeout};
 
+use super::ClientThread;
 use super::arrivals::Arrivals;
 use super::failure::Failure;
-use super::flows::{BrokenFlow, FlowCounts, FlowLog, OpenFlow};
+use super::flows::{FlowCounts, OpenFlow};
+use super::held::{Client, Held, Life};
 use super::sources::Sources;
-use super::{ClientThread, spread, spread_over};
 
 /// What [`TcpHolders`] do.
 #[derive(Debug, Clone)]
@@ -39,43 +37,25 @@ pub struct HolderSettings {
     pub arrivals: Arrivals,
 }
 
-/// TCP connections that are held open, each with a line sent and its echo checked at every interval.
+/// TCP connections that are held open, each with a line sent and its echo checked at every interval, and closed
+/// gracefully at the end of their life.
 ///
 /// A connection is broken by a refused or reset connection, an end of the stream that we did not ask for, a missing
 /// or wrong answer, and an answer from another instance than the first one's.
-#[derive(Debug)]
-pub struct TcpHolders {
-    shared: Arc<Shared>,
-    tasks: TaskTracker,
-}
+pub type TcpHolders = Held<Holding>;
 
+/// What the holder of a connection does.
 #[derive(Debug)]
-struct Shared {
+pub struct Holding {
     settings: HolderSettings,
-    log: FlowLog,
     exchanges: AtomicU64,
-    next: AtomicU64,
-    stop: CancellationToken,
 }
 
 impl TcpHolders {
     /// Opens the connections, evenly over one interval.
     #[must_use]
     pub fn start(thread: &ClientThread, settings: HolderSettings) -> Self {
-        let tasks = TaskTracker::new();
-        let count = settings.count;
-        let shared = Arc::new(Shared {
-            settings,
-            log: FlowLog::default(),
-            exchanges: AtomicU64::new(0),
-            next: AtomicU64::new(0),
-            stop: CancellationToken::new(),
-        });
-        for holder in 0..count {
-            tasks.spawn_on(Arc::clone(&shared).hold(u64::from(holder)), thread.handle());
-        }
-        tasks.close();
-        Self { shared, tasks }
+        Self::begin(thread, Holding { settings, exchanges: AtomicU64::new(0) })
     }
 
     /// The counts now.
@@ -87,62 +67,42 @@ impl TcpHolders {
     /// Lines sent and answered.
     #[must_use]
     pub fn exchanges(&self) -> u64 {
-        self.shared.exchanges.load(Ordering::Relaxed)
-    }
-
-    /// How many connections were answered both before and after that moment.
-    #[must_use]
-    pub fn held_across(&self, moment: Timestamp) -> u64 {
-        self.shared.log.held_across(moment)
-    }
-
-    /// The connections that broke, oldest first, at most 200.
-    #[must_use]
-    pub fn broken(&self) -> Vec<BrokenFlow> {
-        self.shared.log.broken()
-    }
-
-    /// Closes all connections gracefully and returns when the last one has ended.
-    pub async fn stop(&self) {
-        self.shared.stop.cancel();
-        self.tasks.wait().await;
+        self.shared.client.exchanges.load(Ordering::Relaxed)
     }
 }
 
-impl Shared {
-    /// One holder: connection after connection until stopped.
-    async fn hold(self: Arc<Self>, holder: u64) {
-        self.pause(self.settings.interval.mul_f64(spread(holder))).await;
-        while !self.stop.is_cancelled() {
-            let flow = self.log.open();
-            let outcome = self.converse(&flow).await;
-            let failed = outcome.is_err();
-            flow.end(outcome);
-            if failed {
-                // What is broken stays broken for a while; do not hammer it.
-                self.pause(self.settings.interval.max(Duration::from_millis(100))).await;
-            }
-        }
+impl Client for Holding {
+    fn count(&self) -> u32 {
+        self.settings.count
     }
 
-    async fn converse(&self, flow: &OpenFlow) -> Result<(), Failure> {
-        let nth = self.next.fetch_add(1, Ordering::Relaxed);
-        let end = Instant::now() + spread_over(&self.settings.lifetime, nth);
+    fn interval(&self) -> Duration {
+        self.settings.interval
+    }
+
+    fn lifetime(&self) -> &RangeInclusive<Duration> {
+        &self.settings.lifetime
+    }
+
+    async fn keep(&self, life: &Life<'_>) -> Result<(), Failure> {
         let begun = Timestamp::now();
-        let mut stream = BufStream::new(self.connect(self.settings.sources.of(nth)).await?);
+        let mut stream = BufStream::new(self.connect(self.settings.sources.of(life.nth)).await?);
         for line in 0_u64.. {
-            let instance = self.exchange(&mut stream, flow, &format!("hold {nth} {line}")).await?;
+            let text = format!("hold {} {line}", life.nth);
+            let instance = self.exchange(&mut stream, life.flow, &text).await?;
             if line == 0 {
                 self.settings.arrivals.add(&instance, begun);
             }
-            self.pause(self.settings.interval.min(end.saturating_duration_since(Instant::now()))).await;
-            if self.stop.is_cancelled() || Instant::now() >= end {
+            life.pause_until(Instant::now() + self.settings.interval).await;
+            if life.is_over() {
                 break;
             }
         }
         self.close(&mut stream).await
     }
+}
 
+impl Holding {
     async fn connect(&self, source: Ipv4Addr) -> Result<TcpStream, Failure> {
         connect(source, self.settings.target, self.settings.timeout).await
     }
@@ -183,13 +143,6 @@ impl Shared {
         match read.map_err(|error| Failure::socket("the end of a connection", &error))? {
             0 => Ok(()),
             _ => Err(Failure::bad_answer("more than was asked for")),
-        }
-    }
-
-    async fn pause(&self, length: Duration) {
-        tokio::select! {
-            () = sleep(length) => {}
-            () = self.stop.cancelled() => {}
         }
     }
 }
