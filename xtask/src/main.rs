@@ -63,10 +63,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
-    /// Runs everything: format, lints, docs, unit and property tests, and the end-to-end tests.
+    /// Runs everything: format, lints, docs, unit and property tests, the end-to-end tests, and the load balancer's
+    /// tests on the oldest supported kernel.
     ///
     /// Runs setup if something is missing. Needs root, for XDP test runs and namespaces; without, it says so and
-    /// fails. With a filter only tests whose name contains it run, and no format, lints or docs.
+    /// fails. With a filter only tests whose name contains it run, and no format, lints, docs or other kernel.
     #[command(after_help = "Example: ./x test maglev")]
     Test {
         /// Runs only tests whose name contains one of these.
@@ -82,6 +83,9 @@ enum Task {
         /// A package of another kernel, as from `apt-get download linux-image-…`; this release's without.
         #[arg(long, value_name = "DEB")]
         package: Option<PathBuf>,
+        /// How much is run.
+        #[arg(long, value_enum, default_value = "all")]
+        extent: guest::Extent,
         /// Runs only tests whose name contains one of these.
         filter: Vec<String>,
     },
@@ -105,7 +109,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => build::object(bpf_toolchain::OBJECT).map(|path| println!("{}", path.display())),
         Task::Demo { arguments } => demo::run(&arguments, yes),
         Task::Test { filter } => test::run(&filter, yes),
-        Task::TestKernel { package, filter } => guest::run(package.as_deref(), &filter, yes),
+        Task::TestKernel { package, extent, filter } => guest::run(package.as_deref(), extent, &filter, yes),
         Task::Bench { arguments } => bench::run(&arguments, yes),
         Task::Check => check::run(yes),
     };

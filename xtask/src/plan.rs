@@ -41,8 +41,12 @@ const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", purposes: ALL },
     Tool { program: "tc", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
-    Tool { program: "busybox", package: "busybox-static", purposes: &[Purpose::Kernel] },
-    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: &[Purpose::Kernel] },
+    Tool { program: "busybox", package: "busybox-static", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        purposes: &[Purpose::Test, Purpose::Kernel],
+    },
     Tool { program: "iptables", package: "iptables", purposes: &[Purpose::Bench] },
     Tool { program: "iperf3", package: "iperf3", purposes: &[Purpose::Bench] },
 ];

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::build::{cargo_command, sluice_path};
 use crate::plan::Purpose;
@@ -20,6 +20,9 @@ pub(crate) fn run(filter: &[String], yes: bool) -> Result<()> {
     report.step("unit and property tests", &mut unit_tests(filter));
     report.step("build of sluice", &mut cargo_command(&["build", "--package", "sluice"]));
     report.step("end-to-end tests", &mut end_to_end_tests(filter));
+    if filter.is_empty() && cfg!(target_arch = "x86_64") {
+        report.step("load balancer on the oldest supported kernel", &mut oldest_kernel(yes)?);
+    }
     report.finish()
 }
 
@@ -27,6 +30,13 @@ fn unit_tests(filter: &[String]) -> Command {
     let mut command = cargo_command(&["test", "--no-fail-fast", "--workspace"]);
     command.args(["--exclude", "lb-ebpf", "--exclude", "sluice-tests", "--"]).args(filter);
     command
+}
+
+/// This program again, for what is written of its steps goes where the others' output goes.
+fn oldest_kernel(yes: bool) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("this program's own file is gone")?);
+    command.args(["test-kernel", "--extent", "load-balancer"]).args(yes.then_some("--yes"));
+    Ok(command)
 }
 
 /// One at a time: they measure time, and a host has two cores at least, not one per test. `SLUICE_BIN` names the

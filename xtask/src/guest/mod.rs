@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::build::{self, cargo_command, target_dir};
@@ -19,12 +20,28 @@ use console::Console;
 use initramfs::Initramfs;
 use kernel::Kernel;
 
-/// The tests that have to do with the kernel, as `cargo test` selects them.
-const SUITES: [&[&str]; 2] = [
-    &["--package", "lb-userspace", "--package", "sluice-southbound"],
-    // The whole program, with as few packets as an emulated computer has time for.
-    &["--package", "sluice-tests", "--test", "files"],
-];
+/// How much is run in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Extent {
+    /// The load balancer: does the kernel's verifier take the object, and does the program what it should there.
+    LoadBalancer,
+    /// The providers and the whole program too.
+    All,
+}
+
+impl Extent {
+    /// The tests that have to do with the kernel, as `cargo test` selects them.
+    fn suites(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::LoadBalancer => &[&["--package", "lb-userspace"]],
+            Self::All => &[
+                &["--package", "lb-userspace", "--package", "sluice-southbound"],
+                // The whole program, with as few packets as an emulated computer has time for.
+                &["--package", "sluice-tests", "--test", "files"],
+            ],
+        }
+    }
+}
 
 /// The program under test in the guest; its `init` names it in `SLUICE_BIN`.
 const SLUICE: &str = "bin/sluice";
@@ -49,7 +66,7 @@ struct Job {
 }
 
 /// Boots Debian's kernel, or that of another package of Debian's, and runs the tests there.
-pub(crate) fn run(package: Option<&Path>, filter: &[String], yes: bool) -> Result<()> {
+pub(crate) fn run(package: Option<&Path>, extent: Extent, filter: &[String], yes: bool) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("the guest is a PC: `test-kernel` runs on x86-64 only");
     }
@@ -61,7 +78,7 @@ pub(crate) fn run(package: Option<&Path>, filter: &[String], yes: bool) -> Resul
     };
     let sluice = build::sluice("dev")?;
     let mut programs = Vec::new();
-    for suite in SUITES {
+    for suite in extent.suites() {
         programs.extend(built_programs(suite)?);
     }
     programs.sort_by(|one, other| one.name.cmp(&other.name));
