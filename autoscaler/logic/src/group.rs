@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Decision;
+use crate::history::History;
 use crate::spec::{CloudName, GroupSpec, TenantName};
 
 /// Names an instance on the host: `<tenant>-<8 hex digits>`, never used twice.
@@ -215,6 +216,8 @@ pub struct GroupState {
     pub draining_since: BTreeMap<InstanceId, Timestamp>,
     /// Since when each instance is in service: its samples count from then on.
     pub in_service_since: BTreeMap<InstanceId, Timestamp>,
+    /// What its policies need to know of the recent past.
+    pub history: History,
 }
 
 impl GroupState {
@@ -240,6 +243,7 @@ impl GroupState {
     pub fn record(&mut self, decision: &Decision) {
         self.desired = Some(decision.to);
         self.last_action = decision.last_action;
+        self.history.record(decision);
     }
 
     /// Takes over since when the instances drain or serve, and forgets those that do neither.
@@ -266,6 +270,7 @@ impl GroupState {
     /// time, so a daemon may call it in every round.
     pub fn rewind(&mut self, now: Timestamp) {
         self.last_action = self.last_action.map(|at| at.min(now));
+        self.history.rewind(now);
         for since in self.draining_since.values_mut().chain(self.in_service_since.values_mut()) {
             *since = (*since).min(now);
         }

@@ -12,6 +12,8 @@
 pub mod decision;
 pub mod forecast;
 pub mod group;
+pub mod history;
+pub mod outlook;
 pub mod planner;
 pub mod policy;
 pub mod samples;

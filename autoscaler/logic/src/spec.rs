@@ -1,6 +1,13 @@
 //! What a tenant asked for: its `tenant.yml`, checked and with every default filled in.
 
+mod azure;
 mod cloud;
+mod metric;
+mod pace;
+mod policy;
+mod schedule;
+mod span;
+mod step;
 mod template;
 
 use std::fmt;
@@ -14,6 +21,19 @@ pub use self::cloud::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKi
 pub use self::template::{
     DockerTemplate, LibvirtTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec, VmBoot,
 };
+
+pub use self::azure::{Profile, ProfileTime, Rule, RuleChange, Rules, TimedProfile};
+pub use self::metric::{
+    Aggregation, BadMetric, BadMetricName, Metric, MetricName, Percentile, Scope, Signal, Statistic,
+    UnknownWord,
+};
+pub use self::pace::{Amount, Direction, Pace, RateLimit, ScaleInControl, Select};
+pub use self::policy::{
+    Custom, Dynamic, MissingData, PolicySpec, Predictive, PredictiveMode, Proactive, Reactive, Static,
+    TargetTracking, Tolerance,
+};
+pub use self::schedule::{BadCron, BadZone, Cron, Schedule, Start, StaticEntry, Zone};
+pub use self::step::{Adjustment, Comparison, Simple, Step, StepAdjustment};
 
 /// A tenant's name: 1 to 32 of `a–z`, `0–9`, `-` and `_`, the first a letter or digit.
 ///
@@ -129,35 +149,7 @@ pub struct GroupSpec {
     pub buffer_time: Duration,
     /// How long a draining instance keeps its flows before it is shut down.
     pub cool_down: Duration,
-}
-
-/// What a policy looks at: a value per instance, averaged over the instances in service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// CPU utilisation: CPU time used ÷ (time × the template's cores). 1.0 is all of them.
-    Cpu,
-    /// Packets a second towards the instance, from the XDP program.
-    Packets,
-    /// Bytes a second towards the instance, from the XDP program.
-    Bytes,
-    /// Flows begun a second, from the XDP program.
-    NewFlows,
-    /// Live flows, from the XDP program.
-    LiveFlows,
-}
-
-/// A rule that wants a number of instances.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum PolicySpec {
-    /// Adds above the threshold and removes below it, in proportion to the distance.
-    Reactive {
-        /// What is looked at.
-        metric: Metric,
-        /// In the metric's own unit; for [`Metric::Cpu`] a fraction of the template's cores.
-        threshold: f64,
-        /// The mean is taken over so long.
-        window: Duration,
-    },
+    /// What tames it beyond that.
+    #[serde(default)]
+    pub pace: Pace,
 }

@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use jiff::fmt::friendly::SpanParser;
+use sluice_logic::spec::{BadMetric, Metric};
 
 use crate::diagnostic::quote;
 use crate::reader::{listed, nearest};
@@ -84,6 +85,16 @@ pub(crate) fn choice<T: Copy>(
     Err(Complaint {
         message: format!("expected {expected}, found {}", quote(word)),
         help: (!help.is_empty()).then(|| help.join(" ")),
+    })
+}
+
+/// A metric, built in or of the tenant's own.
+pub(crate) fn metric(node: &Node) -> Result<Metric, Complaint> {
+    let word = scalar("a metric", node)?;
+    word.parse().map_err(|error: BadMetric| {
+        let names = Metric::BUILT_IN.map(|metric| metric.to_string());
+        let meant = nearest(word, &names.each_ref().map(String::as_str));
+        Complaint { message: error.to_string(), help: meant.map(|name| format!("did you mean `{name}`?")) }
     })
 }
 

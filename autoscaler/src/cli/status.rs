@@ -99,16 +99,16 @@ fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {
 }
 
 fn load(load: &Load) -> String {
-    let show: fn(f64) -> String = match load.metric {
-        Metric::Cpu => percent,
-        _ => |value| format!("{value:.1}"),
-    };
-    let name = match load.metric {
+    let show: fn(f64) -> String =
+        if load.metric.is_share() { percent } else { |value| format!("{value:.1}") };
+    let name = match &load.metric {
         Metric::Cpu => "cpu",
+        Metric::Memory => "memory",
         Metric::Packets => "packets/s",
         Metric::Bytes => "bytes/s",
         Metric::NewFlows => "new flows/s",
         Metric::LiveFlows => "live flows",
+        Metric::Custom(name) => name.as_str(),
     };
     format!("{name} {} of {}", or_dash(load.value, show), show(load.threshold))
 }

@@ -61,13 +61,15 @@ impl Rates {
     }
 
     /// The value of a metric that a policy may look at.
-    pub(crate) fn of(&self, metric: Metric) -> Option<f64> {
+    pub(crate) fn of(&self, metric: &Metric) -> Option<f64> {
         match metric {
             Metric::Cpu => self.cpu,
             Metric::Packets => self.packets,
             Metric::Bytes => self.bytes,
             Metric::NewFlows => self.new_flows,
             Metric::LiveFlows => self.live_flows.map(as_f64),
+            // Not among what a provider and the load balancer say today.
+            Metric::Memory | Metric::Custom(_) => None,
         }
     }
 }
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(rates.bytes, Some(10_000.0));
         assert_eq!(rates.new_flows, Some(3.0));
         assert_eq!(rates.begun, Some(6));
-        assert_eq!(rates.of(Metric::LiveFlows), Some(7.0));
+        assert_eq!(rates.of(&Metric::LiveFlows), Some(7.0));
     }
 
     #[test]

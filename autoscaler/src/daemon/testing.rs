@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::spec::{
-    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Protocol, ServiceSpec, TemplateSpec, TenantName,
+    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Pace, Protocol, ServiceSpec, TemplateSpec, TenantName,
     TenantSpec,
 };
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
@@ -52,6 +52,7 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             max: 5,
             buffer_time: Duration::from_mins(2),
             cool_down: Duration::from_mins(1),
+            pace: Pace::default(),
         },
         policies: Vec::new(),
         keep_logs: true,

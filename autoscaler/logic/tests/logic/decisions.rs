@@ -11,7 +11,9 @@ use sluice_logic::policy::Wish;
 use sluice_logic::samples::Samples;
 use sluice_logic::spec::{Metric, PolicySpec};
 
-use crate::fixture::{BUFFER_TIME, Case, WINDOW, at, cpu, in_service, instance, limits, packets, sampled};
+use crate::fixture::{
+    BUFFER_TIME, Case, WINDOW, at, cpu, in_service, instance, limits, packets, reactive, sampled,
+};
 
 fn out(count: u32) -> Wish {
     Wish::Out(NonZeroU32::new(count).expect("not 0"))
@@ -128,7 +130,7 @@ fn policies_are_combined_towards_more() {
 
 #[test]
 fn a_policy_without_data_vetoes_scale_in_but_not_scale_out() {
-    let live_flows = PolicySpec::Reactive { metric: Metric::LiveFlows, threshold: 5.0, window: WINDOW };
+    let live_flows = reactive(Metric::LiveFlows, 5.0, WINDOW);
     for (packets_each, expected) in [(10.0, 6), (80.0, 8)] {
         let mut case = Case::of(6, packets_each);
         case.policies.push(live_flows.clone());
@@ -276,7 +278,7 @@ fn a_clock_set_back_delays_the_next_action_by_one_buffer_time_only() {
     let later = at(1) + SignedDuration::try_from(BUFFER_TIME).expect("two minutes");
     let mut samples = Samples::new(WINDOW);
     for instance in &case.instances {
-        samples.push(&instance.id, Metric::Packets, later, 80.0).expect("a good sample");
+        samples.push(&instance.id, &Metric::Packets, later, 80.0).expect("a good sample");
     }
     assert_eq!(decide(&case.group(), &samples, later).to, 12);
 }
@@ -363,7 +365,7 @@ proptest! {
         let mut case = Case::of(u32::try_from(loads.len()).expect("a small number"), 0.0);
         case.samples = Samples::new(WINDOW);
         for (instance, &load) in case.instances.iter().zip(&loads) {
-            case.samples.push(&instance.id, Metric::Packets, at(0), load).expect("a good sample");
+            case.samples.push(&instance.id, &Metric::Packets, at(0), load).expect("a good sample");
         }
         let decision = case.decide();
         prop_assert_eq!(&decision, &case.decide());

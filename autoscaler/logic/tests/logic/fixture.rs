@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sluice_logic::decision::{Decision, Group, decide};
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
+use sluice_logic::history::History;
 use sluice_logic::samples::Samples;
-use sluice_logic::spec::{CloudName, GroupSpec, Metric, PolicySpec, TenantName};
+use sluice_logic::spec::{CloudName, GroupSpec, Metric, Pace, PolicySpec, Reactive, Signal, TenantName};
 
 pub(crate) const WINDOW: Duration = Duration::from_mins(5);
 pub(crate) const BUFFER_TIME: Duration = Duration::from_mins(2);
@@ -23,15 +24,19 @@ pub(crate) fn id(unique: u32) -> InstanceId {
 }
 
 pub(crate) fn limits(min: u32, max: u32) -> GroupSpec {
-    GroupSpec { min, max, buffer_time: BUFFER_TIME, cool_down: COOL_DOWN }
+    GroupSpec { min, max, buffer_time: BUFFER_TIME, cool_down: COOL_DOWN, pace: Pace::default() }
+}
+
+pub(crate) fn reactive(metric: Metric, threshold: f64, window: Duration) -> PolicySpec {
+    PolicySpec::Reactive(Reactive { signal: Signal::mean(metric, window), threshold })
 }
 
 pub(crate) fn packets(threshold: f64) -> PolicySpec {
-    PolicySpec::Reactive { metric: Metric::Packets, threshold, window: WINDOW }
+    reactive(Metric::Packets, threshold, WINDOW)
 }
 
 pub(crate) fn cpu(threshold: f64) -> PolicySpec {
-    PolicySpec::Reactive { metric: Metric::Cpu, threshold, window: WINDOW }
+    reactive(Metric::Cpu, threshold, WINDOW)
 }
 
 pub(crate) fn instance(unique: u32, state: InstanceState) -> Instance {
@@ -60,8 +65,8 @@ pub(crate) fn no_samples() -> Samples {
 pub(crate) fn sampled(instances: &[Instance], packets: f64, cpu: f64) -> Samples {
     let mut samples = no_samples();
     for instance in instances {
-        samples.push(&instance.id, Metric::Packets, at(0), packets).expect("a good sample");
-        samples.push(&instance.id, Metric::Cpu, at(0), cpu).expect("a good sample");
+        samples.push(&instance.id, &Metric::Packets, at(0), packets).expect("a good sample");
+        samples.push(&instance.id, &Metric::Cpu, at(0), cpu).expect("a good sample");
     }
     samples
 }
@@ -72,6 +77,7 @@ pub(crate) struct Case {
     pub(crate) instances: Vec<Instance>,
     pub(crate) desired: u32,
     pub(crate) last_action: Option<Timestamp>,
+    pub(crate) history: History,
     pub(crate) samples: Samples,
 }
 
@@ -86,6 +92,7 @@ impl Case {
             instances,
             desired: count,
             last_action: None,
+            history: History::default(),
         }
     }
 
@@ -96,6 +103,8 @@ impl Case {
             instances: &self.instances,
             desired: self.desired,
             last_action: self.last_action,
+            history: &self.history,
+            outlooks: &[],
         }
     }
 

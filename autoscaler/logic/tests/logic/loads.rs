@@ -5,30 +5,37 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sluice_logic::group::InstanceState;
 use sluice_logic::samples::{Load, MOST_SAMPLES, Missing, Rejected, Samples, longest_window};
-use sluice_logic::spec::{Metric, PolicySpec};
+use sluice_logic::spec::{Metric, Signal};
 
-use crate::fixture::{INTERVAL, WINDOW, at, cpu, id, in_service, instance, no_samples, packets, sampled};
+use crate::fixture::{
+    INTERVAL, WINDOW, at, cpu, id, in_service, instance, no_samples, packets, reactive, sampled,
+};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
 #[test]
 fn values_that_are_no_measurement_are_rejected() {
     let mut samples = no_samples();
-    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
-        assert_eq!(samples.push(&id(0), Metric::Cpu, at(0), value), Err(Rejected::NotANumber), "{value}");
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_eq!(samples.push(&id(0), &Metric::Cpu, at(0), value), Err(Rejected::NotANumber), "{value}");
     }
-    assert_eq!(samples.newest(&id(0), Metric::Cpu), None);
+    assert_eq!(samples.push(&id(0), &Metric::Cpu, at(0), -1.0), Err(Rejected::Negative));
+    assert_eq!(
+        (samples.refused().of(Rejected::NotANumber), samples.refused().of(Rejected::Negative)),
+        (3, 1)
+    );
+    assert_eq!(samples.newest(&id(0), &Metric::Cpu), None);
 }
 
 #[test]
 fn samples_that_are_not_newer_are_rejected() {
     let mut samples = no_samples();
-    samples.push(&id(0), Metric::Cpu, at(10), 0.5).expect("the first");
-    assert_eq!(samples.push(&id(0), Metric::Cpu, at(10), 0.9), Err(Rejected::OutOfOrder));
-    assert_eq!(samples.push(&id(0), Metric::Cpu, at(9), 0.9), Err(Rejected::OutOfOrder));
-    samples.push(&id(0), Metric::Packets, at(9), 0.9).expect("another metric");
-    samples.push(&id(1), Metric::Cpu, at(9), 0.9).expect("another instance");
-    assert_eq!(samples.newest(&id(0), Metric::Cpu), Some((at(10), 0.5)));
+    samples.push(&id(0), &Metric::Cpu, at(10), 0.5).expect("the first");
+    assert_eq!(samples.push(&id(0), &Metric::Cpu, at(10), 0.9), Err(Rejected::Duplicate));
+    assert_eq!(samples.push(&id(0), &Metric::Cpu, at(9), 0.9), Err(Rejected::Late));
+    samples.push(&id(0), &Metric::Packets, at(9), 0.9).expect("another metric");
+    samples.push(&id(1), &Metric::Cpu, at(9), 0.9).expect("another instance");
+    assert_eq!(samples.newest(&id(0), &Metric::Cpu), Some((at(10), 0.5)));
 }
 
 #[test]
@@ -36,9 +43,9 @@ fn a_clock_set_back_does_not_shut_samples_out_for_good() {
     let group = in_service(1);
     let mut samples = sampled(&group, 60.0, 0.5);
     samples.rewind(at(-300));
-    samples.push(&id(0), Metric::Cpu, at(-300), 0.7).expect("the clock's new time");
+    samples.push(&id(0), &Metric::Cpu, at(-300), 0.7).expect("the clock's new time");
     assert_eq!(
-        samples.load(&group, Metric::Cpu, WINDOW, at(-299)),
+        samples.load(&group, &Signal::mean(Metric::Cpu, WINDOW), Duration::ZERO, at(-299)),
         Load::Known { value: 0.7, instances: 1, samples: 1 }
     );
 }
@@ -48,11 +55,11 @@ fn each_instance_weighs_the_same_however_many_samples_it_has() {
     let group = in_service(2);
     let mut samples = no_samples();
     for second in 0..10 {
-        samples.push(&id(0), Metric::Cpu, at(second), 1.0).expect("a good sample");
+        samples.push(&id(0), &Metric::Cpu, at(second), 1.0).expect("a good sample");
     }
-    samples.push(&id(1), Metric::Cpu, at(9), 0.0).expect("a good sample");
+    samples.push(&id(1), &Metric::Cpu, at(9), 0.0).expect("a good sample");
     assert_eq!(
-        samples.load(&group, Metric::Cpu, WINDOW, at(10)),
+        samples.load(&group, &Signal::mean(Metric::Cpu, WINDOW), Duration::ZERO, at(10)),
         Load::Known { value: 0.5, instances: 2, samples: 11 }
     );
 }
@@ -62,9 +69,14 @@ fn only_the_window_counts() {
     let group = in_service(1);
     let mut samples = no_samples();
     for (second, value) in [(0, 9.0), (60, 4.0), (120, 2.0)] {
-        samples.push(&id(0), Metric::Cpu, at(second), value).expect("a good sample");
+        samples.push(&id(0), &Metric::Cpu, at(second), value).expect("a good sample");
     }
-    let value = |window, second| match samples.load(&group, Metric::Cpu, window, at(second)) {
+    let value = |window, second| match samples.load(
+        &group,
+        &Signal::mean(Metric::Cpu, window),
+        Duration::ZERO,
+        at(second),
+    ) {
         Load::Known { value, .. } => value,
         other => panic!("{other:?}"),
     };
@@ -83,10 +95,10 @@ fn only_instances_in_service_count() {
     }
     let mut samples = sampled(&group, 0.0, 9.0);
     for unique in 0..2 {
-        samples.push(&id(unique), Metric::Cpu, at(1), 9.0).expect("a good sample");
+        samples.push(&id(unique), &Metric::Cpu, at(1), 9.0).expect("a good sample");
     }
     assert_eq!(
-        samples.load(&group, Metric::Cpu, WINDOW, at(1)),
+        samples.load(&group, &Signal::mean(Metric::Cpu, WINDOW), Duration::ZERO, at(1)),
         Load::Known { value: 9.0, instances: 2, samples: 4 }
     );
 }
@@ -95,7 +107,12 @@ fn only_instances_in_service_count() {
 fn a_failed_instance_is_no_load() {
     let mut group = in_service(2);
     group[1].failed = true;
-    let load = sampled(&group, 60.0, 0.0).load(&group, Metric::Packets, WINDOW, at(1));
+    let load = sampled(&group, 60.0, 0.0).load(
+        &group,
+        &Signal::mean(Metric::Packets, WINDOW),
+        Duration::ZERO,
+        at(1),
+    );
     assert_eq!(load, Load::Known { value: 60.0, instances: 1, samples: 1 });
 }
 
@@ -104,9 +121,10 @@ fn samples_of_the_start_do_not_count() {
     let mut group = in_service(1);
     group[0].since = at(0);
     let mut samples = sampled(&group, 0.0, 1.0);
-    let load = |samples: &Samples| samples.load(&group, Metric::Cpu, WINDOW, at(2));
+    let load =
+        |samples: &Samples| samples.load(&group, &Signal::mean(Metric::Cpu, WINDOW), Duration::ZERO, at(2));
     assert_eq!(load(&samples), Load::Missing(Missing::NoSample));
-    samples.push(&id(0), Metric::Cpu, at(1), 0.25).expect("a good sample");
+    samples.push(&id(0), &Metric::Cpu, at(1), 0.25).expect("a good sample");
     assert_eq!(load(&samples), Load::Known { value: 0.25, instances: 1, samples: 1 });
 }
 
@@ -114,7 +132,12 @@ fn samples_of_the_start_do_not_count() {
 fn nothing_in_service_is_not_zero() {
     let pending = [instance(0, InstanceState::Pending)];
     for group in [&[][..], &pending] {
-        let load = sampled(group, 60.0, 0.0).load(group, Metric::Packets, WINDOW, at(1));
+        let load = sampled(group, 60.0, 0.0).load(
+            &group,
+            &Signal::mean(Metric::Packets, WINDOW),
+            Duration::ZERO,
+            at(1),
+        );
         assert_eq!(load, Load::Missing(Missing::NothingInService));
     }
 }
@@ -123,7 +146,8 @@ fn nothing_in_service_is_not_zero() {
 fn a_sample_is_stale_after_three_intervals() {
     let group = in_service(1);
     let samples = sampled(&group, 60.0, 0.0);
-    let load = |second| samples.load(&group, Metric::Packets, WINDOW, at(second));
+    let load =
+        |second| samples.load(&group, &Signal::mean(Metric::Packets, WINDOW), Duration::ZERO, at(second));
     assert_eq!(load(15), Load::Known { value: 60.0, instances: 1, samples: 1 });
     let bound = 3 * INTERVAL;
     assert_eq!(load(16), Load::Missing(Missing::Stale { age: Duration::from_secs(16), bound }));
@@ -132,8 +156,16 @@ fn a_sample_is_stale_after_three_intervals() {
 #[test]
 fn unmeasured_instances_make_a_load_a_lower_bound() {
     let group = in_service(4);
-    let load = sampled(&group[..3], 60.0, 0.0).load(&group, Metric::Packets, WINDOW, at(1));
-    assert_eq!(load, Load::Partial { at_least: 45.0, instances: 3, unmeasured: 1, samples: 3 });
+    let load = sampled(&group[..3], 60.0, 0.0).load(
+        &group,
+        &Signal::mean(Metric::Packets, WINDOW),
+        Duration::ZERO,
+        at(1),
+    );
+    assert_eq!(
+        load,
+        Load::Partial { at_least: 45.0, measured: 60.0, instances: 3, unmeasured: 1, samples: 3 }
+    );
 }
 
 #[test]
@@ -141,7 +173,10 @@ fn a_forgotten_instance_has_no_samples() {
     let group = in_service(1);
     let mut samples = sampled(&group, 60.0, 0.0);
     samples.forget(&id(0));
-    assert_eq!(samples.load(&group, Metric::Packets, WINDOW, at(1)), Load::Missing(Missing::NoSample));
+    assert_eq!(
+        samples.load(&group, &Signal::mean(Metric::Packets, WINDOW), Duration::ZERO, at(1)),
+        Load::Missing(Missing::NoSample)
+    );
 }
 
 #[test]
@@ -150,15 +185,20 @@ fn a_series_is_bounded_by_count() {
     let mut samples = Samples::new(Duration::MAX);
     let most = u32::try_from(MOST_SAMPLES).expect("a small number");
     for second in 0..i64::from(most) + 10 {
-        samples.push(&id(0), Metric::Cpu, at(second), 1.0).expect("a good sample");
+        samples.push(&id(0), &Metric::Cpu, at(second), 1.0).expect("a good sample");
     }
-    let load = samples.load(&group, Metric::Cpu, Duration::MAX, at(i64::from(most) + 10));
+    let load = samples.load(
+        &group,
+        &Signal::mean(Metric::Cpu, Duration::MAX),
+        Duration::ZERO,
+        at(i64::from(most) + 10),
+    );
     assert_eq!(load, Load::Known { value: 1.0, instances: 1, samples: most });
 }
 
 #[test]
 fn the_longest_window_is_the_horizon() {
-    let short = PolicySpec::Reactive { metric: Metric::Cpu, threshold: 0.5, window: MINUTE };
+    let short = reactive(Metric::Cpu, 0.5, MINUTE);
     assert_eq!(longest_window(&[short.clone(), packets(1.0), short]), WINDOW);
     assert_eq!(longest_window(&[cpu(0.3)]), WINDOW);
     assert_eq!(longest_window(&[]), Duration::ZERO);
@@ -173,12 +213,12 @@ proptest! {
         let mut samples = no_samples();
         for (instance, values) in group.iter().zip(&values) {
             for (second, &value) in (0..).zip(values) {
-                samples.push(&instance.id, Metric::Bytes, at(second), value).expect("a good sample");
+                samples.push(&instance.id, &Metric::Bytes, at(second), value).expect("a good sample");
             }
         }
         let flat = || values.iter().flatten().copied();
         let (least, largest) = (flat().fold(f64::MAX, f64::min), flat().fold(0.0, f64::max));
-        match samples.load(&group, Metric::Bytes, WINDOW, at(20)) {
+        match samples.load(&group, &Signal::mean(Metric::Bytes, WINDOW), Duration::ZERO, at(20)) {
             Load::Missing(Missing::Stale { .. }) | Load::Partial { .. } => {}
             Load::Known { value, .. } => {
                 let noise = largest * 1e-12;

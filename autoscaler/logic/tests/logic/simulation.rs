@@ -129,6 +129,8 @@ impl World {
             instances: &self.instances,
             desired: self.state.desired_or_found(&self.spec, &self.instances),
             last_action: self.state.last_action,
+            history: &self.state.history,
+            outlooks: &[],
         }
     }
 
@@ -183,11 +185,11 @@ impl World {
         for (which, instance) in self.instances.iter().enumerate() {
             if instance.is_serving() && self.silent != Some(which) {
                 // Two ticks at one time after a clock jump: refused, as it should be.
-                let _ = self.samples.push(&instance.id, Metric::Packets, self.now, share);
+                let _ = self.samples.push(&instance.id, &Metric::Packets, self.now, share);
             }
         }
         self.instances.iter().filter(|i| i.is_serving()).all(|i| {
-            let newest = self.samples.newest(&i.id, Metric::Packets);
+            let newest = self.samples.newest(&i.id, &Metric::Packets);
             newest.is_some_and(|(at, _)| {
                 at > i.since && self.now.duration_since(at).unsigned_abs() <= 3 * INTERVAL
             })

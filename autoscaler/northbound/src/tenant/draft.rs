@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use sluice_logic::spec::{
-    GroupSpec, NetworkSpec, PolicySpec, Protocol, ServiceSpec, TemplateSpec, TenantName, TenantSpec,
+    GroupSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, TemplateSpec, TenantName, TenantSpec,
 };
 
 use super::Places;
@@ -139,6 +139,7 @@ impl GroupDraft {
             max: self.max?.value,
             buffer_time: self.buffer_time?,
             cool_down: self.cool_down?,
+            pace: Pace::default(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The flat form, that of the original system.
 
 use ipnet::Ipv4Net;
-use sluice_logic::spec::{Metric, PolicySpec, Protocol};
+use sluice_logic::spec::{Metric, PolicySpec, Protocol, Reactive, Signal};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
@@ -127,10 +127,9 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
             fields.report_missing(faults, "threshold");
             None
         }
-        (Policy::Reactive, Some(threshold)) => Some(vec![PolicySpec::Reactive {
-            metric: Metric::Cpu,
-            threshold: threshold.value,
-            window: window?,
-        }]),
+        (Policy::Reactive, Some(threshold)) => {
+            let signal = Signal::mean(Metric::Cpu, window?);
+            Some(vec![PolicySpec::Reactive(Reactive { signal, threshold: threshold.value })])
+        }
     }
 }

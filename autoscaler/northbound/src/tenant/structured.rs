@@ -1,6 +1,6 @@
 //! The structured form: everything a tenant can say.
 
-use sluice_logic::spec::{Metric, PolicySpec, Protocol};
+use sluice_logic::spec::{Metric, PolicySpec, Protocol, Reactive, Signal};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, flat, template};
@@ -131,25 +131,17 @@ fn policy(faults: &mut Faults<'_>, node: &Node) -> Option<PolicySpec> {
 }
 
 fn reactive(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<PolicySpec> {
-    let metric = fields.defaulted(faults, &["metric"], Metric::Cpu, |node| {
-        let choices = [
-            ("cpu", Metric::Cpu),
-            ("packets", Metric::Packets),
-            ("bytes", Metric::Bytes),
-            ("new_flows", Metric::NewFlows),
-            ("live_flows", Metric::LiveFlows),
-        ];
-        value::choice(&choices, &["memory"], node)
-    });
+    let metric = fields.defaulted(faults, &["metric"], Metric::Cpu, value::metric);
     let threshold = fields.required(faults, &["threshold"], |node| match metric {
         // What is not known is not judged; the metric itself has been reported.
         None => Ok(f64::NAN),
-        Some(Metric::Cpu) => value::share(node),
+        Some(ref metric) if metric.is_share() => value::share(node),
         Some(_) => rate(node),
     });
     let window = fields.defaulted(faults, &["window"], DEFAULT_WINDOW, draft::window);
     fields.finish(faults);
-    Some(PolicySpec::Reactive { metric: metric?, threshold: threshold?.value, window: window? })
+    let signal = Signal::mean(metric?, window?);
+    Some(PolicySpec::Reactive(Reactive { signal, threshold: threshold?.value }))
 }
 
 fn rate(node: &Node) -> Result<f64, Complaint> {

@@ -56,9 +56,8 @@ mod tests {
             to: 2,
             reason: reason.to_owned(),
             action: Action::Nothing,
-            policies: Vec::new(),
             clips,
-            last_action: None,
+            ..Decision::default()
         }
     }
 

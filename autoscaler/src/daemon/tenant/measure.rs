@@ -17,10 +17,6 @@ use super::{Tenant, Tick};
 use crate::daemon::rates::{Rates, Reading};
 use crate::daemon::roster::Member;
 
-/// What the policies may look at.
-const METRICS: [Metric; 5] =
-    [Metric::Cpu, Metric::Packets, Metric::Bytes, Metric::NewFlows, Metric::LiveFlows];
-
 /// Within this time a handshake that was under way when a drain began is over, and its flow is counted.
 ///
 /// The load balancer counts a TCP flow from its first packet after the SYN on. Where a packet of the handshake is lost,
@@ -94,11 +90,11 @@ impl Tenant {
         if member.instance.state != InstanceState::InService {
             return;
         }
-        for metric in METRICS {
+        for metric in &Metric::BUILT_IN {
             let Some(value) = member.rates.of(metric) else { continue };
             match self.samples.push(id, metric, now, value) {
                 // After the clock was set back by less than an interval: the next one is newer.
-                Ok(()) | Err(Rejected::OutOfOrder) => {}
+                Ok(()) | Err(Rejected::Duplicate | Rejected::Late) => {}
                 Err(error) => tracing::warn!(%id, ?metric, value, %error, "a sample is not used"),
             }
         }

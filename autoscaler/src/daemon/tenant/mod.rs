@@ -308,6 +308,8 @@ impl Tenant {
             instances,
             desired: self.desired(),
             last_action: self.group.last_action,
+            history: &self.group.history,
+            outlooks: &[],
         }
     }
 

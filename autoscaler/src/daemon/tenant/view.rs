@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_userspace::lb::FlowCounters;
-use sluice_logic::spec::{PolicySpec, TenantSpec};
+use sluice_logic::spec::TenantSpec;
 use sluice_northbound::api::{InstanceStatus, Load, ServiceCounters, TenantStatus};
 
 use super::Tenant;
@@ -36,9 +36,9 @@ impl Tenant {
     fn loads(&self) -> Vec<Load> {
         let evaluations = self.decision.iter().flat_map(|decision| &decision.policies);
         evaluations
-            .map(|evaluation| {
-                let PolicySpec::Reactive { metric, threshold, .. } = evaluation.policy;
-                Load { metric, value: evaluation.load, threshold }
+            .filter_map(|evaluation| {
+                let (metric, threshold) = evaluation.policy.bound()?;
+                Some(Load { metric: metric.clone(), value: evaluation.load, threshold })
             })
             .collect()
     }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sluice_logic::spec::{
-    GroupSpec, Metric, NetnsTemplate, NetworkSpec, PolicySpec, Protocol, ServiceSpec, TemplateSpec,
-    TenantName, TenantSpec,
+    GroupSpec, Metric, NetnsTemplate, NetworkSpec, Pace, PolicySpec, Protocol, Reactive, ServiceSpec, Signal,
+    TemplateSpec, TenantName, TenantSpec,
 };
 
 use super::parse;
@@ -17,6 +17,10 @@ use crate::diagnostic::{Diagnostic, Faults, Source};
 
 const FLAT: &str = include_str!("../../../../../examples/tenants/demo.yml");
 const STRUCTURED: &str = include_str!("../../../../../examples/tenants/structured.yml");
+
+fn reactive(metric: Metric, threshold: f64) -> PolicySpec {
+    PolicySpec::Reactive(Reactive { signal: Signal::mean(metric, Duration::from_mins(5)), threshold })
+}
 
 /// Every fault and warning of a text.
 fn faults(text: &str) -> Vec<Diagnostic> {
@@ -78,12 +82,9 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             max: 5,
             buffer_time: Duration::from_mins(2),
             cool_down: Duration::from_mins(5),
+            pace: Pace::default(),
         },
-        policies: vec![PolicySpec::Reactive {
-            metric: Metric::Cpu,
-            threshold: 0.3,
-            window: Duration::from_mins(5),
-        }],
+        policies: vec![reactive(Metric::Cpu, 0.3)],
         keep_logs: true,
         encrypt_passwords: true,
     };
@@ -111,7 +112,7 @@ fn the_optional_flat_keys() {
     let spec = spec(&text);
     assert_eq!(spec.group.buffer_time, Duration::from_secs(150));
     assert_eq!(spec.group.cool_down, Duration::ZERO);
-    assert!(matches!(spec.policies[0], PolicySpec::Reactive { window, .. } if window.as_millis() == 500));
+    assert_eq!(spec.policies[0].window().as_millis(), 500);
     assert_eq!((spec.template.cpus, spec.template.port), (2.0, 8080));
     assert_eq!(spec.template.request_cost, Duration::from_millis(250));
     assert_eq!(spec.template.netns.unwrap().command.unwrap(), ["/bin/server", "--port", "8080"]);
@@ -162,7 +163,7 @@ fn thresholds_are_fractions_up_to_one_and_percent_above() {
     {
         let spec = spec(&flat_with("threshold", &format!("threshold: {written}")));
         assert!(
-            matches!(spec.policies[0], PolicySpec::Reactive { threshold, .. } if (threshold - meant).abs() < 1e-12),
+            spec.policies[0].bound().is_some_and(|(_, threshold)| (threshold - meant).abs() < 1e-12),
             "{written}: {:?}",
             spec.policies
         );
@@ -182,9 +183,7 @@ fn other_metrics_have_thresholds_in_their_unit() {
         TCP,
         &format!("{GROUP}\npolicies: [{{reactive: {{metric: packets, threshold: 5000}}}}]"),
     );
-    let policy =
-        PolicySpec::Reactive { metric: Metric::Packets, threshold: 5000.0, window: Duration::from_mins(5) };
-    assert_eq!(spec(&text).policies, [policy]);
+    assert_eq!(spec(&text).policies, [reactive(Metric::Packets, 5000.0)]);
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! How many instances there should be, and why.
+//!
+//! The order of things, each of which may clip the one before: what the policies want together, the limits and what a
+//! policy protects, stabilization, rate limits and scale-in control, the buffer time.
+
+mod clip;
+mod combine;
+mod pace;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use clip::Clip;
+
+use self::combine::combine;
+use crate::group::{Instance, InstanceState};
+use crate::history::History;
+use crate::outlook::Outlook;
+pub use crate::planner::{Step, plan};
+use crate::policy::{Evaluation, Situation, Wish, evaluate};
+use crate::samples::Samples;
+use crate::spec::{GroupSpec, PolicySpec};
+
+/// A group at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Group<'a> {
+    /// Its limits and pace.
+    pub spec: &'a GroupSpec,
+    /// What decides.
+    pub policies: &'a [PolicySpec],
+    /// Its instances, in any order.
+    pub instances: &'a [Instance],
+    /// How many there should be, by the last decision.
+    pub desired: u32,
+    /// When the last scaling action began.
+    pub last_action: Option<Timestamp>,
+    /// Its recent past.
+    pub history: &'a History,
+    /// What is expected, beside `policies`; `None`, or missing at the end, for those that don't look ahead.
+    pub outlooks: &'a [Option<Outlook>],
+}
+
+/// What a decision does to the desired number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It stays.
+    #[default]
+    Nothing,
+    /// A policy raises it.
+    Out,
+    /// The policies lower it.
+    In,
+    /// It was outside the limits, or below what a policy protects, and is brought back.
+    Repair,
+    /// A person sets it.
+    Manual,
+}
+
+/// What was decided at one moment, also "nothing".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// The desired count before.
+    pub from: u32,
+    /// The desired count from now on.
+    pub to: u32,
+    /// Why, for people: one sentence with its numbers.
+    pub reason: String,
+    /// What it does.
+    #[serde(default)]
+    pub action: Action,
+    /// What each policy saw and wanted, in the order of the tenant file.
+    #[serde(default)]
+    pub policies: Vec<Evaluation>,
+    /// What kept it from what was wanted, in the order in which it was applied.
+    #[serde(default)]
+    pub clips: Vec<Clip>,
+    /// When the last scaling action began, from now on: to be kept together with `to`, as
+    /// [`GroupState::record`](crate::group::GroupState::record) does.
+    #[serde(default)]
+    pub last_action: Option<Timestamp>,
+    /// What the policies want together, within the limits, before anything tames it; `None` where they don't know, or
+    /// were not asked.
+    #[serde(default)]
+    pub recommended: Option<u32>,
+    /// How long the kind of policy that settled it waits now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
+    /// Whether an instance is starting or draining.
+    #[serde(default)]
+    pub settling: bool,
+}
+
+/// Why a number set by a person is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ManualError {
+    /// The group's limits don't allow it.
+    #[error(
+        "{count} is outside this group's limits, {min} to {max}: choose a number within them, or change them in the \
+         tenant file"
+    )]
+    OutsideLimits {
+        /// What was asked for.
+        count: u32,
+        /// Fewest instances.
+        min: u32,
+        /// Most instances.
+        max: u32,
+    },
+}
+
+/// Decides how many instances there should be.
+///
+/// - A desired number outside the limits (the tenant edited them), or below what a policy protects (a static entry
+///   has begun), is brought back at once, whatever else is wanted and the buffer time says: that is a repair, not a
+///   scaling action, and begins no buffer time. What a policy protects never goes beyond the maximum.
+/// - Out if any policy wants out, and the largest wish wins. In only if all agree, and the smallest wins; a policy
+///   without data agrees to nothing.
+/// - The pace of the direction then tames it: stabilization, rate limits, scale-in control.
+/// - Within the buffer time of the last scaling action the number stays.
+/// - A `last_action` of the future means that the clock was set back. It counts as now, and the decision's own
+///   `last_action` says so: the group waits for one buffer time, not until the clock has caught up.
+#[must_use]
+pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision {
+    let policies: Vec<Evaluation> = group
+        .policies
+        .iter()
+        .enumerate()
+        .map(|(index, policy)| {
+            let outlook = group.outlooks.get(index).and_then(Option::as_ref);
+            evaluate(policy, &Situation { group, samples, outlook, now })
+        })
+        .collect();
+    let last_action = group.last_action.map(|at| at.min(now));
+    let limits = Limits::of(group.spec, &policies);
+    let combined = combine(&policies);
+    let outcome =
+        repair(group, &limits).unwrap_or_else(|| follow(group, &limits, &combined, last_action, now));
+    let acts = matches!(outcome.action, Action::Out | Action::In);
+    let settled_by = combined.policy.and_then(|index| policies.get(index));
+    Decision {
+        at: now,
+        from: group.desired,
+        to: outcome.to,
+        reason: outcome.reason,
+        action: outcome.action,
+        cooldown: settled_by.filter(|_| acts).and_then(|policy| policy.cooldown),
+        policies,
+        clips: outcome.clips,
+        last_action: if acts { Some(now) } else { last_action },
+        recommended: outcome.recommended,
+        settling: settling(group.instances),
+    }
+}
+
+/// Decides what a person says: the desired number becomes `count`.
+///
+/// It does not wait for a buffer time, since a person knows why, but it begins one: the policies see its effect
+/// before they change the number again.
+pub fn manual(group: &Group<'_>, count: u32, now: Timestamp) -> Result<Decision, ManualError> {
+    if group.spec.clamp(count) != count {
+        return Err(ManualError::OutsideLimits { count, min: group.spec.min, max: group.spec.max });
+    }
+    let from = group.desired;
+    let changes = from != count;
+    let last_action = group.last_action.map(|at| at.min(now));
+    Ok(Decision {
+        at: now,
+        from,
+        to: count,
+        reason: if changes {
+            format!("{from} → {count}: set by hand")
+        } else {
+            format!("stays at {from}: set by hand to what it is already")
+        },
+        action: if changes { Action::Manual } else { Action::Nothing },
+        last_action: if changes { Some(now) } else { last_action },
+        settling: settling(group.instances),
+        ..Decision::default()
+    })
+}
+
+/// Whether something starts or drains.
+fn settling(instances: &[Instance]) -> bool {
+    let moves = |state| matches!(state, InstanceState::Pending | InstanceState::Draining);
+    instances.iter().any(|instance| !instance.failed && moves(instance.state))
+}
+
+/// Between what the number may be: the group's limits, and what its policies make of them.
+struct Limits {
+    /// The group's minimum, or what a policy protects.
+    min: u32,
+    /// The policy whose floor is above the group's minimum.
+    protector: Option<usize>,
+    /// The group's maximum, or what a policy has put in its place.
+    max: u32,
+}
+
+impl Limits {
+    fn of(spec: &GroupSpec, policies: &[Evaluation]) -> Self {
+        let max = policies.iter().filter_map(|policy| policy.raised_max).fold(spec.max, u32::max);
+        let floors = policies.iter().enumerate().filter_map(|(index, policy)| Some((policy.floor?, index)));
+        // The first of equals, so that the reason stays the same from one round to the next.
+        let highest = floors.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let highest = highest.filter(|(floor, _)| *floor > spec.min);
+        let min = highest.map_or(spec.min, |(floor, _)| floor).min(max);
+        Self { min, protector: highest.map(|(_, index)| index), max }
+    }
+
+    fn clamp(&self, count: u32) -> u32 {
+        count.max(self.min).min(self.max)
+    }
+
+    fn min_clip(&self) -> Clip {
+        match self.protector {
+            Some(policy) => Clip::Floor { floor: self.min, policy },
+            None => Clip::Min { min: self.min },
+        }
+    }
+
+    /// What has clipped `wanted`, if anything has.
+    fn clip(&self, wanted: u32) -> Option<Clip> {
+        match wanted {
+            _ if wanted > self.max => Some(Clip::Max { max: self.max }),
+            _ if wanted < self.min => Some(self.min_clip()),
+            _ => None,
+        }
+    }
+}
+
+struct Outcome {
+    to: u32,
+    recommended: Option<u32>,
+    action: Action,
+    clips: Vec<Clip>,
+    reason: String,
+}
+
+fn repair(group: &Group<'_>, limits: &Limits) -> Option<Outcome> {
+    let from = group.desired;
+    let to = limits.clamp(from);
+    let clip = limits.clip(from)?;
+    let why = match &clip {
+        Clip::Floor { floor, policy } => format!("below {floor}, which policy {} protects", policy + 1),
+        Clip::Max { max } => format!("above the maximum of {max}"),
+        _ => format!("below the minimum of {}", limits.min),
+    };
+    let reason = format!("{from} → {to}: {from} is {why}; a repair, so no buffer time holds it up");
+    Some(Outcome { to, recommended: None, action: Action::Repair, clips: vec![clip], reason })
+}
+
+fn follow(
+    group: &Group<'_>,
+    limits: &Limits,
+    combined: &combine::Combined,
+    last_action: Option<Timestamp>,
+    now: Timestamp,
+) -> Outcome {
+    let from = group.desired;
+    let (wanted, action) = match combined.wish {
+        Wish::Out(more) => (from.saturating_add(more.get()), Action::Out),
+        Wish::In(fewer) => (from.saturating_sub(fewer.get()), Action::In),
+        Wish::Hold | Wish::Unknown | Wish::Abstain => (from, Action::Nothing),
+    };
+    let known = combined.wish != Wish::Unknown;
+    let within = limits.clamp(wanted);
+    let mut clips: Vec<Clip> = limits.clip(wanted).into_iter().collect();
+    let to = pace::tame(group, within, now, &mut clips);
+    let waits = last_action.map(|at| at.checked_add(group.spec.buffer_time).unwrap_or(Timestamp::MAX));
+    let waits = waits.filter(|&until| to != from && now < until);
+    clips.extend(waits.map(|until| Clip::BufferTime { until }));
+    let limited: String = clips.iter().map(Clip::words).collect();
+    let why = &combined.reason;
+    let recommended = known.then_some(within);
+    if to == from || waits.is_some() {
+        let reason = format!("stays at {from}: {why}{limited}");
+        return Outcome { to: from, recommended, action: Action::Nothing, clips, reason };
+    }
+    Outcome { to, recommended, action, clips, reason: format!("{from} → {to}: {why}{limited}") }
+}

@@ -1,0 +1,129 @@
+//! What a group's policies need to know of the recent past: passed into a decision as data, and carried on by it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Action, Decision};
+
+/// How far back a group remembers: no stabilization window, rate limit or scale-in control looks further (Google's
+/// longest is 60 minutes, as is the HPA's).
+pub const LONGEST_MEMORY: Duration = Duration::from_hours(1);
+
+/// Most entries of each kind. A recommendation is kept when it changes, so this is one in 3.5 s for an hour.
+const MOST: usize = 1024;
+
+/// The recent past of a group. [`History::record`] carries it on; it is kept with the group's state, so that a new
+/// daemon does not begin anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// What was recommended, from when on: each holds until the next.
+    recommendations: VecDeque<Recommendation>,
+    /// Changes of the desired number.
+    changes: VecDeque<Change>,
+    /// The last action of a policy with a cooldown.
+    cooldown: Option<Cooldown>,
+    /// Since when nothing starts or drains; `None`: something does.
+    settled: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Recommendation {
+    from: Timestamp,
+    count: u32,
+}
+
+/// A change of the desired number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) at: Timestamp,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+/// An action after which its kind of policy waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cooldown {
+    pub(crate) since: Timestamp,
+    pub(crate) length: Duration,
+}
+
+impl History {
+    /// Carries it on by a decision that was taken.
+    pub fn record(&mut self, decision: &Decision) {
+        let at = decision.at;
+        self.rewind(at);
+        // A repair or a person's word is no recommendation of the policies.
+        if let Some(count) = decision.recommended
+            && self.recommendations.back().is_none_or(|last| last.count != count)
+        {
+            self.recommendations.push_back(Recommendation { from: at, count });
+        }
+        if decision.from != decision.to && matches!(decision.action, Action::Out | Action::In) {
+            self.changes.push_back(Change { at, from: decision.from, to: decision.to });
+        }
+        if let Some(length) = decision.cooldown {
+            self.cooldown = Some(Cooldown { since: at, length });
+        }
+        self.settled = if decision.settling { None } else { self.settled.or(Some(at)) };
+        self.forget(before(at, LONGEST_MEMORY));
+    }
+
+    /// After the clock was set back: what would be of the future is of now.
+    pub fn rewind(&mut self, now: Timestamp) {
+        for recommendation in &mut self.recommendations {
+            recommendation.from = recommendation.from.min(now);
+        }
+        for change in &mut self.changes {
+            change.at = change.at.min(now);
+        }
+        if let Some(cooldown) = &mut self.cooldown {
+            cooldown.since = cooldown.since.min(now);
+        }
+        self.settled = self.settled.map(|at| at.min(now));
+    }
+
+    fn forget(&mut self, oldest: Timestamp) {
+        // The recommendation in force at the oldest moment began before it.
+        while self.recommendations.len() > MOST
+            || self.recommendations.get(1).is_some_and(|next| next.from <= oldest)
+        {
+            self.recommendations.pop_front();
+        }
+        while self.changes.len() > MOST || self.changes.front().is_some_and(|change| change.at <= oldest) {
+            self.changes.pop_front();
+        }
+    }
+
+    /// The recommendations in force within a window that ends now, the oldest first.
+    pub(crate) fn recommended(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = u32> {
+        let oldest = before(now, window);
+        let until = self.recommendations.iter().skip(1).map(|next| next.from).chain([Timestamp::MAX]);
+        let spans = self.recommendations.iter().zip(until);
+        spans.filter(move |(_, until)| !window.is_zero() && *until > oldest).map(|(span, _)| span.count)
+    }
+
+    /// The changes within a period that ends now, the oldest first.
+    pub(crate) fn changes(&self, period: Duration, now: Timestamp) -> impl Iterator<Item = &Change> {
+        let oldest = before(now, period);
+        self.changes.iter().filter(move |change| change.at > oldest)
+    }
+
+    /// The last action of a policy with a cooldown.
+    pub(crate) fn cooldown(&self) -> Option<Cooldown> {
+        self.cooldown
+    }
+
+    /// Since when nothing starts or drains; `None`: something does.
+    pub(crate) fn settled(&self) -> Option<Timestamp> {
+        self.settled
+    }
+}
+
+fn before(now: Timestamp, span: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,219 @@
+//! From samples to a load.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Samples;
+use super::load::{Load, Missing};
+use super::series::{Sample, Series};
+use crate::group::{Instance, elapsed};
+use crate::spec::{Aggregation, Metric, Scope, Signal, Statistic};
+
+pub(super) fn load(
+    samples: &Samples,
+    instances: &[Instance],
+    signal: &Signal,
+    warm_up: Duration,
+    now: Timestamp,
+) -> Load {
+    let serving = instances.iter().filter(|instance| instance.is_serving());
+    let mut warm: Vec<&Instance> = serving.clone().filter(|i| elapsed(i.since, now) >= warm_up).collect();
+    // A float sum depends on its order, and a decision must not.
+    warm.sort_by_key(|instance| &instance.id);
+    let look = Look { samples, signal, warm_up, from: before(now, signal.window), now };
+    match signal.scope {
+        Scope::Group { per_instance } => look.of_group(per_instance, warm.len(), serving.count()),
+        Scope::Instances { .. } if warm.is_empty() => Load::Missing(match serving.count() {
+            0 => Missing::NothingInService,
+            _ => Missing::NothingWarm,
+        }),
+        Scope::Instances { statistic } => look.of_instances(statistic, &warm),
+    }
+}
+
+/// A moment before another, as far as there is time.
+fn before(now: Timestamp, span: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
+/// One look at a window.
+struct Look<'a> {
+    samples: &'a Samples,
+    signal: &'a Signal,
+    warm_up: Duration,
+    from: Timestamp,
+    now: Timestamp,
+}
+
+/// One source's part of the signal.
+#[derive(Clone, Copy)]
+struct Value {
+    value: f64,
+    newest: Timestamp,
+    samples: u32,
+}
+
+enum Part {
+    Fresh(Value),
+    Stale(Duration),
+    None,
+}
+
+impl Look<'_> {
+    fn of_group(&self, per_instance: bool, warm: usize, serving: usize) -> Load {
+        let series = self.samples.group.get(&self.signal.metric);
+        let part = series.map_or(Part::None, |series| self.part(series, self.from));
+        let instances = count(warm);
+        match part {
+            Part::Fresh(_) if per_instance && warm == 0 => {
+                Load::Missing(if serving == 0 { Missing::NothingInService } else { Missing::NothingWarm })
+            }
+            Part::Fresh(Value { value, samples, .. }) => {
+                let value = if per_instance { value / f64::from(instances) } else { value };
+                Load::Known { value, instances, samples }
+            }
+            Part::Stale(age) => Load::Missing(Missing::Stale { age, bound: self.samples.stale_after }),
+            Part::None => Load::Missing(Missing::NoGroupSample),
+        }
+    }
+
+    fn of_instances(&self, statistic: Statistic, warm: &[&Instance]) -> Load {
+        let mut fresh: Vec<(Value, &Series, Timestamp)> = Vec::with_capacity(warm.len());
+        let mut stale_age: Option<Duration> = None;
+        for instance in warm {
+            let Some(series) = self.series(instance, &self.signal.metric) else { continue };
+            let from = self.from.max(self.counts_from(instance));
+            match self.part(series, from) {
+                Part::Fresh(value) => fresh.push((value, series, from)),
+                Part::Stale(age) => stale_age = Some(stale_age.map_or(age, |youngest| youngest.min(age))),
+                Part::None => {}
+            }
+        }
+        let unmeasured = warm.len() - fresh.len();
+        if fresh.is_empty() {
+            let bound = self.samples.stale_after;
+            return Load::Missing(stale_age.map_or(Missing::NoSample, |age| Missing::Stale { age, bound }));
+        }
+        let samples = fresh.iter().map(|(value, ..)| value.samples).sum();
+        let instances = count(fresh.len());
+        let measured = self.combined(statistic, &fresh, 0);
+        if unmeasured == 0 {
+            return Load::Known { value: measured, instances, samples };
+        }
+        let at_least = self.combined(statistic, &fresh, unmeasured);
+        Load::Partial { at_least, measured, instances, unmeasured: count(unmeasured), samples }
+    }
+
+    fn series(&self, instance: &Instance, metric: &Metric) -> Option<&Series> {
+        self.samples.instances.get(&instance.id)?.get(metric)
+    }
+
+    /// From when on an instance's samples count.
+    fn counts_from(&self, instance: &Instance) -> Timestamp {
+        // A clock that was set back leaves `since` in the future; then what came before it can't be told apart.
+        if instance.since > self.now {
+            return Timestamp::MIN;
+        }
+        let warm_up = SignedDuration::try_from(self.warm_up).unwrap_or(SignedDuration::MAX);
+        instance.since.checked_add(warm_up).unwrap_or(Timestamp::MAX)
+    }
+
+    fn part(&self, series: &Series, from: Timestamp) -> Part {
+        let within = series.within(from, self.now);
+        let Some(newest) = within.clone().last() else { return Part::None };
+        let age = elapsed(newest.at(), self.now);
+        if age > self.samples.stale_after {
+            return Part::Stale(age);
+        }
+        let (value, samples) = aggregate(self.signal.aggregation, within.map(|sample| sample.value));
+        Part::Fresh(Value { value, newest: newest.at(), samples })
+    }
+
+    /// The signal of the measured instances, with `zeros` more that count at 0.
+    fn combined(&self, statistic: Statistic, fresh: &[(Value, &Series, Timestamp)], zeros: usize) -> f64 {
+        let Some(grain) = self.signal.grain.filter(|grain| !grain.is_zero()) else {
+            return over(statistic, fresh.iter().map(|(value, ..)| (value.value, value.newest)), zeros);
+        };
+        let grains = self.grains(grain, fresh).into_iter();
+        let values = grains.map(|values| over(statistic, values.iter().copied(), zeros));
+        aggregate(self.signal.aggregation, values.collect::<Vec<_>>().into_iter()).0
+    }
+
+    /// The means of the instances in each grain that has a sample, the oldest first.
+    fn grains(&self, grain: Duration, fresh: &[(Value, &Series, Timestamp)]) -> Vec<Vec<(f64, Timestamp)>> {
+        let index = |sample: Sample| elapsed(sample.at(), self.now).as_nanos() / grain.as_nanos();
+        let mut grains: std::collections::BTreeMap<std::cmp::Reverse<u128>, Vec<(f64, Timestamp)>> =
+            std::collections::BTreeMap::new();
+        for (_, series, from) in fresh {
+            let samples: Vec<Sample> = series.within(*from, self.now).collect();
+            for chunk in samples.chunk_by(|a, b| index(*a) == index(*b)) {
+                let (mean, _) = aggregate(Aggregation::Average, chunk.iter().map(|sample| sample.value));
+                let last = chunk[chunk.len() - 1];
+                grains.entry(std::cmp::Reverse(index(last))).or_default().push((mean, last.at()));
+            }
+        }
+        grains.into_values().collect()
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Values over time as one, and how many there were.
+fn aggregate(aggregation: Aggregation, values: impl Iterator<Item = f64> + Clone) -> (f64, u32) {
+    let many = count(values.clone().count());
+    let value = match aggregation {
+        Aggregation::Average => mean(values),
+        Aggregation::Minimum => values.fold(f64::INFINITY, f64::min),
+        Aggregation::Maximum => values.fold(0.0, f64::max),
+        Aggregation::Total => values.sum::<f64>().min(f64::MAX),
+        Aggregation::Last => values.last().unwrap_or_default(),
+        Aggregation::Count => f64::from(many),
+    };
+    (value, many)
+}
+
+/// The values of several instances and `zeros` zeros as one.
+fn over(statistic: Statistic, values: impl Iterator<Item = (f64, Timestamp)> + Clone, zeros: usize) -> f64 {
+    let numbers = values.clone().map(|(value, _)| value);
+    let measured = values.clone().count();
+    match statistic {
+        Statistic::Average => {
+            mean(numbers) * (f64::from(count(measured)) / f64::from(count(measured + zeros)))
+        }
+        Statistic::Min if zeros > 0 => 0.0,
+        Statistic::Min => numbers.fold(f64::INFINITY, f64::min),
+        Statistic::Max => numbers.fold(0.0, f64::max),
+        Statistic::Sum => numbers.sum::<f64>().min(f64::MAX),
+        Statistic::Last => values.max_by_key(|(_, at)| *at).map_or(0.0, |(value, _)| value),
+        Statistic::Count => f64::from(count(measured)),
+        Statistic::Percentile(rank) => {
+            let mut sorted: Vec<f64> = numbers.chain(std::iter::repeat_n(0.0, zeros)).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted[nearest_rank(rank.percent(), sorted.len())]
+        }
+    }
+}
+
+/// The index of a percentile in a sorted list that is not empty.
+fn nearest_rank(percent: f64, length: usize) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to length")]
+    let rank = (percent / 100.0 * f64::from(count(length))).ceil() as usize;
+    rank.clamp(1, length) - 1
+}
+
+/// A mean that is exact where the values are equal, and doesn't overflow.
+fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let Some(first) = values.clone().next() else { return 0.0 };
+    let (sum, many) =
+        values.clone().fold((0.0, 0_u32), |(sum, many), value| (sum + (value - first), many + 1));
+    let mean = first + sum / f64::from(many);
+    if mean.is_finite() {
+        return mean;
+    }
+    let step = |(mean, many): (f64, f64), value: f64| (mean + (value - mean) / (many + 1.0), many + 1.0);
+    values.fold((0.0, 0.0), step).0
+}
