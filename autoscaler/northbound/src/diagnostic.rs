@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::value::Complaint;
 use crate::yaml::{Span, SyntaxFault};
 
 /// How bad a fault is.
@@ -233,6 +234,12 @@ impl<'a> Faults<'a> {
         help: impl Into<String>,
     ) {
         self.add(span, Severity::Error, message.into(), Some(help.into()));
+    }
+
+    /// The value of the key `name` is not what it should be.
+    pub(crate) fn complain(&mut self, span: Span, name: &str, complaint: Complaint) {
+        let message = format!("`{name}`: {}", complaint.message);
+        self.add(span, Severity::Error, message, complaint.help);
     }
 
     pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {

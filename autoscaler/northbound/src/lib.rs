@@ -10,6 +10,7 @@ pub mod client;
 pub mod diagnostic;
 mod file;
 pub mod host;
+mod policies;
 mod reader;
 pub mod tenant;
 mod value;

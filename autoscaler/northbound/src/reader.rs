@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::{Faults, Severity, quote};
+use crate::diagnostic::{Faults, quote};
 use crate::value::{Complaint, describe};
 use crate::yaml::{Kind, Node, Span, Spanned};
 
@@ -168,8 +168,18 @@ impl<'n> Fields<'n> {
     }
 
     /// Reports every key that nobody asked for. `elsewhere` may know more about such a key.
-    pub(crate) fn finish_with(self, faults: &mut Faults<'_>, elsewhere: impl Fn(&str) -> Option<String>) {
-        for entry in self.entries.iter().filter(|entry| !entry.taken) {
+    pub(crate) fn finish_with(mut self, faults: &mut Faults<'_>, elsewhere: impl Fn(&str) -> Option<String>) {
+        self.end_with(faults, elsewhere);
+    }
+
+    /// The same through a reference, for a reader that shares its mapping with others.
+    pub(crate) fn end(&mut self, faults: &mut Faults<'_>) {
+        self.end_with(faults, |_| None);
+    }
+
+    fn end_with(&mut self, faults: &mut Faults<'_>, elsewhere: impl Fn(&str) -> Option<String>) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.taken) {
+            entry.taken = true;
             if let Some(message) = elsewhere(&entry.name) {
                 faults.error(entry.key, message);
                 continue;
@@ -235,8 +245,7 @@ fn read_value<T>(
     match read(found.value) {
         Ok(value) => Some(Spanned::new(value, span)),
         Err(complaint) => {
-            let message = format!("`{name}`: {}", complaint.message);
-            faults.add(span, Severity::Error, message, complaint.help);
+            faults.complain(span, name, complaint);
             None
         }
     }

@@ -46,6 +46,7 @@ pub(super) struct GroupDraft {
     pub(super) max: Option<Spanned<u32>>,
     pub(super) buffer_time: Option<Duration>,
     pub(super) cool_down: Option<Duration>,
+    pub(super) pace: Option<Pace>,
 }
 
 impl Draft {
@@ -139,7 +140,7 @@ impl GroupDraft {
             max: self.max?.value,
             buffer_time: self.buffer_time?,
             cool_down: self.cool_down?,
-            pace: Pace::default(),
+            pace: self.pace?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The flat form, that of the original system.
 
 use ipnet::Ipv4Net;
-use sluice_logic::spec::{Metric, PolicySpec, Protocol, Reactive, Signal};
+use sluice_logic::spec::{Metric, Pace, PolicySpec, Protocol, Reactive, Signal};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
@@ -46,6 +46,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
         max: fields.required(faults, &["max_containers", "max_instances"], draft::max_instances),
         buffer_time: fields.defaulted(faults, &["buffer_time"], DEFAULT_BUFFER_TIME, draft::wait),
         cool_down: fields.defaulted(faults, &["cool_down"], DEFAULT_COOL_DOWN, draft::wait),
+        pace: Some(Pace::default()),
     };
     let services = services(faults, &mut fields);
     let policies = policies(faults, &mut fields);

@@ -1,12 +1,13 @@
 //! The structured form: everything a tenant can say.
 
-use sluice_logic::spec::{Metric, PolicySpec, Protocol, Reactive, Signal};
+use sluice_logic::spec::{PolicySpec, Protocol};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
-use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, flat, template};
-use crate::diagnostic::{Faults, quote};
+use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, template};
+use crate::diagnostic::Faults;
+use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
-use crate::value::{self, Complaint};
+use crate::value;
 use crate::yaml::Node;
 
 /// Every key of the first level, to tell the forms apart.
@@ -20,7 +21,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let services = some_of(faults, &mut fields, "services", service);
     let template = template::structured(faults, &mut fields);
     let group = group(faults, &mut fields);
-    let policies = policies(faults, &mut fields);
+    let policies = policies(faults, &mut fields, group.as_ref());
     let keep_logs = switch(faults, &mut fields, "logs", "keep");
     let encrypt_passwords = switch(faults, &mut fields, "passwords", "encrypt");
     fields.finish_with(faults, |key| {
@@ -90,68 +91,21 @@ fn group(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<GroupDraft>
         max: fields.required(faults, &["max"], draft::max_instances),
         buffer_time: fields.defaulted(faults, &["buffer_time"], DEFAULT_BUFFER_TIME, draft::wait),
         cool_down: fields.defaulted(faults, &["cool_down"], DEFAULT_COOL_DOWN, draft::wait),
+        pace: policies::pace(faults, &mut fields),
     };
     fields.finish(faults);
     Some(group)
 }
 
-fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<PolicySpec>> {
+fn policies(
+    faults: &mut Faults<'_>,
+    fields: &mut Fields<'_>,
+    group: Option<&GroupDraft>,
+) -> Option<Vec<PolicySpec>> {
+    let limits = Limits { min: group.and_then(|group| group.min), max: group.and_then(|group| group.max) };
     match fields.optional_list(faults, "policies")? {
         None => Some(Vec::new()),
-        // All are read, so that all faults are found, before the first that is missing ends it.
-        Some(items) => {
-            let policies: Vec<_> = items.value.iter().map(|item| policy(faults, item)).collect();
-            policies.into_iter().collect()
-        }
-    }
-}
-
-/// A policy is a mapping of one key, its kind: `- reactive: {…}`.
-fn policy(faults: &mut Faults<'_>, node: &Node) -> Option<PolicySpec> {
-    let mut fields = Fields::open(faults, "policy", node)?;
-    let reactive = fields.section(faults, "reactive");
-    fields.finish_with(faults, |key| {
-        let later = ["static", "proactive", "custom", "target_tracking", "step", "simple", "scheduled"];
-        later
-            .contains(&key)
-            .then(|| format!("policies of kind {} come later; today there is `reactive`", quote(key)))
-    });
-    match reactive {
-        Section::Open(fields) => self::reactive(faults, fields),
-        Section::Refused => None,
-        Section::Absent => {
-            faults.error_with_help(
-                node.span,
-                "a policy needs its kind",
-                "write `- reactive: {threshold: 60%}`",
-            );
-            None
-        }
-    }
-}
-
-fn reactive(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<PolicySpec> {
-    let metric = fields.defaulted(faults, &["metric"], Metric::Cpu, value::metric);
-    let threshold = fields.required(faults, &["threshold"], |node| match metric {
-        // What is not known is not judged; the metric itself has been reported.
-        None => Ok(f64::NAN),
-        Some(ref metric) if metric.is_share() => value::share(node),
-        Some(_) => rate(node),
-    });
-    let window = fields.defaulted(faults, &["window"], DEFAULT_WINDOW, draft::window);
-    fields.finish(faults);
-    let signal = Signal::mean(metric?, window?);
-    Some(PolicySpec::Reactive(Reactive { signal, threshold: threshold?.value }))
-}
-
-fn rate(node: &Node) -> Result<f64, Complaint> {
-    if value::text(node).is_ok_and(|text| text.trim_end().ends_with('%')) {
-        let message = "only `cpu` is measured in percent";
-        return Err(Complaint::with_help(message, "write a number in the metric's unit"));
-    }
-    match value::number(node)? {
-        number if number > 0.0 => Ok(number),
-        number => Err(Complaint::new(format!("{number} is not more than 0"))),
+        Some(items) => policies::policies(faults, items.value, limits),
     }
 }
 

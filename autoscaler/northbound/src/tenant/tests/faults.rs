@@ -235,10 +235,14 @@ fn values_of_the_structured_form() {
         (policy("[»reactive]"), "policy: expected a mapping"),
         (policy("[reactive: »{}]"), "the key `threshold` is missing"),
         (policy("[»{}]"), "a policy needs its kind"),
-        (policy("[{»static: {at: noon}}]"), "policies of kind `static` come later"),
+        (policy("[{»zebra: {at: noon}}]"), "it can be `reactive`, `target_tracking`"),
+        (policy("[»{reactive: {threshold: 1}, static: {}}]"), "has one kind, and this mapping has 2 keys"),
         (policy("[{»recative: {}}]"), "did you mean `reactive`?"),
         (policy("[{reactive: {threshold: 60%, metric: »cpus}}]"), "did you mean `cpu`?"),
-        (policy("[{reactive: {threshold: »60%, metric: bytes}}]"), "only `cpu` is measured in percent"),
+        (
+            policy("[{reactive: {threshold: »60%, metric: bytes}}]"),
+            "only `cpu` and `memory` are measured in percent",
+        ),
         (policy("[{reactive: {threshold: »0, metric: bytes}}]"), "0 is not more than 0"),
         (policy("[{reactive: {threshold: 1, window: »25h}}]"), "100ms to 24h"),
     ];

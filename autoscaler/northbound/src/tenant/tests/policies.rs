@@ -1,0 +1,182 @@
+//! Policies of every kind: the example, and each fault with its place.
+
+use std::collections::BTreeSet;
+
+use super::faults::marked;
+use super::{GROUP, NET, TCP, faults, spec, structured};
+use crate::diagnostic::{Diagnostic, Faults, Severity, Source};
+
+const EXAMPLE: &str = include_str!("../../../../../examples/tenants/policies.yml");
+
+#[test]
+fn the_example_has_every_kind_and_every_key() {
+    let mut all = Faults::new(Source { label: "policies.yml", text: EXAMPLE });
+    let node = crate::yaml::parse(EXAMPLE).expect("YAML");
+    super::super::structured::read(&mut all, &node).expect("a tenant");
+    // A key that one item has is shown, whichever others do without it; so is one of a signal in the first policy. The
+    // keys of other sections are in structured.yml.
+    let shown = |absent: &&String| {
+        let key = absent.rsplit(' ').next().unwrap();
+        !EXAMPLE.contains(&format!("{key}: "))
+    };
+    let absent: BTreeSet<&String> = all.absent.iter().filter(shown).collect();
+    let elsewhere =
+        |key: &String| ["the tenant", "network", "service", "group"].iter().any(|of| key.starts_with(of));
+    let missing: Vec<&&String> = absent.iter().filter(|key| !elsewhere(key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let kinds: BTreeSet<&str> = spec(EXAMPLE).policies.iter().map(|policy| policy.kind()).collect();
+    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    assert_eq!(faults(EXAMPLE), []);
+}
+
+#[test]
+fn what_was_read_survives_its_json() {
+    let read = spec(EXAMPLE);
+    let text = serde_json::to_string(&read).unwrap();
+    assert_eq!(serde_json::from_str::<sluice_logic::spec::TenantSpec>(&text).unwrap(), read, "{text}");
+}
+
+#[test]
+fn a_policy_of_the_first_version_is_read_from_its_json() {
+    let old = r#"{"kind":"reactive","metric":"cpu","threshold":0.3,"window":{"secs":300,"nanos":0}}"#;
+    let read: sluice_logic::spec::PolicySpec = serde_json::from_str(old).unwrap();
+    assert_eq!(read, super::reactive(sluice_logic::spec::Metric::Cpu, 0.3));
+}
+
+/// Each row: a list of policies, with a mark where the fault is, and a part of its message or help.
+#[track_caller]
+fn expect(severity: Severity, table: &[(&str, &str)]) {
+    for (policies, fragment) in table {
+        let (text, line, column) = marked(&structured(NET, TCP, &format!("{GROUP}\npolicies: {policies}")));
+        let found = faults(&text);
+        let matches = |fault: &Diagnostic| {
+            let help = fault.help.as_deref().unwrap_or_default();
+            (fault.line, fault.column, fault.severity) == (line, column, severity)
+                && (fault.message.contains(fragment) || help.contains(fragment))
+        };
+        let all: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(
+            found.iter().any(matches),
+            "{line}:{column} `{fragment}` not in\n{}\nof\n{text}",
+            all.join("\n")
+        );
+    }
+}
+
+#[test]
+fn what_a_policy_looks_at() {
+    expect(
+        Severity::Error,
+        &[
+            ("[{reactive: {threshold: ».nan}}]", "expected a number or a percentage"),
+            ("[{reactive: {threshold: »-1}}]", "not more than 0"),
+            ("[{reactive: {threshold: ».inf, metric: packets}}]", "expected a number"),
+            ("[{target_tracking: {target: »-5, metric: packets}}]", "-5 is not more than 0"),
+            ("[{target_tracking: {targt: 5, »targt2: 5}}]", "did you mean `target`?"),
+            ("[{target_tracking: {target: 5, metric: »queue}}]", "custom/<name> for one of your own"),
+            ("[{target_tracking: {target: 5, metric: »custom/Queue}}]", "is not a metric's name"),
+            ("[{target_tracking: {target: 50%, statistic: »p0}}]", "a percentile such as p95"),
+            ("[{target_tracking: {target: 50%, statistic: »mean}}]", "expected average, min"),
+            ("[{target_tracking: {target: 50%, aggregation: »averge}}]", "did you mean `average`?"),
+            (
+                "[{target_tracking: {target: 5, of: group, metric: custom/q, statistic: »max}}]",
+                "of: instances",
+            ),
+            ("[{target_tracking: {target: 5, metric: custom/q, per_instance: »true}}]", "of: group"),
+            ("[{target_tracking: {target: 50%, window: 1m, grain: »5m}}]", "longer than the window"),
+            ("[{target_tracking: {target: 50%, tolerance: »100%}}]", "let nothing ever change"),
+            ("[{target_tracking: {target: 50%, warm_up: »2h}}]", "0s to 1h"),
+            ("[{target_tracking: {target: 50%, missing: »zero}}]", "expected `hold` or `assume`"),
+            ("[{predictive: {target: 50%, scheduling_buffer: »1h}}]", "out of range"),
+            ("[{predictive: {target: 50%, mode: »forecast}}]", "expected `forecast_only`"),
+            ("[{proactive: {threshold: 50%, shortage_cost: »-1}}]", "out of range"),
+        ],
+    );
+}
+
+#[test]
+fn schedules() {
+    let entry = |entry: &str| format!("[{{static: {{entries: [{entry}]}}}}]");
+    let rows = [
+        (entry("{cron: »\"0 0 30 2 *\", duration: 1h, count: 2}"), "never fires"),
+        (entry("{cron: »\"0 0 31 4 *\", duration: 1h, count: 2}"), "never fires"),
+        (entry("{cron: »\"61 0 * * *\", duration: 1h, count: 2}"), "not a cron pattern of five fields"),
+        (entry("{cron: »\"0 0 0 * * *\", duration: 1h, count: 2}"), "not a cron pattern of five fields"),
+        (entry("{cron: »hourly, duration: 1h, count: 2}"), "not a cron pattern of five fields"),
+        (entry("{at: »tomorrow, duration: 1h, count: 2}"), "2027-01-01 08:00"),
+        (entry("»{duration: 1h, count: 2}"), "an entry needs its beginning"),
+        (entry("{at: 2027-01-01 08:00, cron: »\"0 8 * * *\", duration: 1h, count: 2}"), "exclude each other"),
+        (entry("{at: 2027-01-01 08:00, duration: »0, count: 2}"), "out of range"),
+        (entry("{at: 2027-01-01 08:00, duration: 1h, count: »3}"), "above the group's max, which is 2 on line 4"),
+        ("[{static: {time_zone: »Mars/Olympus, entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "is not a time zone"),
+        ("[{static: {»entries: []}}]".into(), "`entries` is empty"),
+        ("[{custom: »{entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "the key `dynamic` is missing"),
+        ("[{custom: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}], dynamic: {»step: {}}}}]".into(), "it can be `reactive`, `proactive` or `target_tracking`"),
+    ];
+    let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
+    expect(Severity::Error, &rows);
+    let low = entry("{at: 2027-01-01 08:00, duration: 1h, count: »1}");
+    expect(Severity::Warning, &[(&low, "changes nothing: the group's min is 1")]);
+}
+
+#[test]
+fn steps_and_rules() {
+    let steps = |steps: &str| format!("[{{step: {{metric: packets, threshold: 100, steps: [{steps}]}}}}]");
+    let rule =
+        |rules: &str| format!("[{{rules: {{default: {{min: 1, max: 2, default: 1, rules: [{rules}]}}}}}}]");
+    let rows = [
+        (steps("{from: 0, to: 10, change: 1}, »{from: 20, change: 2}"), "leaves a gap to the one on line 5"),
+        (steps("{from: 0, to: 10, change: 1}, »{from: 5, change: 2}"), "overlaps"),
+        (steps("»{from: 0, to: 10, change: 1}"), "leave its `to` out"),
+        (steps("»{from: -10, to: 0, change: -1}"), "leave its `from` out"),
+        (steps("»{from: -10, to: 10, change: 1}"), "split it at 0"),
+        (steps("»{from: 10, to: 0, change: 1}"), "nothing between its bounds"),
+        (steps("»{from: 0, change: -1}"), "removes above the threshold"),
+        (steps("»{to: 0, change: 1}"), "adds below the threshold"),
+        (steps("{from: 0, change: ».nan}"), "expected a number"),
+        ("[{simple: {threshold: 50%, when: »over, change: 1}}]".into(), "expected `>`"),
+        ("[{simple: {threshold: 50%, when: above, change: »-1}}]".into(), "removes when the load is high"),
+        ("[{simple: {threshold: 50%, when: above, change: 1, min_magnitude: »2}}]".into(), "for percentages only"),
+        (rule("»{when: above, threshold: 50%}"), "exactly one change"),
+        (rule("»{when: above, threshold: 50%, increase: 1, decrease: 1}"), "exactly one change"),
+        (rule("{when: above, threshold: 50%, increase: »0%}"), "expected 1% to 1000%"),
+        ("[{rules: {default: {min: »2, max: 1, default: 1}}}]".into(), "min is above its max"),
+        ("[{rules: {default: {min: 1, max: 2, default: »3}}}]".into(), "outside 1 to 2"),
+        ("[{rules: {default: {min: 1, max: »9, default: 1}}}]".into(), "above the group's max"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, min: 1, max: 2, default: 1}]}}]".into(), "a profile needs its time"),
+    ];
+    let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
+    expect(Severity::Error, &rows);
+}
+
+#[test]
+fn policies_that_contradict_each_other() {
+    expect(
+        Severity::Error,
+        &[
+            (
+                "[{simple: {when: above, threshold: 30%, change: 1}}, »{simple: {when: below, threshold: 50%, change: -1}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{rules: {default: {min: 1, max: 2, default: 1, rules: [{when: above, threshold: 50%, increase: 1}, \
+                 »{when: below, threshold: 60%, decrease: 1}]}}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{rules: {default: {min: 1, max: 2, default: 1}}}, »{rules: {default: {min: 1, max: 2, default: 1}}}]",
+                "a second `rules`",
+            ),
+        ],
+    );
+    expect(
+        Severity::Warning,
+        &[
+            (
+                "[{reactive: {threshold: 50%}}, »{target_tracking: {target: 70%}}]",
+                "only the lower of the two ever acts",
+            ),
+            ("[»{simple: {when: above, threshold: 30%, change: 1}}]", "none ever removes one"),
+        ],
+    );
+}
