@@ -166,19 +166,19 @@ impl Bed {
         netns.run(|| nix::net::if_::if_nametoindex(interface))?.with_context(|| format!("no {interface}"))
     }
 
-    /// Where the load balancer's maps are pinned.
-    pub(crate) fn pins(&self) -> PathBuf {
-        self.pin_root().join(format!("v{}", lb_common::abi::VERSION))
+    /// Where the maps of the load balancer on a lane are pinned.
+    pub(crate) fn pins(&self, lane: Lane) -> PathBuf {
+        self.pin_root(lane).join(format!("v{}", lb_common::abi::VERSION))
     }
 
-    fn pin_root(&self) -> PathBuf {
-        Path::new(BPFFS).join(&self.name)
+    fn pin_root(&self, lane: Lane) -> PathBuf {
+        Path::new(BPFFS).join(&self.name).join(lane.uplink())
     }
 
     /// Opens a load balancer on a lane's uplink.
     pub(crate) fn load_balancer(&self, lane: Lane, limits: Limits) -> Result<LoadBalancer> {
         let settings = Settings {
-            pin_root: self.pin_root(),
+            pin_root: self.pin_root(lane),
             transit: self.transit.clone(),
             uplink: lane.uplink(),
             limits,

@@ -26,6 +26,8 @@ const NOT_OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 pub(crate) enum Packet {
     /// A segment of an established TCP connection.
     Known,
+    /// The same, shortly after so many SYNs that each flow may be in its handshake.
+    KnownInFlood,
     /// The first segment of a new one.
     Syn,
     /// As [`Known`](Self::Known), to a service all of whose slots have moved to other backends.
@@ -43,6 +45,7 @@ impl Packet {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Known => "TCP, existing flow",
+            Self::KnownInFlood => "TCP, existing flow, in a flood of SYNs",
             Self::Syn => "TCP SYN, new flow",
             Self::MovedKnown => "TCP, existing flow, slot moved",
             Self::MovedSyn => "TCP SYN, new flow, slot moved",
@@ -64,7 +67,7 @@ impl Packet {
     /// The port it goes to; 0 for ICMP, which has none.
     pub(crate) fn port(self) -> u16 {
         match self {
-            Self::Known | Self::Syn | Self::NotOurs => PORT,
+            Self::Known | Self::KnownInFlood | Self::Syn | Self::NotOurs => PORT,
             Self::MovedKnown | Self::MovedSyn => MOVED_PORT,
             Self::Echo => 0,
         }

@@ -8,7 +8,10 @@
 //! Known flows are visited in an order that no prefetcher guesses; each SYN is of a flow that never was. Sluice looks
 //! a TCP flow up only where its slot of the Maglev table has moved to another backend, so there are two services: one
 //! at rest, and one all of whose slots have just moved. There a SYN meets a table of first packets that is full, as in
-//! a flood.
+//! a flood. Each kind of known flows has a load balancer of its own, with the flow table of the default size.
+//!
+//! What a program takes in all is its `net` and what calling a program takes, which `empty` measures: ratios are of
+//! that. Programs that leave the frame as it is are measured so too.
 
 use std::time::Duration;
 
@@ -28,7 +31,6 @@ use crate::spread::Spread;
 
 /// How many flows are known of each kind; the table holds those of all kinds. Powers of two.
 const FLOWS: [u32; 3] = [1, 1 << 16, 1 << 20];
-const LANE: Lane = Lane(0);
 
 /// Verdicts (`linux/bpf.h`).
 const XDP_PASS: u32 = 2;
@@ -37,6 +39,12 @@ const XDP_REDIRECT: u32 = 4;
 /// What runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Program {
+    /// Returns.
+    Empty,
+    /// Parses the frame as it is.
+    ParseAsItIs,
+    /// Does all that the load balancer does, with the frame as it is.
+    BalanceAsItIs,
     /// Makes the frame anew.
     Restore,
     /// And parses it.
@@ -51,25 +59,63 @@ impl Program {
     /// In the object.
     fn symbol(self) -> &'static str {
         match self {
+            Self::Empty => "empty",
+            Self::ParseAsItIs => "parse_as_it_is",
+            Self::BalanceAsItIs => "balance_as_it_is",
             Self::Restore => "restore",
             Self::Parse => "parse",
             Self::Lookups => "lookups",
             Self::Balance => "balance",
         }
     }
+
+    /// In the report.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "nothing",
+            Self::ParseAsItIs => "parse only, frame as it is",
+            Self::BalanceAsItIs => "sluice, frame as it is",
+            Self::Restore => "making the frame anew",
+            Self::Parse => "parse only",
+            Self::Lookups => "parse, one hash and one array lookup",
+            Self::Balance => "sluice",
+        }
+    }
+
+    /// What is in its time and no part of its work: making the frame anew, or being called.
+    fn baseline(self) -> Self {
+        match self {
+            Self::Empty | Self::ParseAsItIs | Self::BalanceAsItIs => Self::Empty,
+            _ => Self::Restore,
+        }
+    }
 }
 
-const PACKETS: [Packet; 6] =
-    [Packet::Known, Packet::Syn, Packet::MovedKnown, Packet::MovedSyn, Packet::Echo, Packet::NotOurs];
+const PACKETS: [Packet; 7] = [
+    Packet::Known,
+    Packet::KnownInFlood,
+    Packet::Syn,
+    Packet::MovedKnown,
+    Packet::MovedSyn,
+    Packet::Echo,
+    Packet::NotOurs,
+];
 
 /// The kinds whose flows are known.
 const KNOWN: [Packet; 3] = [Packet::Known, Packet::MovedKnown, Packet::Echo];
 
+/// One for each kind of known flows.
+const LANES: u8 = 3;
+
 /// What is reported, in this order: the baselines first.
-const ROWS: [(Program, Packet); 8] = [
+const ROWS: [(Program, Packet); 12] = [
+    (Program::Empty, Packet::Known),
+    (Program::ParseAsItIs, Packet::Known),
+    (Program::BalanceAsItIs, Packet::NotOurs),
     (Program::Parse, Packet::Known),
     (Program::Lookups, Packet::Known),
     (Program::Balance, Packet::Known),
+    (Program::Balance, Packet::KnownInFlood),
     (Program::Balance, Packet::Syn),
     (Program::Balance, Packet::MovedKnown),
     (Program::Balance, Packet::MovedSyn),
@@ -96,8 +142,8 @@ pub(crate) struct Row {
     pub(crate) flows: u32,
     /// What it took, nanoseconds.
     pub(crate) raw: Spread,
-    /// What making the frame anew took, in the same rounds.
-    pub(crate) restore: Spread,
+    /// What making the frame anew took in the same rounds, or where it stays as it is, calling a program.
+    pub(crate) baseline: Spread,
     /// The difference of the two.
     pub(crate) net: Net,
 }
@@ -125,50 +171,77 @@ pub(crate) fn measure(runtime: &Runtime, object: &[u8], quick: bool) -> Result<N
     } else {
         Effort { rounds: 15, run: Duration::from_millis(20) }
     };
-    let bed = Bed::new(runtime, 1)?;
-    let limits = Limits { flows: 3 * FLOWS[FLOWS.len() - 1], ..Limits::default() };
-    let mut balancer = bed.load_balancer(LANE, limits)?;
-    // First: the others make all its backends active again.
-    bed.serve_moved(&mut balancer, LANE, tcp(LANE.vip(), Some(MOVED_PORT)))?;
-    bed.serve(&mut balancer, LANE, tcp(LANE.vip(), Some(PORT)))?;
-    bed.serve(&mut balancer, LANE, icmp(LANE.vip()))?;
-    let mut programs = Programs::load(object, &bed.pins())?;
+    let bed = Bed::new(runtime, LANES)?;
+    let stands = KNOWN.into_iter().map(|packet| Stand::new(&bed, object, lane(packet)));
+    let mut stands = stands.collect::<Result<Vec<_>>>()?;
+    let mut known = 0;
     let rows = on_one_cpu(|| {
         let mut rows = Vec::new();
-        let mut known = 0;
         for flows in FLOWS {
             eprintln!("nanoseconds per packet: {flows} flows");
-            for packet in KNOWN {
-                let job = job(&mut programs, packet, flows)?;
-                flows::begin(&mut programs, packet, &job, known..flows)?;
+            for (packet, stand) in KNOWN.into_iter().zip(&mut stands) {
+                let job = job(&mut stand.programs, packet, flows)?;
+                flows::begin(&mut stand.programs, packet, &job, known..flows)?;
+                // As the daemon does each second: the cache of recent flows is as large as their number asks.
+                stand.balancer.sweep()?;
             }
             known = flows;
-            rows.extend(measure_size(&mut programs, flows, &effort)?);
+            rows.extend(measure_size(&mut stands, flows, &effort)?);
         }
         Ok(rows)
     })?;
-    check_counters(&balancer)?;
+    stands.iter().try_for_each(|stand| check_counters(&stand.balancer))?;
     let repeat = "the frame is made anew in the program before each packet; `net` is without what that takes";
     Ok(Nanoseconds { repeat, rounds: effort.rounds, rows })
 }
 
-/// One size: every round runs every program once, so that what disturbs the host disturbs all.
-fn measure_size(programs: &mut Programs, flows: u32, effort: &Effort) -> Result<Vec<Row>> {
-    let mut restores: Vec<Point> = Vec::new();
-    for packet in PACKETS {
-        restores.push(Point::new(programs, Program::Restore, packet, flows, effort.run)?);
+/// A load balancer, and the measured programs on its maps.
+struct Stand {
+    balancer: LoadBalancer,
+    programs: Programs,
+}
+
+impl Stand {
+    fn new(bed: &Bed, object: &[u8], lane: Lane) -> Result<Self> {
+        let limits = Limits { flows: FLOWS[FLOWS.len() - 1], ..Limits::default() };
+        let mut balancer = bed.load_balancer(lane, limits)?;
+        // First: the others make all its backends active again.
+        bed.serve_moved(&mut balancer, lane, tcp(lane.vip(), Some(MOVED_PORT)))?;
+        bed.serve(&mut balancer, lane, tcp(lane.vip(), Some(PORT)))?;
+        bed.serve(&mut balancer, lane, icmp(lane.vip()))?;
+        Ok(Self { balancer, programs: Programs::load(object, &bed.pins(lane))? })
     }
+}
+
+/// The lane on which a kind of packets is measured: each kind of known flows has one, for its flow table.
+fn lane(packet: Packet) -> Lane {
+    match packet {
+        Packet::Known | Packet::KnownInFlood | Packet::Syn | Packet::NotOurs => Lane(0),
+        Packet::MovedKnown | Packet::MovedSyn => Lane(1),
+        Packet::Echo => Lane(2),
+    }
+}
+
+/// One size: every round runs every program once, so that what disturbs the host disturbs all.
+fn measure_size(stands: &mut [Stand], flows: u32, effort: &Effort) -> Result<Vec<Row>> {
+    let baselines = PACKETS.map(|packet| (Program::Restore, packet));
     let mut points: Vec<Point> = Vec::new();
-    for (program, packet) in ROWS {
-        points.push(Point::new(programs, program, packet, flows, effort.run)?);
+    for (program, packet) in baselines.into_iter().chain(ROWS) {
+        points.push(Point::new(&mut stand(stands, packet).programs, program, packet, flows, effort.run)?);
     }
     for _ in 0..effort.rounds {
         interrupt::check()?;
-        for point in restores.iter_mut().chain(&mut points) {
-            point.run(programs)?;
+        for point in &mut points {
+            let stand = stand(stands, point.packet);
+            point.prepare(stand)?;
+            point.run(&mut stand.programs)?;
         }
     }
-    Ok(points.iter().map(|point| point.row(&restores)).collect())
+    Ok(points[baselines.len()..].iter().map(|point| point.row(&points)).collect())
+}
+
+fn stand(stands: &mut [Stand], packet: Packet) -> &mut Stand {
+    &mut stands[usize::from(lane(packet).0)]
 }
 
 /// A program on a kind of packet, and what its runs took.
@@ -198,6 +271,23 @@ impl Point {
         Ok(point)
     }
 
+    /// Brings about what the packet's name says of the time before it.
+    fn prepare(&self, stand: &mut Stand) -> Result<()> {
+        /// So many that hardly a cell is left out.
+        const SYNS: u32 = 1 << 20;
+        match (self.program, self.packet) {
+            // No flow has begun lately.
+            (Program::Balance, Packet::Known) => Ok(stand.balancer.sweep_after(Duration::from_secs(4))?),
+            (Program::Balance, Packet::KnownInFlood) => {
+                let syns = job(&mut stand.programs, Packet::Syn, self.job.flows)?;
+                stand.programs.run(self.program.symbol(), &syns, true, SYNS)?;
+                // Flows that have to tell the flow table of themselves again do so here.
+                self.run_once(&mut stand.programs).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn run(&mut self, programs: &mut Programs) -> Result<()> {
         let one = self.run_once(programs)?;
         self.runs.push(one.as_secs_f64() * 1e9);
@@ -218,22 +308,20 @@ impl Point {
         Ok(one)
     }
 
-    fn row(&self, restores: &[Self]) -> Row {
+    fn row(&self, points: &[Self]) -> Row {
         let raw = Spread::of(&self.runs);
-        let restore = restores.iter().find(|point| point.packet == self.packet);
-        let restore = Spread::of(restore.map_or(&[], |point| &point.runs));
+        let baseline = points.iter().find(|point| {
+            let same_packet = point.packet == self.packet || point.program == Program::Empty;
+            point.program == self.program.baseline() && same_packet
+        });
+        let baseline = Spread::of(baseline.map_or(&[], |point| &point.runs));
         Row {
-            program: match self.program {
-                Program::Restore => "making the frame anew",
-                Program::Parse => "parse only",
-                Program::Lookups => "parse, one hash and one array lookup",
-                Program::Balance => "sluice",
-            },
+            program: self.program.name(),
             packet: self.packet.name(),
             flows: self.job.flows,
             raw,
-            restore,
-            net: Net { minimum: raw.minimum - restore.minimum, median: raw.median - restore.median },
+            baseline,
+            net: Net { minimum: raw.minimum - baseline.minimum, median: raw.median - baseline.median },
         }
     }
 }
@@ -242,10 +330,10 @@ fn job(programs: &mut Programs, packet: Packet, flows: u32) -> Result<Job> {
     // Nobody looks at the service of a packet that has none.
     let service = match packet {
         Packet::NotOurs => Handle::default(),
-        _ => programs.service(&flows::endpoint(LANE, packet))?,
+        _ => programs.service(&flows::endpoint(lane(packet), packet))?,
     };
     Ok(Job {
-        frame: packet.frame(LANE)?,
+        frame: packet.frame(lane(packet))?,
         next: 0,
         flows,
         order: if packet.is_new() { order::NEW } else { order::KNOWN },

@@ -9,6 +9,7 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lb_common::abi::Handle;
@@ -118,7 +119,7 @@ impl Track {
         let sluice = Way::Sluice.lane();
         let mut balancer = bed.load_balancer(sluice, Limits::default())?;
         bed.serve(&mut balancer, sluice, tcp(sluice.vip(), Some(PORT)))?;
-        let mut programs = Programs::load(object, &bed.pins())?;
+        let mut programs = Programs::load(object, &bed.pins(sluice))?;
         for way in Way::ALL {
             programs.attach("count", &bed.backend, &way.lane().backend())?;
         }
@@ -130,6 +131,8 @@ impl Track {
         let mut track = Self { programs, balancer, _receiver: receiver, bed };
         let job = Job { service, ..track.job(Way::Sluice, Packet::Known)? };
         flows::begin(&mut track.programs, Packet::Known, &job, 0..FLOWS)?;
+        // Their handshakes are some seconds ago.
+        track.balancer.sweep_after(Duration::from_secs(4))?;
         Ok(track)
     }
 

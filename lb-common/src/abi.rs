@@ -223,9 +223,9 @@ pub struct Control {
     pub nascent_timeout: u32,
     /// A closed TCP flow is forgotten after so many seconds.
     pub closed_timeout: u32,
-    /// Counts parts of the TCP timeout: a flow in use tells the flow table so at least once in each.
+    /// Counts parts of the TCP timeout, in 1/65,536: a flow in use tells the flow table so at least once in each.
     pub epoch: u32,
-    /// The sets of `recent_flows`, less one: a power of two, less one.
+    /// The sets of `recent_flows` that are used, less one: a power of two, less one.
     pub recent_mask: u32,
 }
 

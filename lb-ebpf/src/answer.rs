@@ -36,7 +36,7 @@ pub(crate) fn translate(ctx: &TcContext) -> Result<i32, Refusal> {
     if packet.ttl <= 1 {
         return Err(DropReason::TtlExceeded.into());
     }
-    note(&packet, &answer, flags);
+    note(&packet, &answer, flags)?;
     let (packets, bytes) = on_the_wire(ctx, &packet);
     maps::count_reply(answer.backend.index, answer.service, packets, bytes);
     send(ctx, &frame, &packet, answer.vip)
@@ -83,9 +83,9 @@ fn answered(packet: &Ipv4) -> Result<(AnswerValue, u8), Refusal> {
     Ok((answer, flags))
 }
 
-/// Tells the flow table where a flow opens or ends; any other answer needs no flow.
+/// Tells the flow table that a flow opens, goes on or ends.
 #[inline(always)]
-fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) {
+fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) -> Result<(), DropReason> {
     if let Transport::Tcp { source, destination, .. } = packet.transport {
         let key = FlowKey {
             client: packet.destination_address(),
@@ -93,8 +93,9 @@ fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) {
             client_port: destination,
             vip_port: source,
         };
-        flow::note_answer(&key, flags);
+        return flow::note_answer(&key, flags, answer.backend);
     }
+    Ok(())
 }
 
 /// The packets and bytes that a buffer will be on the wire: one that the kernel or the card cuts into segments

@@ -2,7 +2,8 @@
 //!
 //! A repeated `BPF_PROG_TEST_RUN` gives a program the frame as the run before has left it. So each program here first
 //! makes the frame anew from the template in `bench_job`, with the client of another flow; what that costs is
-//! measured by `restore`, which does nothing else.
+//! measured by `restore`, which does nothing else. Those whose name ends in `as_it_is` don't, for frames that stay as
+//! they are.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -50,6 +51,24 @@ use refusal::Refusal;
 static JOB: Array<Job, 1> = Array::new();
 #[btf_map(name = "bench_count")]
 static COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Returns: what calling a program takes.
+#[xdp]
+pub fn empty(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Parses the frame as it is, and returns.
+#[xdp]
+pub fn parse_as_it_is(ctx: XdpContext) -> u32 {
+    read(&ctx).map_or_else(Refusal::in_xdp, |_| xdp_action::XDP_PASS)
+}
+
+/// All that `uplink` does, with the frame as it is: for one that it doesn't change.
+#[xdp]
+pub fn balance_as_it_is(ctx: XdpContext) -> u32 {
+    uplink::balance(&ctx).unwrap_or_else(Refusal::in_xdp)
+}
 
 /// Makes the frame anew, and nothing else.
 #[xdp]
@@ -153,10 +172,16 @@ fn address(frame: &Window, template: &[u8; bench::FRAME], number: u64, icmp: boo
     }
 }
 
-/// The packet, all of it really read: the compiler may not leave out what nobody uses.
+/// The packet of a frame that was made anew.
 #[inline(always)]
 fn parsed(ctx: &XdpContext) -> Result<(&'static Job, Ipv4), Refusal> {
     let job = restored(ctx).ok_or(DropReason::Inconsistent)?;
+    Ok((job, read(ctx)?))
+}
+
+/// The packet, all of it really read: the compiler may not leave out what nobody uses.
+#[inline(always)]
+fn read(ctx: &XdpContext) -> Result<Ipv4, Refusal> {
     let Parsed::Ipv4(packet) = packet::parse(&Window::of_xdp(ctx))? else {
         return Err(Refusal::Pass);
     };
@@ -170,7 +195,7 @@ fn parsed(ctx: &XdpContext) -> Result<(&'static Job, Ipv4), Refusal> {
     opaque(usize::from(flags));
     opaque(usize::from(packet.ttl));
     opaque(usize::from(packet.checksum));
-    Ok((job, packet))
+    Ok(packet)
 }
 
 #[inline(always)]

@@ -48,9 +48,9 @@ impl Signal {
 
 /// Chooses the backend of a client's packet.
 ///
-/// In a steady slot every TCP flow is the owner's: nothing is looked up but whether the flow has told the flow table of
-/// itself in this epoch, so that it will be known on the day its slot moves. ICMP has no packet that begins a flow, so
-/// its flows are looked up always.
+/// In a steady slot every TCP flow is the owner's, and nothing is looked up but when a flow begins or ends, so that it is
+/// known on the day its slot moves. That it goes on is seen by what its backend answers: [`note_answer`]. ICMP has no
+/// packet that begins a flow, so its flows are looked up always.
 #[inline(always)]
 pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result<Choice, DropReason> {
     let hash = hash::of_flow(key, control.seed);
@@ -58,14 +58,21 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
     if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
         return tracked(control, key, signal, slot);
     }
-    let new_flow = signal.may_begin();
-    if !new_flow {
-        let mark = Mark::of(hash, control.epoch, control.recent_mask);
-        if signal.ends(flow_end::CLIENT_FIN) != 0 || !maps::seen_lately(mark) {
-            return in_steady_slot(control, key, signal, slot.new_flows);
-        }
+    if signal.may_begin() {
+        maps::begin_handshake(hash, control.clock);
+        return owner(slot.new_flows, true);
     }
-    owner(slot.new_flows, new_flow)
+    let ends = signal.ends(flow_end::CLIENT_FIN) != 0;
+    if ends || (maps::may_be_in_handshake(hash, control.clock) && !seen_lately(control, hash)) {
+        return in_steady_slot(control, key, signal, slot.new_flows);
+    }
+    owner(slot.new_flows, false)
+}
+
+/// Whether the flow has told the flow table of itself in this epoch; if not, it is to do so now.
+#[inline(always)]
+fn seen_lately(control: &Control, hash: u64) -> bool {
+    maps::seen_lately(Mark::of(hash, control.epoch, control.recent_mask))
 }
 
 /// Puts a flow of a steady slot down, or that it goes on, or that it ends.
@@ -162,21 +169,50 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
     Some(Choice { index, backend, new_flow: false })
 }
 
-/// Takes down what a backend's answer says of its flow: that it ends, or with a SYN that it is open, also where the
-/// client's port had another flow before whose end is still remembered.
+/// Takes down what a backend's answer says of its flow: that it goes on, that it ends, or with a SYN that it is open, also
+/// where the client's port had another flow before whose end is still remembered.
+///
+/// Whatever a client sends in a flow that is open is answered, or answers; so a flow that is in use is seen here.
 #[inline(always)]
-pub(crate) fn note_answer(key: &FlowKey, flags: u8) {
+pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(), DropReason> {
+    let control = maps::control()?;
+    let hash = hash::of_flow(key, control.seed);
     let ends = Signal { protocol: PROTOCOL_TCP, flags }.ends(flow_end::BACKEND_FIN);
     let opens = flags & tcp_flag::SYN != 0;
-    if ends == 0 && !opens {
-        return;
+    if opens {
+        maps::begin_handshake(hash, control.clock);
+    } else if ends == 0 {
+        if !seen_lately(control, hash) {
+            goes_on(control, key, backend);
+        }
+        return Ok(());
     }
-    let entry = maps::FLOWS_MAP.get_ptr_mut(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key));
-    if let Some(entry) = entry {
+    if let Some(entry) = known(key) {
         // SAFETY: a live map value, one word of it.
         let ended = unsafe { &mut (*entry).ended };
         *ended = if opens { ends } else { *ended | ends };
     }
+    Ok(())
+}
+
+/// Takes down that a TCP flow is in use, and who has it where that isn't known.
+#[inline(always)]
+fn goes_on(control: &Control, key: &FlowKey, backend: Handle) {
+    if let Some(entry) = known(key) {
+        // SAFETY: a live map value, one word of it.
+        unsafe { (*entry).last_seen = control.clock };
+        return;
+    }
+    let protocol = u32::from(PROTOCOL_TCP);
+    let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
+    // Where the table is full the flow stays with its slot.
+    let _ = maps::remember(key, &flow);
+}
+
+/// The flow's entry, wherever it is.
+#[inline(always)]
+fn known(key: &FlowKey) -> Option<*mut FlowValue> {
+    maps::FLOWS_MAP.get_ptr_mut(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key))
 }
 
 /// Remembers when the flow was last seen, with a write a second only: a cache line that is only read is shared.

@@ -8,7 +8,8 @@ use lb_common::abi::{
     Address, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey, Exceptions,
     FlowKey, FlowValue, HINTS, Handle, Hint, LiveFlows, ServiceValue, Slot, Table, TenantValue, hint_place,
 };
-use lb_common::recent::Mark;
+use lb_common::handshake;
+use lb_common::recent::{Mark, Set};
 
 const SERVICES: usize = 64;
 const BACKENDS: usize = 4_096;
@@ -42,7 +43,9 @@ pub(crate) static FLOWS_MAP: HashMap<FlowKey, FlowValue, FLOWS> = HashMap::new()
 #[btf_map(name = "nascent_flows")]
 pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
 #[btf_map(name = "recent_flows")]
-static RECENT_FLOWS: Array<u64, RECENT_SETS> = Array::new();
+static RECENT_FLOWS: Array<Set, RECENT_SETS> = Array::new();
+#[btf_map(name = "handshakes")]
+static HANDSHAKES: Array<[u8; handshake::CELLS], 1> = Array::new();
 #[btf_map(name = "exceptions")]
 static EXCEPTIONS: Array<Exceptions, SERVICES> = Array::new();
 #[btf_map(name = "backend_counters")]
@@ -121,11 +124,33 @@ pub(crate) fn slot(service: Handle, slot: u32) -> Result<Slot, DropReason> {
     table.get(slot as usize).copied().ok_or(DropReason::Inconsistent)
 }
 
+/// Takes down that a flow's handshake is under way.
+#[inline(always)]
+pub(crate) fn begin_handshake(hash: u64, clock: u32) {
+    if let Some(cell) = handshake_cell(hash) {
+        // SAFETY: a byte of a live array value, within it; every value it can be seen with is one that was written.
+        unsafe { cell.write_volatile(handshake::stamp(clock)) };
+    }
+}
+
+/// Whether a flow's handshake may be under way.
+#[inline(always)]
+pub(crate) fn may_be_in_handshake(hash: u64, clock: u32) -> bool {
+    // SAFETY: as above.
+    handshake_cell(hash).is_none_or(|cell| handshake::is_fresh(unsafe { cell.read_volatile() }, clock))
+}
+
+#[inline(always)]
+fn handshake_cell(hash: u64) -> Option<*mut u8> {
+    let cells = HANDSHAKES.get_ptr_mut(0)?.cast::<u8>();
+    Some(cells.wrapping_add(handshake::cell(hash)))
+}
+
 /// Whether a flow was seen lately; if not, the next time it was.
 #[inline(always)]
 pub(crate) fn seen_lately(mark: Mark) -> bool {
     let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return false };
-    // SAFETY: a live array value, one word; what another CPU writes between the two is lost, which costs a look-up.
+    // SAFETY: a live array value; what another CPU writes between reading and writing is lost, which costs a look-up.
     let tags = unsafe { set.read_volatile() };
     if mark.is_in(tags) {
         return true;
@@ -139,7 +164,7 @@ pub(crate) fn seen_lately(mark: Mark) -> bool {
 #[inline(always)]
 pub(crate) fn not_seen(mark: Mark) {
     let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return };
-    // SAFETY: a live array value, one word; what another CPU writes between the two is lost, which costs a look-up.
+    // SAFETY: a live array value; what another CPU writes between reading and writing is lost, which costs a look-up.
     let tags = unsafe { set.read_volatile() };
     // SAFETY: as above.
     unsafe { set.write_volatile(mark.taken_from(tags)) };

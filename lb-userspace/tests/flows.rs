@@ -209,7 +209,41 @@ fn a_flow_in_use_does_not_grow_old() {
     for _ in 0..5 {
         bed.lb.sweep_after(Duration::from_mins(5)).expect("a sweep");
         bed.backend_of(&Flow::numbered(0).segment("A"));
+        bed.answer(&Flow::numbered(0).answer(2, "A"));
     }
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 1);
+}
+
+#[test]
+fn a_flow_whose_handshake_was_not_seen_is_known_by_its_answers() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active)]);
+    let flow = Flow::numbered(0);
+    // No cell is as young as the clock any more.
+    bed.lb.sweep_after(Duration::from_secs(10)).expect("a sweep");
+    bed.backend_of(&flow.segment("A"));
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 0, "in a steady slot a client's word alone costs no look-up");
+    bed.answer(&flow.answer(2, "A"));
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 1);
+    bed.answer(&flow.answer(2, "R"));
+    bed.answer(&flow.answer(2, "A"));
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 0, "what has ended stays so");
+}
+
+#[test]
+fn a_handshake_that_takes_its_time_is_noticed_by_its_last_packet() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active)]);
+    let flow = Flow::numbered(0);
+    bed.backend_of(&flow.segment("S"));
+    bed.lb.sweep_after(Duration::from_secs(30)).expect("a sweep");
+    bed.answer(&flow.answer(2, "SA"));
+    bed.lb.sweep_after(Duration::from_secs(2)).expect("a sweep");
+    bed.backend_of(&flow.segment("A"));
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 1);
 }

@@ -10,6 +10,8 @@ use lb_common::abi::{
     EndpointKey, Exceptions, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantValue,
 };
 
+use lb_common::recent::Set;
+
 use super::counters::FlowCounters;
 use super::{Error, TenantLink, address};
 
@@ -28,6 +30,7 @@ pub(super) const NAMES: &[&str] = &[
     "flows",
     "nascent_flows",
     "recent_flows",
+    "handshakes",
     "exceptions",
     "backend_counters",
     "service_counters",
@@ -48,7 +51,7 @@ pub(super) struct Maps {
     backends: Array<MapData, BackendValue>,
     answers: HashMap<MapData, EndpointKey, AnswerValue>,
     tenants: HashMap<MapData, u32, TenantValue>,
-    recent_flows: Array<MapData, u64>,
+    recent_flows: Array<MapData, Set>,
     exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
     service_counters: PerCpuArray<MapData, Counters>,
@@ -111,17 +114,17 @@ impl Maps {
         self.backends.len().min(u32::from(NO_BACKEND))
     }
 
-    /// The sets of the cache of recent flows; a power of two.
+    /// The sets for which the cache of recent flows has room; a power of two.
     pub(super) fn recent_sets(&self) -> u32 {
         self.recent_flows.len()
     }
 
     /// A set of the cache of recent flows.
-    pub(super) fn recent(&self, set: u32) -> Result<u64, Error> {
+    pub(super) fn recent(&self, set: u32) -> Result<Set, Error> {
         self.recent_flows.get(&set, 0).map_err(Error::map("recent_flows"))
     }
 
-    pub(super) fn set_recent(&mut self, set: u32, tags: u64) -> Result<(), Error> {
+    pub(super) fn set_recent(&mut self, set: u32, tags: Set) -> Result<(), Error> {
         self.recent_flows.set(set, tags, 0).map_err(Error::map("recent_flows"))
     }
 
@@ -222,13 +225,13 @@ impl Maps {
         self.service_live_flows.set(place, LiveFlows::default(), 0).map_err(Error::map("service_live_flows"))
     }
 
-    /// Makes the backend's count that a sweep has reached the one that is shown.
-    pub(super) fn publish_backend_live_flows(&mut self, index: u16) -> Result<(), Error> {
+    /// Makes the backend's count that a sweep has reached the one that is shown, and returns it.
+    pub(super) fn publish_backend_live_flows(&mut self, index: u16) -> Result<u32, Error> {
         publish(&mut self.backend_live_flows, index).map_err(Error::map("backend_live_flows"))
     }
 
     /// Makes the service's count that a sweep has reached the one that is shown.
-    pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<(), Error> {
+    pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<u32, Error> {
         publish(&mut self.service_live_flows, index).map_err(Error::map("service_live_flows"))
     }
 
@@ -259,9 +262,10 @@ where
     M::try_from(source(name)?).map_err(Error::map(name))
 }
 
-fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<(), MapError> {
-    let counted = map.get(&u32::from(index), 0)?;
-    map.set(u32::from(index), LiveFlows { live: counted.counting, counting: 0 }, 0)
+fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<u32, MapError> {
+    let counted = map.get(&u32::from(index), 0)?.counting;
+    map.set(u32::from(index), LiveFlows { live: counted, counting: 0 }, 0)?;
+    Ok(counted)
 }
 
 fn clear(map: &mut PerCpuArray<MapData, Counters>, index: u16) -> Result<(), MapError> {

@@ -143,6 +143,9 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
         nascent_timeout: seconds(timeouts.nascent),
         closed_timeout: seconds(timeouts.closed),
         epoch: before.epoch,
-        recent_mask: recent_sets.saturating_sub(1),
+        recent_mask: match before.recent_mask {
+            0 => recent_sets.saturating_sub(1),
+            mask => mask.min(recent_sets.saturating_sub(1)),
+        },
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use lb_common::abi::Control;
+use lb_common::recent::{FLOWS_A_SET, PARTS_OF_AN_EPOCH};
 
 use super::{Error, LoadBalancer, slots};
 use crate::service::ServiceKey;
@@ -39,7 +40,8 @@ impl LoadBalancer {
     fn sweep_by(&mut self, step: u32) -> Result<(), Error> {
         let control = self.advance_clock(step)?;
         if control.clock.wrapping_sub(self.settled) < SETTLE_INTERVAL {
-            return self.run_sweep();
+            let live = self.run_sweep()?;
+            return self.fit_recent_flows(live);
         }
         self.settled = control.clock;
         let tracked: Vec<(ServiceKey, u16)> = (self.registry.services())
@@ -49,7 +51,8 @@ impl LoadBalancer {
         for (_, index) in &tracked {
             self.maps.clear_exceptions(*index)?;
         }
-        self.run_sweep()?;
+        let live = self.run_sweep()?;
+        self.fit_recent_flows(live)?;
         tracked.iter().try_for_each(|(key, _)| self.settle(key, &control))
     }
 
@@ -63,15 +66,25 @@ impl LoadBalancer {
     fn advance_clock(&mut self, step: u32) -> Result<Control, Error> {
         let before = self.maps.control()?;
         let clock = before.clock.wrapping_add(step);
-        let epoch = clock / (before.tcp_timeout / EPOCHS).max(1);
-        let control = Control { clock, epoch, ..before };
+        let control = Control { clock, epoch: epoch(clock, before.tcp_timeout), ..before };
         if control != before {
             self.maps.set_control(&control)?;
         }
         Ok(control)
     }
 
-    fn run_sweep(&mut self) -> Result<(), Error> {
+    /// Gives the cache of recent flows as many sets as so many flows need.
+    fn fit_recent_flows(&mut self, live: u32) -> Result<(), Error> {
+        let before = self.maps.control()?;
+        let sets = recent_sets(before.recent_mask + 1, live, self.maps.recent_sets());
+        if sets == before.recent_mask + 1 {
+            return Ok(());
+        }
+        self.maps.set_control(&Control { recent_mask: sets - 1, ..before })
+    }
+
+    /// Runs the program once and shows what it has counted. Returns the number of live flows.
+    fn run_sweep(&mut self) -> Result<u32, Error> {
         let failed = Error::program("sweep");
         let program = self.ebpf.program("sweep").ok_or(Error::MissingPart("sweep"))?;
         let program: &Xdp = program.try_into().map_err(|error: ProgramError| failed(error))?;
@@ -80,14 +93,15 @@ impl LoadBalancer {
         program.test_run(options).map_err(Error::program("sweep"))?;
         tracing::trace!(elapsed = ?started.elapsed(), "swept the flow tables");
         let backends: Vec<u16> = self.registry.backends().map(|(index, _)| index).collect();
+        let mut live: u32 = 0;
         for index in backends {
-            self.maps.publish_backend_live_flows(index)?;
+            live = live.saturating_add(self.maps.publish_backend_live_flows(index)?);
         }
         let services: Vec<u16> = self.registry.services().map(|(_, known)| known.handle.index).collect();
         for index in services {
             self.maps.publish_service_live_flows(index)?;
         }
-        Ok(())
+        Ok(live)
     }
 
     /// Lets slots of a service come to rest, by what the sweep just now has found.
@@ -111,9 +125,46 @@ fn longest_step(control: &Control) -> u32 {
     (shortest / 4).max(1)
 }
 
+/// The time in parts of an epoch. Wraps after 65,536 epochs.
+fn epoch(clock: u32, tcp_timeout: u32) -> u32 {
+    let length = u64::from((tcp_timeout / EPOCHS).max(1));
+    let parts = u64::from(clock) * u64::from(PARTS_OF_AN_EPOCH) / length;
+    u32::try_from(parts & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// How many sets the cache of recent flows is to have for so many live flows, where it has had `sets` and has room for
+/// `room`; powers of two.
+///
+/// The fewer there are, the better they stay in the CPU's caches. With each change flows move to other sets, where they
+/// are looked up once more: so there are as many as needed at once, and fewer only when there are four times too many.
+fn recent_sets(sets: u32, live: u32, room: u32) -> u32 {
+    /// 32 KiB.
+    const LEAST: u32 = 2_048;
+    let wanted = (live / FLOWS_A_SET).max(1).next_power_of_two().max(LEAST).min(room);
+    if wanted > sets || wanted <= sets / 4 { wanted } else { sets }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Control, longest_step};
+    use super::{Control, epoch, longest_step, recent_sets};
+
+    #[test]
+    fn an_epoch_is_an_eighth_of_the_timeout() {
+        assert_eq!((epoch(0, 400), epoch(50, 400), epoch(100, 400)), (0, 65_536, 131_072));
+        assert_eq!(epoch(3, 1), 3 * 65_536, "a second at least");
+        assert_eq!(epoch(65_536, 8), 0, "it wraps");
+    }
+
+    #[test]
+    fn there_are_sets_for_the_flows_that_live() {
+        const ROOM: u32 = 1 << 18;
+        assert_eq!(recent_sets(ROOM, 0, ROOM), 2_048);
+        assert_eq!(recent_sets(2_048, 1_000_000, ROOM), ROOM);
+        assert_eq!(recent_sets(2_048, 65_536, ROOM), 16_384);
+        assert_eq!(recent_sets(32_768, 65_536, ROOM), 32_768, "they aren't changed for a factor of two");
+        assert_eq!(recent_sets(1_024, 0, 1_024), 1_024, "there may be room for less than the least");
+        assert_eq!(recent_sets(ROOM, u32::MAX, ROOM), ROOM);
+    }
 
     #[test]
     fn the_clock_moves_by_less_than_a_flow_may_be_idle() {
