@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Build,
     /// To run the demo: nothing but what building needs.
     Demo,
+    /// To make the images, and to run the demo in containers.
+    Containers,
     /// To check format, lints and docs.
     Check,
     /// To run every test.
@@ -34,14 +36,26 @@ pub(crate) struct Tool {
     purposes: &'static [Purpose],
 }
 
-const ALL: &[Purpose] =
-    &[Purpose::Build, Purpose::Demo, Purpose::Check, Purpose::Test, Purpose::Kernel, Purpose::Bench];
+const ALL: &[Purpose] = &[
+    Purpose::Build,
+    Purpose::Demo,
+    Purpose::Containers,
+    Purpose::Check,
+    Purpose::Test,
+    Purpose::Kernel,
+    Purpose::Bench,
+];
 
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", purposes: ALL },
     Tool { program: "tc", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
-    Tool { program: "busybox", package: "busybox-static", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool {
+        program: "busybox",
+        package: "busybox-static",
+        purposes: &[Purpose::Containers, Purpose::Test, Purpose::Kernel],
+    },
+    Tool { program: "dockerd", package: "docker.io", purposes: &[Purpose::Containers, Purpose::Test] },
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",

@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod cgroup;
+pub mod docker;
 pub mod netns;
 pub mod networks;
 mod ports;
@@ -9,3 +10,4 @@ pub mod probe;
 pub mod provider;
 pub mod responder;
 pub mod scope;
+mod turns;

@@ -28,14 +28,14 @@ pub struct Netns(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     file: File,
-    /// `None` for the namespace that was current.
-    name: Option<String>,
+    /// As errors call it.
+    called: String,
 }
 
 impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> io::Result<Self> {
-        Ok(Self(Arc::new(Inner { file: File::open("/proc/thread-self/ns/net")?, name: None })))
+        Self::at(Path::new("/proc/thread-self/ns/net"), "the namespace of this process".to_owned())
     }
 
     /// A namespace that exists, by its name.
@@ -45,7 +45,16 @@ impl Netns {
             let reason = format!("no network namespace `{name}`: `ip netns add {name}` makes it");
             return Err(io::Error::new(io::ErrorKind::NotFound, reason));
         }
-        Ok(Self(Arc::new(Inner { file: File::open(path)?, name: Some(name.to_owned()) })))
+        Self::at(&path, format!("namespace `{name}`"))
+    }
+
+    /// The namespace of a process. Whose number it is now is for the caller to know.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        Self::at(Path::new(&format!("/proc/{pid}/ns/net")), format!("the namespace of process {pid}"))
+    }
+
+    fn at(path: &Path, called: String) -> io::Result<Self> {
+        Ok(Self(Arc::new(Inner { file: File::open(path)?, called })))
     }
 
     /// Makes a namespace with that name, `lo` up in it, or opens the one there is. A name that a crash left
@@ -143,10 +152,7 @@ impl AsFd for Netns {
 
 impl fmt::Display for Netns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.name {
-            Some(name) => write!(f, "namespace `{name}`"),
-            None => f.write_str("the namespace of this process"),
-        }
+        f.write_str(&self.0.called)
     }
 }
 

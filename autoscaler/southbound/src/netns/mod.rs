@@ -7,10 +7,10 @@
 //! everything else, and by the names of its namespace, cgroup and bridge port (see [`Scope`]). A reboot takes all
 //! of it. A process does not end with the daemon.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{ProviderKind, TemplateSpec};
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::ports::Ports;
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::{Scope, instance_id};
+use crate::turns::Turns;
 
 mod label;
 mod process;
@@ -78,27 +78,6 @@ impl NetnsProvider {
     pub fn log_of(&self, id: &InstanceId) -> std::path::PathBuf {
         self.0.labels.log(id)
     }
-
-    /// Does `work` on an instance when its turn has come, to the end even if the caller no longer waits: what is
-    /// half made would otherwise be met by a later call on the same instance.
-    async fn detached<T, F>(
-        &self,
-        id: &InstanceId,
-        work: impl FnOnce(Arc<Inner>) -> F,
-    ) -> Result<T, ProviderError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, ProviderError>> + Send + 'static,
-    {
-        check(id)?;
-        let turn = self.0.turns.take(id).await;
-        let work = work(Arc::clone(&self.0));
-        let task = tokio::spawn(async move {
-            let _turn = turn;
-            work.await
-        });
-        task.await.unwrap_or_else(|error| Err(step(id, "a task")(error)))
-    }
 }
 
 #[async_trait]
@@ -108,13 +87,15 @@ impl Provider for NetnsProvider {
     }
 
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
-        let spec = spec.clone();
-        self.detached(&spec.id.clone(), |inner| async move { inner.create(&spec).await }).await
+        check(&spec.id)?;
+        let (inner, spec, id) = (Arc::clone(&self.0), spec.clone(), spec.id.clone());
+        self.0.turns.to_the_end(&id, async move { inner.create(&spec).await }).await
     }
 
     async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
-        let own = id.clone();
-        self.detached(id, |inner| async move { inner.start(own).await }).await
+        check(id)?;
+        let (inner, own) = (Arc::clone(&self.0), id.clone());
+        self.0.turns.to_the_end(id, async move { inner.start(own).await }).await
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
@@ -129,8 +110,9 @@ impl Provider for NetnsProvider {
     }
 
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
-        let own = id.clone();
-        self.detached(id, |inner| async move { inner.delete(&own).await }).await
+        check(id)?;
+        let (inner, own) = (Arc::clone(&self.0), id.clone());
+        self.0.turns.to_the_end(id, async move { inner.delete(&own).await }).await
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
@@ -309,21 +291,6 @@ impl Inner {
 /// An id that has not the form of one must not become part of a path.
 fn check(id: &InstanceId) -> Result<(), ProviderError> {
     instance_id(id.as_str()).map(|_| ()).ok_or_else(|| ProviderError::Unknown(id.clone()))
-}
-
-/// One call at a time on each instance.
-#[derive(Debug, Default)]
-struct Turns(Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>);
-
-impl Turns {
-    async fn take(&self, id: &InstanceId) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(id.clone()).or_default())
-        };
-        turn.lock_owned().await
-    }
 }
 
 fn step<E: Display>(id: &InstanceId, step: &'static str) -> impl FnOnce(E) -> ProviderError {

@@ -1,0 +1,307 @@
+//! The `docker` provider: an instance is a container on its tenant's bridges.
+//!
+//! The container has Docker's network `none` (or the one that the template asks for), and our own veths in its
+//! namespace, with the address that the load balancer sends to. They come a few milliseconds after its process has
+//! begun, as there is no namespace before. dockerd must run on this host for that, be it asked by socket or TCP.
+//!
+//! What is ours is told by the label `sluice.scope`; a container without it is never touched, whatever its name.
+//! A container does not end with the daemon; whether it does with dockerd is for dockerd's `live-restore` to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use lb_userspace::net::Netns;
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::{DockerAddress, DockerTemplate, ProviderKind};
+use tokio::time::Instant;
+
+use crate::ports::Ports;
+use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
+use crate::scope::Scope;
+use crate::turns::Turns;
+
+mod connection;
+mod container;
+mod image;
+mod process;
+
+use connection::{Dockerd, is_missing, is_unchanged};
+
+const KIND: ProviderKind = ProviderKind::Docker;
+
+/// Of what a container has said before it ended, so many lines stand in the error.
+const LAST_LINES: &str = "5";
+
+/// dockerd has seen the end of a process within this.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks at a container.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Makes instances of containers. Cheap to clone; clones are one provider.
+#[derive(Debug, Clone)]
+pub struct DockerProvider(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    scope: Scope,
+    dockerd: Dockerd,
+    ports: Ports,
+    turns: Turns,
+}
+
+/// A container that was found, and its instance.
+struct Found {
+    container: String,
+    spec: InstanceSpec,
+    presence: Presence,
+}
+
+impl DockerProvider {
+    /// The provider of a scope, by the dockerd at an address, which need not run yet. To be called on a tokio
+    /// runtime.
+    pub fn open(scope: Scope, address: DockerAddress) -> Result<Self, ProviderError> {
+        let unusable = |reason| ProviderError::Unavailable { provider: KIND, reason };
+        let host = Netns::current()
+            .map_err(|error| unusable(format!("the namespace of this process can't be opened: {error}")))?;
+        let ports = Ports::open(scope.clone(), KIND, &host)
+            .map_err(|error| unusable(format!("netlink can't be used: {error}")))?;
+        let inner = Inner { scope, dockerd: Dockerd::at(address), ports, turns: Turns::default() };
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+#[async_trait]
+impl Provider for DockerProvider {
+    fn kind(&self) -> ProviderKind {
+        KIND
+    }
+
+    async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        let template = spec.template.docker.clone().ok_or_else(|| ProviderError::Step {
+            id: spec.id.clone(),
+            step: "reading the template",
+            reason: "it has no section `docker`".to_owned(),
+        })?;
+        // A pull may take minutes, and nobody's turn has to wait for it.
+        image::ensure(&self.0.dockerd, &spec.id, &template).await?;
+        let (inner, spec) = (Arc::clone(&self.0), spec.clone());
+        let id = spec.id.clone();
+        self.0.turns.to_the_end(&id, async move { inner.create(&spec, &template).await }).await
+    }
+
+    async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let (inner, own) = (Arc::clone(&self.0), id.clone());
+        self.0.turns.to_the_end(id, async move { inner.start(&own).await }).await
+    }
+
+    async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
+        let _turn = self.0.turns.take(id).await;
+        let found = self.0.find(id).await?.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
+        if found.presence != Presence::Running {
+            return Ok(());
+        }
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        match self.0.docker().await?.stop_container(&found.container, Some(options)).await {
+            Err(error) if !is_missing(&error) && !is_unchanged(&error) => {
+                Err(self.0.dockerd.step(id, "stopping")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let (inner, own) = (Arc::clone(&self.0), id.clone());
+        self.0.turns.to_the_end(id, async move { inner.delete(&own).await }).await
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
+        // Ports first: an instance that has one has a container before and after.
+        let ports = self.0.port_owners().await?;
+        let mut observed: Vec<Observed> =
+            self.0.containers(None).await?.iter().filter_map(container::observed).collect();
+        let is_remains = |id: &InstanceId| !observed.iter().any(|found| found.id == *id);
+        let mut remains: Vec<InstanceId> = ports.into_iter().filter(is_remains).collect();
+        if !remains.is_empty() {
+            // One that was deleted between the two looks has left nothing.
+            let still = self.0.port_owners().await?;
+            remains.retain(|id| still.contains(id));
+        }
+        let broken = |id| Observed { id, presence: Presence::Broken, spec: None };
+        observed.extend(remains.into_iter().map(broken));
+        Ok(observed)
+    }
+
+    async fn ended(&self, id: &InstanceId) {
+        let over = async {
+            let Some(found) = self.0.find(id).await? else { return Ok(()) };
+            let Some(pid) = self.0.pid(id, &found.container).await? else { return Ok(()) };
+            process::ended(pid, &found.container).await.map_err(|error| failed(id, "watching", &error))
+        };
+        if let Err(error) = over.await {
+            tracing::warn!(%id, %error, "it can't be watched; it is looked at every now and then");
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+        const STEP: &str = "reading the metrics";
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let docker = self.0.docker().await?;
+        // By its name: one request less a sample. A foreign container of that name is none of our members.
+        let mut stats = docker.stats(&self.0.scope.container(id), Some(options)).boxed();
+        let stats = match stats.try_next().await {
+            Err(error) if is_missing(&error) => return Err(ProviderError::Unknown(id.clone())),
+            stats => stats.map_err(self.0.dockerd.step(id, STEP))?,
+        };
+        let at = Timestamp::now();
+        let stats = stats.ok_or_else(|| failed(id, STEP, &"dockerd has sent none"))?;
+        let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage);
+        let cpu = cpu.ok_or_else(|| failed(id, STEP, &"there is no CPU time in them; does it run?"))?;
+        let memory = stats.memory_stats.and_then(|memory| memory.usage);
+        Ok(InstanceMetrics { at, cpu: Duration::from_nanos(cpu), memory })
+    }
+}
+
+/// The steps of an instance's life. Each can be done again, also after a crash in its middle.
+impl Inner {
+    async fn create(&self, spec: &InstanceSpec, template: &DockerTemplate) -> Result<(), ProviderError> {
+        const STEP: &str = "making the container";
+        if self.find(&spec.id).await?.is_some() {
+            return Ok(());
+        }
+        let body =
+            container::body(&self.scope, spec, template).map_err(|error| failed(&spec.id, STEP, &error))?;
+        let name = self.scope.container(&spec.id);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let made = self.docker().await?.create_container(Some(options), body).await;
+        made.map(|_| ()).map_err(self.dockerd.step(&spec.id, STEP))
+    }
+
+    async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let found = self.find(id).await?.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
+        if found.presence != Presence::Running {
+            match self.docker().await?.start_container(&found.container, None).await {
+                Err(error) if !is_unchanged(&error) => return Err(self.dockerd.step(id, "starting")(error)),
+                _ => {}
+            }
+        }
+        let Err(error) = self.plug(&found).await else { return Ok(()) };
+        // Most likely it has ended; dockerd takes a moment to see that.
+        let deadline = Instant::now() + END_PATIENCE;
+        loop {
+            match self.why_ended(&found).await? {
+                Some(reason) => return Err(failed(id, "starting", &reason)),
+                None if Instant::now() >= deadline => return Err(error),
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Joins the container's namespace to the tenant's networks. A Docker network has taken `eth0` already.
+    async fn plug(&self, found: &Found) -> Result<(), ProviderError> {
+        const STEP: &str = "joining the network";
+        let id = &found.spec.id;
+        let Some(pid) = self.pid(id, &found.container).await? else {
+            return Err(failed(id, STEP, &"its process has ended"));
+        };
+        let netns = process::namespace(pid, &found.container).map_err(|error| failed(id, STEP, &error))?;
+        let has_network = found.spec.template.docker.as_ref().is_some_and(|docker| docker.network.is_some());
+        let plugged = self.ports.plug(&found.spec, &netns, usize::from(has_network)).await;
+        plugged.map_err(|error| failed(id, STEP, &error))
+    }
+
+    /// Why a container that was started does not run; `None` where it does.
+    async fn why_ended(&self, found: &Found) -> Result<Option<String>, ProviderError> {
+        let docker = self.docker().await?;
+        let state = docker.inspect_container(&found.container, None).await;
+        let state =
+            state.map_err(self.dockerd.step(&found.spec.id, "looking at it"))?.state.unwrap_or_default();
+        if state.running == Some(true) {
+            return Ok(None);
+        }
+        let code = state.exit_code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        let last = last_words(docker, &found.container).await.unwrap_or_default();
+        let cause = state.error.filter(|error| !error.is_empty()).unwrap_or(last);
+        Ok(Some(format!("its process has ended with exit code {code}: {}", cause.trim())))
+    }
+
+    /// The ports go first: while there is a container, what is left is found by it.
+    async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        self.ports.unplug(id).await.map_err(|error| failed(id, "leaving the network", &error))?;
+        let docker = self.docker().await?;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        for container in self.containers(Some(id)).await?.into_iter().filter_map(|container| container.id) {
+            match docker.remove_container(&container, Some(options.clone())).await {
+                Err(error) if !is_missing(&error) => {
+                    return Err(self.dockerd.step(id, "removing the container")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is there.
+impl Inner {
+    async fn docker(&self) -> Result<&Docker, ProviderError> {
+        self.dockerd.client().await
+    }
+
+    async fn containers(&self, id: Option<&InstanceId>) -> Result<Vec<ContainerSummary>, ProviderError> {
+        let listed = self.docker().await?.list_containers(Some(container::of(&self.scope, id))).await;
+        listed.map_err(self.dockerd.listing())
+    }
+
+    async fn port_owners(&self) -> Result<std::collections::BTreeSet<InstanceId>, ProviderError> {
+        self.ports.ids().await.map_err(|error| ProviderError::Unavailable {
+            provider: KIND,
+            reason: format!("links can't be listed: {error}"),
+        })
+    }
+
+    /// The instance's container, if it has one that says what it is.
+    async fn find(&self, id: &InstanceId) -> Result<Option<Found>, ProviderError> {
+        let containers = self.containers(Some(id)).await?;
+        Ok(containers.iter().find_map(|container| {
+            let Observed { presence, spec, .. } = container::observed(container)?;
+            Some(Found { container: container.id.clone()?, spec: spec?, presence })
+        }))
+    }
+
+    /// The number of a container's first process, while it runs.
+    async fn pid(&self, id: &InstanceId, container: &str) -> Result<Option<i32>, ProviderError> {
+        match self.docker().await?.inspect_container(container, None).await {
+            Ok(found) => {
+                let pid = found.state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok());
+                Ok(pid.filter(|pid| *pid > 0))
+            }
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.dockerd.step(id, "looking at it")(error)),
+        }
+    }
+}
+
+/// The last that a container has said.
+async fn last_words(docker: &Docker, container: &str) -> Result<String, Error> {
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LAST_LINES).build();
+    let lines: Vec<LogOutput> = docker.logs(container, Some(options)).try_collect().await?;
+    Ok(lines.iter().map(ToString::to_string).collect())
+}
+
+fn failed(id: &InstanceId, step: &'static str, reason: &impl ToString) -> ProviderError {
+    ProviderError::Step { id: id.clone(), step, reason: reason.to_string() }
+}

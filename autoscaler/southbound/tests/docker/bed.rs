@@ -1,0 +1,203 @@
+//! A dockerd with the responder's image, a scope with a transit namespace, and instances in it.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use lb_userspace::net::{Links, MacAddr, Netns};
+use sluice_containers::{Dockerd, Image};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::{
+    CloudName, DockerAddress, DockerTemplate, NetworkSpec, PullPolicy, TemplateSpec, TenantName,
+};
+use sluice_southbound::docker::DockerProvider;
+use sluice_southbound::networks::{Networks, TenantNetwork};
+use sluice_southbound::probe;
+use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence, Provider};
+use sluice_southbound::scope::Scope;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const IMAGE: &str = "sluice/responder:test";
+
+/// All of it goes with the value, also on a panic.
+pub(crate) struct Bed {
+    pub(crate) dockerd: Arc<Dockerd>,
+    pub(crate) scope: Scope,
+    pub(crate) provider: DockerProvider,
+    transit: Netns,
+    networks: Networks,
+    number: u8,
+}
+
+impl Bed {
+    /// On the dockerd that all tests share.
+    pub(crate) async fn new() -> Self {
+        Self::on(Dockerd::shared().await.expect("a dockerd")).await
+    }
+
+    pub(crate) async fn on(dockerd: Arc<Dockerd>) -> Self {
+        static COUNT: AtomicU8 = AtomicU8::new(1);
+        let image = Image::of(IMAGE, &responder(), &[]).expect("an image");
+        dockerd.load(&image).await.expect("loaded");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sld{}_{number}", std::process::id());
+        let scope = Scope::new(&name).expect("a scope");
+        let transit = Netns::create(&format!("{name}-transit")).expect("a namespace: this test needs root");
+        let provider = DockerProvider::open(scope.clone(), DockerAddress::Socket(dockerd.socket()));
+        let provider = provider.expect("a provider: this test needs root");
+        let networks = Networks::open(scope.clone(), &transit, "uplink").expect("networks");
+        Self { dockerd, scope, provider, transit, networks, number }
+    }
+
+    /// A daemon that has just started and knows nothing.
+    pub(crate) fn restarted(&self) -> DockerProvider {
+        let address = DockerAddress::Socket(self.dockerd.socket());
+        DockerProvider::open(self.scope.clone(), address).expect("a provider")
+    }
+
+    pub(crate) async fn network(&self) -> TenantNetwork {
+        let spec = NetworkSpec {
+            name: "nw".to_owned(),
+            subnet: Ipv4Net::new(self.ip(0), 24).expect("a network"),
+            gateway: self.ip(1),
+            dhcp_start: self.ip(2),
+            dhcp_end: self.ip(254),
+        };
+        self.networks.ensure(&tenant(), &spec).await.expect("a network")
+    }
+
+    fn ip(&self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 97, self.number, last)
+    }
+
+    pub(crate) fn spec(&self, network: &TenantNetwork, number: u8) -> InstanceSpec {
+        let address = self.ip(10 + number);
+        InstanceSpec {
+            id: InstanceId::new(&tenant(), number.into()),
+            tenant: tenant(),
+            created: Timestamp::now(),
+            cloud: CloudName::new("containers"),
+            template: template(),
+            nic: NicSpec {
+                bridge: network.bridge.clone(),
+                address,
+                prefix: 24,
+                gateway: Some(self.ip(1)),
+                mac: MacAddr::of_instance(address),
+            },
+            other_nics: Vec::new(),
+            management: None,
+        }
+    }
+
+    /// Makes and starts an instance, and waits until it answers.
+    pub(crate) async fn launch(&self, spec: &InstanceSpec) {
+        self.provider.create(spec).await.expect("created");
+        self.provider.start(&spec.id).await.expect("started");
+        self.ready(spec).await;
+    }
+
+    pub(crate) async fn ready(&self, spec: &InstanceSpec) {
+        let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
+        probe::wait_until_ready(&self.transit, target, PATIENCE).await.expect("ready");
+    }
+
+    pub(crate) async fn ask(&self, spec: &InstanceSpec, question: &str) -> String {
+        let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
+        let mut stream = probe::connect(&self.transit, target).await.expect("connected");
+        stream.write_all(question.as_bytes()).await.expect("sent");
+        stream.shutdown().await.expect("all sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    pub(crate) async fn observed(&self, id: &InstanceId) -> Option<Observed> {
+        let listed = self.provider.list().await.expect("list");
+        listed.into_iter().find(|observed| observed.id == *id)
+    }
+
+    pub(crate) async fn presence(&self, id: &InstanceId) -> Option<Presence> {
+        self.observed(id).await.map(|observed| observed.presence)
+    }
+
+    /// The bridge ports of instances.
+    pub(crate) async fn ports(&self) -> BTreeSet<String> {
+        let links = Links::open(&Netns::current().expect("this namespace")).expect("netlink");
+        let links = links.list().await.expect("links");
+        let ours = links.into_iter().filter(|link| link.group == self.scope.group());
+        ours.map(|link| link.name).filter(|name| name.starts_with("sli-")).collect()
+    }
+
+    /// Removes everything, and sees that it is so.
+    pub(crate) async fn down(self) {
+        self.provider.remove_all().await.expect("removed");
+        assert_eq!(self.provider.list().await.expect("list"), []);
+        assert_eq!(self.ports().await, BTreeSet::new());
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let (provider, networks) = (self.provider.clone(), self.networks.clone());
+        // The test's own runtime may be gone or stuck; the netlink sockets need one that runs.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                if let Err(error) = provider.remove_all().await {
+                    eprintln!("{error}");
+                }
+                if let Err(error) = networks.remove_all().await {
+                    eprintln!("{error}");
+                }
+            });
+        });
+        let _ = Netns::delete(&format!("{}-transit", self.scope.name()));
+    }
+}
+
+fn tenant() -> TenantName {
+    TenantName::try_from("demo".to_owned()).expect("a tenant name")
+}
+
+fn template() -> TemplateSpec {
+    TemplateSpec {
+        cpus: 0.5,
+        memory: Some(64 << 20),
+        request_cost: Duration::ZERO,
+        port: 8080,
+        start_timeout: Duration::from_secs(5),
+        netns: None,
+        docker: Some(container()),
+        libvirt: None,
+    }
+}
+
+pub(crate) fn container() -> DockerTemplate {
+    DockerTemplate {
+        image: IMAGE.to_owned(),
+        command: None,
+        environment: [("GREETING".to_owned(), "hello".to_owned())].into(),
+        labels: [("team".to_owned(), "shop".to_owned())].into(),
+        pull: PullPolicy::Never,
+        registry: None,
+        network: None,
+    }
+}
+
+/// A container that runs that line of shell.
+pub(crate) fn runs(script: &str) -> DockerTemplate {
+    DockerTemplate { command: Some(["/bin/sh", "-c", script].map(str::to_owned).into()), ..container() }
+}
+
+fn responder() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    let path = own.ancestors().nth(2).expect("target/debug").join("examples/responder");
+    assert!(path.exists(), "{} is missing: `cargo build -p sluice-southbound --examples`", path.display());
+    path
+}

@@ -1,0 +1,122 @@
+//! The life of instances.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use super::bed::{Bed, PATIENCE, container, runs};
+use sluice_southbound::provider::{InstanceSpec, Presence, Provider};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_lives_and_leaves_nothing() {
+    let bed = Bed::new().await;
+    let spec = bed.spec(&bed.network().await, 1);
+    let provider = &bed.provider;
+    for _ in 0..2 {
+        provider.create(&spec).await.expect("created");
+        let found = bed.observed(&spec.id).await.expect("listed");
+        assert_eq!((found.presence, found.spec.as_ref()), (Presence::Created, Some(&spec)));
+    }
+    for _ in 0..2 {
+        provider.start(&spec.id).await.expect("started");
+        assert_eq!(bed.presence(&spec.id).await, Some(Presence::Running));
+    }
+    bed.ready(&spec).await;
+    assert_eq!(bed.ask(&spec, "hello\n").await, format!("{} hello\n", spec.id));
+
+    let metrics = provider.metrics(&spec.id).await.expect("metrics");
+    assert!(metrics.cpu.as_nanos() > 0 && metrics.memory.is_some_and(|bytes| bytes > 0), "{metrics:?}");
+    made_as_asked(&bed, &spec).await;
+
+    provider.stop(&spec.id, PATIENCE).await.expect("stopped");
+    provider.stop(&spec.id, PATIENCE).await.expect("stopped already");
+    tokio::time::timeout(PATIENCE, provider.ended(&spec.id)).await.expect("it has ended");
+    assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
+    for _ in 0..2 {
+        provider.delete(&spec.id).await.expect("deleted");
+        assert_eq!(bed.presence(&spec.id).await, None);
+    }
+    bed.down().await;
+}
+
+/// What dockerd says of the container is what the template says.
+async fn made_as_asked(bed: &Bed, spec: &InstanceSpec) {
+    let client = bed.dockerd.client().expect("a client").negotiate_version().await.expect("a version");
+    let name = bed.scope.container(&spec.id);
+    let found = client.inspect_container(&name, None).await.expect("the container");
+    let host = found.host_config.expect("a configuration");
+    assert_eq!((host.nano_cpus, host.memory), (Some(500_000_000), Some(64 << 20)));
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    let config = found.config.expect("a configuration");
+    let environment = config.env.expect("an environment");
+    for variable in ["GREETING=hello".to_owned(), format!("SLUICE_INSTANCE={}", spec.id)] {
+        assert!(environment.contains(&variable), "{variable} is not in {environment:?}");
+    }
+    assert_eq!(config.labels.expect("labels").get("team").map(String::as_str), Some("shop"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_start_side_by_side() {
+    let bed = Bed::new().await;
+    let network = bed.network().await;
+    let begun = Instant::now();
+    bed.launch(&bed.spec(&network, 1)).await;
+    let one = begun.elapsed();
+
+    let specs: Vec<InstanceSpec> = (2..12).map(|number| bed.spec(&network, number)).collect();
+    let begun = Instant::now();
+    join_all(specs.iter().map(|spec| bed.launch(spec))).await;
+    println!("one container: {} ms, ten: {} ms", one.as_millis(), begun.elapsed().as_millis());
+
+    assert_eq!(bed.provider.list().await.expect("list").len(), 11);
+    let removals = specs.iter().map(|spec| bed.provider.delete(&spec.id));
+    assert!(join_all(removals).await.iter().all(Result::is_ok));
+    bed.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_container_is_seen_at_once() {
+    let bed = Bed::new().await;
+    let spec = bed.spec(&bed.network().await, 1);
+    bed.launch(&spec).await;
+    let client = bed.dockerd.client().expect("a client").negotiate_version().await.expect("a version");
+    let ended = bed.provider.ended(&spec.id);
+    let name = bed.scope.container(&spec.id);
+    let (_, killed) = tokio::join!(tokio::time::timeout(PATIENCE, ended), client.kill_container(&name, None));
+    killed.expect("killed");
+    assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
+    bed.provider.start(&spec.id).await.expect("started again");
+    bed.ready(&spec).await;
+    bed.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_end_when_asked_is_killed() {
+    let bed = Bed::new().await;
+    let mut spec = bed.spec(&bed.network().await, 1);
+    spec.template.docker = Some(runs("trap '' TERM; while :; do sleep 1; done"));
+    bed.provider.create(&spec).await.expect("created");
+    bed.provider.start(&spec.id).await.expect("started");
+    bed.provider.stop(&spec.id, std::time::Duration::from_millis(200)).await.expect("stopped");
+    assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
+    bed.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_network_comes_beside_the_tenants() {
+    let bed = Bed::new().await;
+    let client = bed.dockerd.client().expect("a client").negotiate_version().await.expect("a version");
+    let name = format!("{}-beside", bed.scope.name());
+    // Its bridge is made on this host, and goes with it.
+    let request = bollard::models::NetworkCreateRequest { name: name.clone(), ..Default::default() };
+    client.create_network(request).await.expect("a network");
+    let mut spec = bed.spec(&bed.network().await, 1);
+    spec.template.docker =
+        Some(sluice_logic::spec::DockerTemplate { network: Some(name.clone()), ..container() });
+    bed.launch(&spec).await;
+    let answer = bed.ask(&spec, "hello\n").await;
+    bed.provider.delete(&spec.id).await.expect("deleted");
+    client.remove_network(&name).await.expect("removed");
+    assert_eq!(answer, format!("{} hello\n", spec.id));
+    bed.down().await;
+}

@@ -1,0 +1,7 @@
+//! The `docker` provider on a real dockerd of the tests' own. Needs root, Debian's docker.io and busybox-static, and
+//! `examples/responder.rs` built (`cargo test` does it).
+
+mod bed;
+mod faults;
+mod lives;
+mod restarts;
