@@ -8,6 +8,7 @@ pub mod api;
 pub mod check;
 pub mod client;
 pub mod diagnostic;
+pub mod evaluate;
 mod file;
 pub mod host;
 mod policies;

@@ -94,8 +94,13 @@ impl SyntaxFault {
 
 /// Reads a text of exactly one document.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxFault> {
-    if text.len() > LONGEST {
-        let message = format!("the file has more than {LONGEST} bytes");
+    parse_up_to(LONGEST, text)
+}
+
+/// Reads a text of exactly one document and at most so many bytes.
+pub(crate) fn parse_up_to(longest: usize, text: &str) -> Result<Node, SyntaxFault> {
+    if text.len() > longest {
+        let message = format!("the file has more than {longest} bytes");
         return Err(SyntaxFault::new(Span::START, message, "is this the right file?"));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

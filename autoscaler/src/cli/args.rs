@@ -15,6 +15,7 @@ pub(crate) const DEFAULT_CONFIG: &str = "/etc/sluice/sluice.yml";
 const EXAMPLES: &str = "\
 Examples:
   sluice check sluice.yml tenants/demo.yml    find every fault before the daemon sees it
+  sluice evaluate question.json               what a policy would decide, without a daemon
   sluice run --config sluice.yml              the daemon (root)
   sluice status                               tenants, instances, load, the last decision and its reason
   sluice events demo --follow                 what happens, as it happens
@@ -63,6 +64,12 @@ pub(crate) enum Command {
     /// A file with a `transit` key is a host file, any other a tenant file. Tenant files are also checked
     /// against one another. Nothing on the host is read or changed.
     Check(CheckArgs),
+    /// Say what policies would decide about a group and its samples, without a daemon.
+    ///
+    /// Reads a question in JSON (or YAML): `time`, `group`, `policies` as in a tenant file, `samples`. Prints each
+    /// policy's wish, the decision and its reasons as JSON. It is the code of the daemon, so a policy can be tried
+    /// before it is let loose. The keys are in docs/evaluate.md, examples in examples/evaluate.
+    Evaluate(EvaluateArgs),
     /// Show tenants, instances, load and the last decision.
     Status(StatusArgs),
     /// Show what happened, oldest first.
@@ -106,6 +113,16 @@ pub(crate) struct CheckArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// The question; `-` is standard input.
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Print the decision's reason only, for people.
+    #[arg(long)]
+    pub(crate) summary: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod down;
+mod evaluate;
 mod events;
 mod group;
 mod lb;
@@ -79,6 +80,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
+        Command::Evaluate(args) => evaluate::evaluate(&args),
         Command::Status(args) => in_runtime(status::status(&client, &args)),
         Command::Events(args) => in_runtime(events::events(&client, &args)),
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),

@@ -138,8 +138,16 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
     let last_action = group.last_action.map(|at| at.min(now));
     let limits = Limits::of(group.spec, &policies);
     let combined = combine(&policies);
-    let outcome =
-        repair(group, &limits).unwrap_or_else(|| follow(group, &limits, &combined, last_action, now));
+    let followed = follow(group, &limits, &combined, last_action, now);
+    let outcome = match repair(group, &limits) {
+        // Where a policy wants more than another protects, and may have it now, the two are one step.
+        Some(repaired)
+            if limits.protector.is_none() || followed.action != Action::Out || followed.to <= repaired.to =>
+        {
+            repaired
+        }
+        _ => followed,
+    };
     let acts = matches!(outcome.action, Action::Out | Action::In);
     let settled_by = combined.policy.and_then(|index| policies.get(index));
     Decision {

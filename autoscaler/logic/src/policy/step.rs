@@ -39,15 +39,14 @@ pub fn adjusted(current: u32, adjustment: Adjustment, change: f64, min_magnitude
 /// threshold a lower bound is inclusive and an upper one exclusive, below it the other way round.
 #[must_use]
 pub fn matching_step(steps: &[StepAdjustment], difference: f64) -> Option<&StepAdjustment> {
-    steps.iter().find(|step| {
-        let lower = step.lower.unwrap_or(f64::NEG_INFINITY);
-        let upper = step.upper.unwrap_or(f64::INFINITY);
-        if lower >= 0.0 {
-            lower <= difference && difference < upper
-        } else {
-            lower < difference && difference <= upper
-        }
-    })
+    // 60 % less 50 % is a bit short of 10 %, and still at that bound.
+    let slack = super::ROUNDING * difference.abs().max(1.0);
+    let lower = |step: &StepAdjustment| step.lower.unwrap_or(f64::NEG_INFINITY);
+    let upper = |step: &StepAdjustment| step.upper.unwrap_or(f64::INFINITY);
+    let (up, down) = (difference + slack, difference - slack);
+    // At the threshold itself the step above it holds.
+    let above = steps.iter().find(|step| lower(step) >= 0.0 && lower(step) <= up && up < upper(step));
+    above.or_else(|| steps.iter().find(|step| lower(step) < 0.0 && lower(step) < down && down <= upper(step)))
 }
 
 /// Whether a change takes instances away, wherever the group is.

@@ -112,7 +112,7 @@ impl CronDateTime for Local<'_> {
         Ok(match ambiguous.offset() {
             AmbiguousOffset::Unambiguous { .. } => Resolution::Single(local(ambiguous.compatible())?),
             AmbiguousOffset::Fold { .. } => {
-                Resolution::Ambiguous(local(ambiguous.clone().earlier())?, local(ambiguous.later())?)
+                Resolution::Ambiguous(local(ambiguous.earlier())?, local(ambiguous.later())?)
             }
             AmbiguousOffset::Gap { .. } => Resolution::Gap,
         })

@@ -1,5 +1,7 @@
 //! From samples to a load.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -49,14 +51,14 @@ struct Look<'a> {
 
 /// One source's part of the signal.
 #[derive(Clone, Copy)]
-struct Value {
+struct Fresh {
     value: f64,
     newest: Timestamp,
     samples: u32,
 }
 
 enum Part {
-    Fresh(Value),
+    Fresh(Fresh),
     Stale(Duration),
     None,
 }
@@ -70,7 +72,7 @@ impl Look<'_> {
             Part::Fresh(_) if per_instance && warm == 0 => {
                 Load::Missing(if serving == 0 { Missing::NothingInService } else { Missing::NothingWarm })
             }
-            Part::Fresh(Value { value, samples, .. }) => {
+            Part::Fresh(Fresh { value, samples, .. }) => {
                 let value = if per_instance { value / f64::from(instances) } else { value };
                 Load::Known { value, instances, samples }
             }
@@ -80,7 +82,7 @@ impl Look<'_> {
     }
 
     fn of_instances(&self, statistic: Statistic, warm: &[&Instance]) -> Load {
-        let mut fresh: Vec<(Value, &Series, Timestamp)> = Vec::with_capacity(warm.len());
+        let mut fresh: Vec<(Fresh, &Series, Timestamp)> = Vec::with_capacity(warm.len());
         let mut stale_age: Option<Duration> = None;
         for instance in warm {
             let Some(series) = self.series(instance, &self.signal.metric) else { continue };
@@ -128,11 +130,11 @@ impl Look<'_> {
             return Part::Stale(age);
         }
         let (value, samples) = aggregate(self.signal.aggregation, within.map(|sample| sample.value));
-        Part::Fresh(Value { value, newest: newest.at(), samples })
+        Part::Fresh(Fresh { value, newest: newest.at(), samples })
     }
 
     /// The signal of the measured instances, with `zeros` more that count at 0.
-    fn combined(&self, statistic: Statistic, fresh: &[(Value, &Series, Timestamp)], zeros: usize) -> f64 {
+    fn combined(&self, statistic: Statistic, fresh: &[(Fresh, &Series, Timestamp)], zeros: usize) -> f64 {
         let Some(grain) = self.signal.grain.filter(|grain| !grain.is_zero()) else {
             return over(statistic, fresh.iter().map(|(value, ..)| (value.value, value.newest)), zeros);
         };
@@ -142,16 +144,15 @@ impl Look<'_> {
     }
 
     /// The means of the instances in each grain that has a sample, the oldest first.
-    fn grains(&self, grain: Duration, fresh: &[(Value, &Series, Timestamp)]) -> Vec<Vec<(f64, Timestamp)>> {
+    fn grains(&self, grain: Duration, fresh: &[(Fresh, &Series, Timestamp)]) -> Vec<Vec<(f64, Timestamp)>> {
         let index = |sample: Sample| elapsed(sample.at(), self.now).as_nanos() / grain.as_nanos();
-        let mut grains: std::collections::BTreeMap<std::cmp::Reverse<u128>, Vec<(f64, Timestamp)>> =
-            std::collections::BTreeMap::new();
+        let mut grains: BTreeMap<Reverse<u128>, Vec<(f64, Timestamp)>> = BTreeMap::new();
         for (_, series, from) in fresh {
             let samples: Vec<Sample> = series.within(*from, self.now).collect();
             for chunk in samples.chunk_by(|a, b| index(*a) == index(*b)) {
                 let (mean, _) = aggregate(Aggregation::Average, chunk.iter().map(|sample| sample.value));
                 let last = chunk[chunk.len() - 1];
-                grains.entry(std::cmp::Reverse(index(last))).or_default().push((mean, last.at()));
+                grains.entry(Reverse(index(last))).or_default().push((mean, last.at()));
             }
         }
         grains.into_values().collect()

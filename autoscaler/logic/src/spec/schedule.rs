@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
@@ -52,8 +53,8 @@ pub struct StaticEntry {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cron {
-    text: String,
-    compiled: croner::Cron,
+    text: Arc<str>,
+    compiled: Arc<croner::Cron>,
 }
 
 /// Why a text is not a [`Cron`].
@@ -84,7 +85,7 @@ impl FromStr for Cron {
     fn from_str(text: &str) -> Result<Self, BadCron> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         match parser.parse(text) {
-            Ok(compiled) => Ok(Self { text: text.to_owned(), compiled }),
+            Ok(compiled) => Ok(Self { text: text.into(), compiled: Arc::new(compiled) }),
             Err(error) => Err(BadCron { text: text.to_owned(), why: error.to_string() }),
         }
     }
@@ -106,7 +107,7 @@ impl TryFrom<String> for Cron {
 
 impl From<Cron> for String {
     fn from(cron: Cron) -> Self {
-        cron.text
+        cron.text.as_ref().to_owned()
     }
 }
 

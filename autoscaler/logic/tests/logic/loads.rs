@@ -133,7 +133,7 @@ fn nothing_in_service_is_not_zero() {
     let pending = [instance(0, InstanceState::Pending)];
     for group in [&[][..], &pending] {
         let load = sampled(group, 60.0, 0.0).load(
-            &group,
+            group,
             &Signal::mean(Metric::Packets, WINDOW),
             Duration::ZERO,
             at(1),

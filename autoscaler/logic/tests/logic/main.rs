@@ -6,5 +6,6 @@ mod histories;
 mod lives;
 mod loads;
 mod plans;
+mod published;
 mod rules;
 mod simulation;

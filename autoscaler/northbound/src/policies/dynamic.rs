@@ -84,7 +84,7 @@ fn tolerance(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Toleran
 
 fn share_or_nothing(node: &Node) -> Result<f64, Complaint> {
     match value::number(node) {
-        Ok(number) if number == 0.0 => Ok(0.0),
+        Ok(0.0) => Ok(0.0),
         _ => value::share(node).and_then(|share| {
             let message = "a tolerance of 100 % would let nothing ever change";
             if share < 1.0 { Ok(share) } else { Err(Complaint::new(message)) }

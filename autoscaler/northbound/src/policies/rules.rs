@@ -139,30 +139,36 @@ fn rule(faults: &mut Faults<'_>, node: &Node) -> Option<Rule> {
 
 /// Exactly one of four keys.
 fn change(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<RuleChange> {
-    let count = |node: &Node| value::whole(1..=10_000, node).map(|count| (count, false));
+    let count = |node: &Node| value::whole(1..=10_000, node);
     let increase = fields.optional(faults, &["increase"], amount)?;
     let decrease = fields.optional(faults, &["decrease"], amount)?;
     let increase_to = fields.optional(faults, &["increase_to"], count)?;
     let decrease_to = fields.optional(faults, &["decrease_to"], count)?;
-    let make: [(_, fn(u32) -> RuleChange, fn(u32) -> RuleChange); 4] = [
-        (increase, RuleChange::Increase, RuleChange::IncreasePercent),
-        (decrease, RuleChange::Decrease, RuleChange::DecreasePercent),
-        (increase_to, RuleChange::IncreaseTo, RuleChange::IncreaseTo),
-        (decrease_to, RuleChange::DecreaseTo, RuleChange::DecreaseTo),
+    let by = |found: Option<Spanned<(u32, bool)>>,
+              count: fn(u32) -> RuleChange,
+              percent: fn(u32) -> RuleChange| {
+        found.map(
+            |Spanned { value: (number, is_percent), .. }| {
+                if is_percent { percent(number) } else { count(number) }
+            },
+        )
+    };
+    let to =
+        |found: Option<Spanned<u32>>, change: fn(u32) -> RuleChange| found.map(|count| change(count.value));
+    let written = [
+        by(increase, RuleChange::Increase, RuleChange::IncreasePercent),
+        by(decrease, RuleChange::Decrease, RuleChange::DecreasePercent),
+        to(increase_to, RuleChange::IncreaseTo),
+        to(decrease_to, RuleChange::DecreaseTo),
     ];
-    let mut written = make.into_iter().filter_map(|(found, by, percent)| {
-        let Spanned { value: (number, is_percent), .. } = found?;
-        Some(if is_percent { percent(number) } else { by(number) })
-    });
-    match (written.next(), written.next()) {
-        (Some(change), None) => Some(change),
-        _ => {
-            let help = "write one of `increase: 1`, `decrease: 1`, `increase: 10%`, `decrease: 10%`, `increase_to: 5`, \
-                        `decrease_to: 2`";
-            faults.error_with_help(fields.span, "a rule has exactly one change", help);
-            None
-        }
+    let mut written = written.into_iter().flatten();
+    if let (Some(change), None) = (written.next(), written.next()) {
+        return Some(change);
     }
+    let help = "write one of `increase: 1`, `decrease: 1`, `increase: 10%`, `decrease: 10%`, `increase_to: 5`, \
+                `decrease_to: 2`";
+    faults.error_with_help(fields.span, "a rule has exactly one change", help);
+    None
 }
 
 /// So many, or so many percent, and which of the two it is.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sluice_logic::spec::{Metric, PolicySpec, TenantSpec};
+
 use super::faults::marked;
 use super::{GROUP, NET, TCP, faults, spec, structured};
 use crate::diagnostic::{Diagnostic, Faults, Severity, Source};
@@ -24,7 +26,7 @@ fn the_example_has_every_kind_and_every_key() {
         |key: &String| ["the tenant", "network", "service", "group"].iter().any(|of| key.starts_with(of));
     let missing: Vec<&&String> = absent.iter().filter(|key| !elsewhere(key)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let kinds: BTreeSet<&str> = spec(EXAMPLE).policies.iter().map(|policy| policy.kind()).collect();
+    let kinds: BTreeSet<&str> = spec(EXAMPLE).policies.iter().map(PolicySpec::kind).collect();
     assert_eq!(kinds.len(), 9, "{kinds:?}");
     assert_eq!(faults(EXAMPLE), []);
 }
@@ -33,14 +35,14 @@ fn the_example_has_every_kind_and_every_key() {
 fn what_was_read_survives_its_json() {
     let read = spec(EXAMPLE);
     let text = serde_json::to_string(&read).unwrap();
-    assert_eq!(serde_json::from_str::<sluice_logic::spec::TenantSpec>(&text).unwrap(), read, "{text}");
+    assert_eq!(serde_json::from_str::<TenantSpec>(&text).unwrap(), read, "{text}");
 }
 
 #[test]
 fn a_policy_of_the_first_version_is_read_from_its_json() {
     let old = r#"{"kind":"reactive","metric":"cpu","threshold":0.3,"window":{"secs":300,"nanos":0}}"#;
-    let read: sluice_logic::spec::PolicySpec = serde_json::from_str(old).unwrap();
-    assert_eq!(read, super::reactive(sluice_logic::spec::Metric::Cpu, 0.3));
+    let read: PolicySpec = serde_json::from_str(old).unwrap();
+    assert_eq!(read, super::reactive(Metric::Cpu, 0.3));
 }
 
 /// Each row: a list of policies, with a mark where the fault is, and a part of its message or help.

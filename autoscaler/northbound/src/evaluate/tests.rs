@@ -1,0 +1,98 @@
+//! The examples, and what is refused.
+
+use std::fs;
+use std::path::PathBuf;
+
+use sluice_logic::samples::Rejected;
+
+use super::{Answer, parse};
+
+fn answer(text: &str) -> Answer {
+    parse("q.json", text).unwrap_or_else(|faults| panic!("{faults:#?}")).answer()
+}
+
+/// Each example says what it shows in a file beside it: the number before and after, and the reason.
+#[test]
+fn the_examples_are_answered_as_they_say() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/evaluate");
+    let mut questions: Vec<PathBuf> = fs::read_dir(directory)
+        .expect("the examples")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    questions.sort();
+    assert!(questions.len() >= 5, "{questions:?}");
+    let mut answers = String::new();
+    for question in questions {
+        let Answer { from, to, reason, samples, .. } =
+            answer(&fs::read_to_string(&question).expect("readable"));
+        let name = question.file_name().expect("a file").to_string_lossy();
+        answers.push_str(&format!("{name}: {from} to {to}, {} samples taken\n  {reason}\n", samples.taken));
+        for refused in &samples.explained {
+            answers.push_str(&format!("  refused: {refused}\n"));
+        }
+    }
+    insta::assert_snapshot!(answers);
+}
+
+const QUESTION: &str = r#"{
+  "time": "2026-11-25T08:00:00Z",
+  "group": {"min": 1, "max": 20, "instances": 3},
+  "policies": [{"reactive": {"threshold": "60%"}}],
+  "samples": [SAMPLES]
+}"#;
+
+#[test]
+fn what_is_no_sample_is_counted_and_explained_and_never_an_action() {
+    let bad = r#"{"metric": "cpu", "value": "NaN"}, {"metric": "cpu", "value": "inf"}, {"metric": "cpu", "value": -1},
+        {"metric": "cpu", "value": 9.0, "at": "+1m"}"#;
+    let text = QUESTION.replace("SAMPLES", bad);
+    let found = answer(&text);
+    assert_eq!((found.from, found.to, found.samples.taken), (3, 3, 0));
+    let refused = &found.samples.refused;
+    let counts = [Rejected::NotANumber, Rejected::Negative, Rejected::Future].map(|why| refused.of(why));
+    assert_eq!(counts, [6, 3, 3]);
+    assert_eq!(
+        found.samples.explained[0],
+        "line 5: cpu of i-1 at 2026-11-25T08:00:00Z, NaN: not a finite number"
+    );
+
+    let late = r#"{"metric": "cpu", "value": "60%"}, {"metric": "cpu", "value": "90%"},
+        {"metric": "cpu", "value": "90%", "at": "-1m"}"#;
+    let found = answer(&QUESTION.replace("SAMPLES", late));
+    assert_eq!((found.to, found.samples.taken), (3, 3), "what came first counts");
+    assert_eq!([Rejected::Duplicate, Rejected::Late].map(|why| found.samples.refused.of(why)), [3, 3]);
+}
+
+#[test]
+fn faults_have_their_place_and_a_way_out() {
+    let table = [
+        (QUESTION.replace("reactive", "reactiv"), 4, "did you mean `reactive`?"),
+        (QUESTION.replace("\"time\"", "\"tim\""), 2, "did you mean `time`?"),
+        (QUESTION.replace("2026-11-25T08:00:00Z", "noon"), 2, "2026-11-25T08:00:00Z"),
+        (QUESTION.replace("\"instances\": 3", "\"instances\": \"x\""), 3, "write their number"),
+        (QUESTION.replace("\"max\": 20", "\"max\": 0"), 3, "the min can't be more than the max"),
+        (QUESTION.replace("SAMPLES", r#"{"metric": "cpu", "value": "a lot"}"#), 5, "expected a number"),
+        (QUESTION.replace("SAMPLES", r#"{"metric": "cpu"}"#), 5, "the key `value` is missing"),
+        (QUESTION.replace("SAMPLES", r#"{"metric": "cpu", "value": 1, "at": "-x"}"#), 5, "`-5m`"),
+        (QUESTION.replace("SAMPLES]", ""), 6, "not valid YAML"),
+    ];
+    for (text, line, fragment) in table {
+        let text = text.replace("SAMPLES", "");
+        let faults = parse("q.json", &text).expect_err(fragment);
+        let found = faults.iter().any(|fault| {
+            let help = fault.help.as_deref().unwrap_or_default();
+            fault.line == line && (fault.message.contains(fragment) || help.contains(fragment))
+        });
+        assert!(found, "`{fragment}` on line {line} not in {faults:#?}");
+    }
+}
+
+#[test]
+fn an_answer_is_json_and_always_the_same() {
+    let text = QUESTION.replace("SAMPLES", r#"{"metric": "cpu", "value": "80%"}"#);
+    let json = serde_json::to_string(&answer(&text)).expect("plain data");
+    assert_eq!(json, serde_json::to_string(&answer(&text)).expect("plain data"));
+    assert!(json.contains(r#""action":"out","from":3,"to":4"#), "{json}");
+    assert!(json.contains(r#""window":"5m""#), "{json}");
+}
