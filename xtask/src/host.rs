@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
+use crate::plan::Sign;
+
 /// Whether this process may do what root may: `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
@@ -30,6 +32,14 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
+}
+
+/// Whether what a package brings is there.
+pub(crate) fn has(sign: Sign) -> bool {
+    match sign {
+        Sign::Program(name) => program(name).is_some(),
+        Sign::Library(name) => succeeds(Path::new("pkg-config"), &["--exists", name]),
+    }
 }
 
 /// Whether a command runs and succeeds; what it prints is dropped.

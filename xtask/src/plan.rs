@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Demo,
     /// To make the images, and to run the demo in containers.
     Containers,
+    /// To make the images, and to run the demo in virtual machines.
+    Machines,
     /// To check format, lints and docs.
     Check,
     /// To run every test.
@@ -27,10 +29,19 @@ pub(crate) enum Purpose {
     Bench,
 }
 
-/// A program that some task runs.
+/// What a package brings, by which it is seen that it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// A program.
+    Program(&'static str),
+    /// A library to link with, by its name in pkg-config.
+    Library(&'static str),
+}
+
+/// Something that some task runs or links with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tool {
-    pub(crate) program: &'static str,
+    pub(crate) sign: Sign,
     /// Its Debian package.
     pub(crate) package: &'static str,
     purposes: &'static [Purpose],
@@ -40,29 +51,42 @@ const ALL: &[Purpose] = &[
     Purpose::Build,
     Purpose::Demo,
     Purpose::Containers,
+    Purpose::Machines,
     Purpose::Check,
     Purpose::Test,
     Purpose::Kernel,
     Purpose::Bench,
 ];
 
+/// Who boots virtual machines.
+const MACHINES: &[Purpose] = &[Purpose::Machines, Purpose::Test];
+
 const TOOLS: &[Tool] = &[
-    Tool { program: "cc", package: "gcc", purposes: ALL },
-    Tool { program: "tc", package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
-    Tool { program: "bpftool", package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool { sign: Sign::Program("cc"), package: "gcc", purposes: ALL },
+    Tool { sign: Sign::Program("pkg-config"), package: "pkg-config", purposes: ALL },
+    Tool { sign: Sign::Library("libvirt"), package: "libvirt-dev", purposes: ALL },
+    Tool { sign: Sign::Program("tc"), package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool { sign: Sign::Program("bpftool"), package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool {
-        program: "busybox",
+        sign: Sign::Program("busybox"),
         package: "busybox-static",
-        purposes: &[Purpose::Containers, Purpose::Test, Purpose::Kernel],
+        purposes: &[Purpose::Containers, Purpose::Machines, Purpose::Test, Purpose::Kernel],
     },
-    Tool { program: "dockerd", package: "docker.io", purposes: &[Purpose::Containers, Purpose::Test] },
     Tool {
-        program: "qemu-system-x86_64",
-        package: "qemu-system-x86",
-        purposes: &[Purpose::Test, Purpose::Kernel],
+        sign: Sign::Program("dockerd"),
+        package: "docker.io",
+        purposes: &[Purpose::Containers, Purpose::Test],
     },
-    Tool { program: "iptables", package: "iptables", purposes: &[Purpose::Bench] },
-    Tool { program: "iperf3", package: "iperf3", purposes: &[Purpose::Bench] },
+    Tool { sign: Sign::Program("libvirtd"), package: "libvirt-daemon-system", purposes: MACHINES },
+    Tool { sign: Sign::Program("qemu-img"), package: "qemu-utils", purposes: MACHINES },
+    Tool { sign: Sign::Program("dnsmasq"), package: "dnsmasq-base", purposes: MACHINES },
+    Tool {
+        sign: Sign::Program("qemu-system-x86_64"),
+        package: "qemu-system-x86",
+        purposes: &[Purpose::Machines, Purpose::Test, Purpose::Kernel],
+    },
+    Tool { sign: Sign::Program("iptables"), package: "iptables", purposes: &[Purpose::Bench] },
+    Tool { sign: Sign::Program("iperf3"), package: "iperf3", purposes: &[Purpose::Bench] },
 ];
 
 impl Purpose {
@@ -341,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_demo_needs_only_what_building_needs() {
-        let names = |purpose: Purpose| purpose.tools().map(|tool| tool.program).collect::<Vec<_>>();
+        let names = |purpose: Purpose| purpose.tools().map(|tool| tool.package).collect::<Vec<_>>();
         assert_eq!(names(Purpose::Demo), names(Purpose::Build));
     }
 

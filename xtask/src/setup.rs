@@ -110,7 +110,7 @@ fn findings(purpose: Purpose) -> Findings {
             .filter(|missing| missing.lacks_compiler())
             .map(|_| compiler_source()),
         toolchain,
-        tools: purpose.tools().filter(|tool| host::program(tool.program).is_none()).collect(),
+        tools: purpose.tools().filter(|tool| !host::has(tool.sign)).collect(),
         components: if purpose.lints() { missing_components() } else { Vec::new() },
         apt: host::program("apt-get").is_some(),
         cargo_is_rustups: host::cargo_is_rustups(),

@@ -9,6 +9,7 @@ mod schedule;
 mod span;
 mod step;
 mod template;
+mod vm;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,9 +18,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use self::cloud::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec};
-pub use self::template::{
-    DockerTemplate, LibvirtTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec, VmBoot,
+pub use self::cloud::{
+    AccelChoice, CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec,
+};
+pub use self::template::{DockerTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec};
+pub use self::vm::{
+    CloudInit, DEFAULT_SHUTDOWN_TIMEOUT, GuestPassword, GuestUser, ImageFormat, LibvirtTemplate, VmBoot,
+    VmDisk,
 };
 
 pub use self::azure::{Profile, ProfileTime, Rule, RuleChange, Rules, TimedProfile};

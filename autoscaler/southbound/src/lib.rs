@@ -3,6 +3,8 @@
 pub mod addresses;
 pub mod cgroup;
 pub mod docker;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 pub mod netns;
 pub mod networks;
 mod ports;

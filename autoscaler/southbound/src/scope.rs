@@ -28,6 +28,8 @@ mod prefix {
 /// | --- | --- |
 /// | an instance's namespace | `<name>-<instance id>` |
 /// | an instance's cgroup | `<name>/<instance id>` |
+/// | an instance's libvirt domain, and its files in the storage pool | `<name>-<instance id>`, with `.qcow2`, `.seed` |
+/// | the storage pool | `<name>` |
 /// | an instance's label and log | `/run/<name>/instances/<instance id>.json`, `.log` |
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
 /// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
@@ -107,6 +109,18 @@ impl Scope {
     #[must_use]
     pub fn instance_of_netns(&self, netns: &str) -> Option<InstanceId> {
         instance_id(netns.strip_prefix(&self.name)?.strip_prefix('-')?)
+    }
+
+    /// The libvirt domain of an instance.
+    #[must_use]
+    pub fn domain(&self, id: &InstanceId) -> String {
+        self.netns(id)
+    }
+
+    /// The instance whose libvirt domain has that name, if it is one of ours.
+    #[must_use]
+    pub fn instance_of_domain(&self, domain: &str) -> Option<InstanceId> {
+        self.instance_of_netns(domain)
     }
 
     /// The cgroup below which the instances' are, relative to a hierarchy's root.

@@ -111,7 +111,27 @@ pub enum ProviderSpec {
     Libvirt {
         /// As `virsh -c` takes it: `qemu:///system`, `qemu+ssh://root@host/system`.
         uri: String,
+        /// The directory of the instances' disks and seeds, on libvirt's host; `None` is `/var/lib/libvirt/<name>`.
+        #[serde(default)]
+        pool: Option<PathBuf>,
+        /// How guests run.
+        #[serde(default)]
+        accel: AccelChoice,
     },
+}
+
+/// How a guest's instructions are run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelChoice {
+    /// By the processor (KVM) where that works, by QEMU's emulation (TCG) where it doesn't. Whether it works is found
+    /// out by trying.
+    #[default]
+    Auto,
+    /// By the processor, or not at all.
+    Kvm,
+    /// By emulation.
+    Tcg,
 }
 
 impl ProviderSpec {
@@ -131,7 +151,7 @@ impl fmt::Display for ProviderSpec {
         match self {
             Self::Netns => f.write_str("this host's kernel"),
             Self::Docker(address) => address.fmt(f),
-            Self::Libvirt { uri } => f.write_str(uri),
+            Self::Libvirt { uri, .. } => f.write_str(uri),
         }
     }
 }

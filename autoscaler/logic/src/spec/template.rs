@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProviderKind;
+use super::{LibvirtTemplate, ProviderKind};
 
 /// What an instance is made of.
 ///
@@ -101,37 +101,6 @@ pub struct RegistryLogin {
     pub username: String,
     /// The file whose first line is the password or token.
     pub password_file: PathBuf,
-}
-
-/// An instance as a virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LibvirtTemplate {
-    /// What it boots from.
-    pub boot: VmBoot,
-    /// Its virtual CPUs; `None` is as many as hold the template's cores.
-    #[serde(default)]
-    pub vcpus: Option<u32>,
-    /// The machine type, as `qemu-system-x86_64 -machine help` lists it; `None` is libvirt's default.
-    #[serde(default)]
-    pub machine: Option<String>,
-}
-
-/// What a virtual machine boots from. Paths are of the host on which libvirt runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VmBoot {
-    /// A qcow2 image, which is never written to: each instance has an overlay of its own.
-    Image(PathBuf),
-    /// A kernel, with no disk.
-    Kernel {
-        /// The kernel.
-        kernel: PathBuf,
-        /// The initial file system.
-        initrd: PathBuf,
-        /// The kernel's command line.
-        #[serde(default)]
-        command_line: String,
-    },
 }
 
 /// A template as it is stored: also as it was before there were kinds of cloud, when the command stood by itself.

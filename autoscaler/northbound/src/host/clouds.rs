@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use sluice_logic::spec::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec};
+use sluice_logic::spec::{
+    AccelChoice, CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec,
+};
 
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
@@ -59,9 +61,7 @@ fn cloud(faults: &mut Faults<'_>, node: &Node) -> Option<(Spanned<String>, Cloud
     let provider = match kind.value {
         ProviderKind::Netns => Some(ProviderSpec::Netns),
         ProviderKind::Docker => docker(faults, &mut fields).map(ProviderSpec::Docker),
-        ProviderKind::Libvirt => fields
-            .defaulted(faults, &["uri"], LIBVIRT_URI.to_owned(), libvirt_uri)
-            .map(|uri| ProviderSpec::Libvirt { uri }),
+        ProviderKind::Libvirt => libvirt(faults, &mut fields),
     };
     fields.finish(faults);
     let name = name?;
@@ -120,6 +120,16 @@ fn host_and_port(node: &Node) -> Result<String, Complaint> {
             "give host and port, as in `docker.example.net:2376`",
         )),
     }
+}
+
+fn libvirt(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<ProviderSpec> {
+    let uri = fields.defaulted(faults, &["uri"], LIBVIRT_URI.to_owned(), libvirt_uri);
+    let pool = fields.optional(faults, &["pool"], value::path);
+    let accel = fields.defaulted(faults, &["accel"], AccelChoice::Auto, |node| {
+        let choices = [("auto", AccelChoice::Auto), ("kvm", AccelChoice::Kvm), ("tcg", AccelChoice::Tcg)];
+        value::choice(&choices, &[], node)
+    });
+    Some(ProviderSpec::Libvirt { uri: uri?, pool: pool?.map(|pool| pool.value), accel: accel? })
 }
 
 fn libvirt_uri(node: &Node) -> Result<String, Complaint> {

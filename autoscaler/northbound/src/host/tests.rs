@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use sluice_logic::spec::{CloudName, CloudSpec, DockerAddress, DockerTls, ProviderSpec};
+use sluice_logic::spec::{AccelChoice, CloudName, CloudSpec, DockerAddress, DockerTls, ProviderSpec};
 
 use super::{HostConfig, LoadBalancerConfig, parse};
 use crate::diagnostic::{Diagnostic, Faults, Source, has_errors};
@@ -91,7 +91,8 @@ fn several_clouds() {
     let tls = DockerTls { ca: "/a".into(), certificate: "/b".into(), key: "/c".into() };
     let tcp = DockerAddress::Tcp { address: "h:1".into(), tls: Some(tls) };
     let b = plain("b", ProviderSpec::Docker(socket));
-    let c = plain("c", ProviderSpec::Libvirt { uri: "qemu:///system".into() });
+    let uri = "qemu:///system".into();
+    let c = plain("c", ProviderSpec::Libvirt { uri, pool: None, accel: AccelChoice::Auto });
     assert_eq!(config.clouds, [a, b, c, plain("d", ProviderSpec::Docker(tcp))]);
 }
 

@@ -10,6 +10,7 @@ use sluice_logic::spec::{
 
 use super::Places;
 use crate::diagnostic::{Faults, quote};
+use crate::reader::Fields;
 use crate::value::{self, Complaint};
 use crate::yaml::{Node, Span, Spanned};
 
@@ -63,15 +64,20 @@ impl Draft {
                 .map(|service| Some(place(service.vip?.span)))
                 .collect::<Option<_>>()?,
         };
+        let encrypt_passwords = self.encrypt_passwords?;
+        let mut template = self.template?;
+        if let Some(machine) = &mut template.libvirt {
+            machine.cloud_init.encrypt_passwords = encrypt_passwords;
+        }
         let spec = TenantSpec {
             name: name.value,
             networks: self.networks.into_iter().map(NetworkDraft::finish).collect::<Option<_>>()?,
             services: self.services.iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
-            template: self.template?,
+            template,
             group: self.group.finish()?,
             policies: self.policies?,
             keep_logs: self.keep_logs?,
-            encrypt_passwords: self.encrypt_passwords?,
+            encrypt_passwords,
         };
         Some((spec, places))
     }
@@ -153,6 +159,20 @@ pub(super) fn tenant_name(node: &Node) -> Result<TenantName, Complaint> {
         let what = "1 to 32 of a-z, 0-9, `-` and `_`, the first a letter or digit";
         Complaint::new(format!("{} is not a tenant name: {what}", quote(&text)))
     })
+}
+
+/// Whether guests get passwords as salted hashes only. That they do not is taken, with a warning.
+pub(super) fn encrypt_passwords(
+    faults: &mut Faults<'_>,
+    fields: &mut Fields<'_>,
+    key: &'static str,
+) -> Option<bool> {
+    let Some(written) = fields.optional(faults, &[key], value::boolean)? else { return Some(true) };
+    if !written.value {
+        let message = "guests get their users' passwords in clear: who can read a guest's seed can read them";
+        faults.warning(written.span, message, "with 1 they get salted hashes, which do as well");
+    }
+    Some(written.value)
 }
 
 pub(super) fn network_name(node: &Node) -> Result<String, Complaint> {

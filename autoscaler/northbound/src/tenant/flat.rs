@@ -52,7 +52,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let policies = policies(faults, &mut fields);
     let template = template::flat(faults, &mut fields);
     let keep_logs = fields.defaulted(faults, &["should_log"], true, value::boolean);
-    let encrypt_passwords = fields.defaulted(faults, &["should_encrypt_pwd"], true, value::boolean);
+    let encrypt_passwords = draft::encrypt_passwords(faults, &mut fields, "should_encrypt_pwd");
     fields.finish_with(faults, |key| {
         let of_the_other = structured::KEYS.contains(&key);
         of_the_other.then(|| format!("`{key}` is of the structured form, and this file has the flat one"))

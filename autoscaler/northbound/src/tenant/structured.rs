@@ -23,7 +23,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let group = group(faults, &mut fields);
     let policies = policies(faults, &mut fields, group.as_ref());
     let keep_logs = switch(faults, &mut fields, "logs", "keep");
-    let encrypt_passwords = switch(faults, &mut fields, "passwords", "encrypt");
+    let encrypt_passwords = passwords(faults, &mut fields);
     fields.finish_with(faults, |key| {
         let of_the_other = flat::KEYS.contains(&key);
         of_the_other.then(|| format!("`{key}` is of the flat form, and this file has the structured one"))
@@ -110,6 +110,18 @@ fn policies(
 }
 
 /// A section of one switch that is on by default.
+fn passwords(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<bool> {
+    match fields.section(faults, "passwords") {
+        Section::Absent => Some(true),
+        Section::Refused => None,
+        Section::Open(mut fields) => {
+            let encrypt = draft::encrypt_passwords(faults, &mut fields, "encrypt");
+            fields.finish(faults);
+            encrypt
+        }
+    }
+}
+
 fn switch(
     faults: &mut Faults<'_>,
     fields: &mut Fields<'_>,

@@ -1,10 +1,10 @@
 //! Reads the template: what all kinds of cloud share, and a section for each kind.
 
+mod libvirt;
+
 use std::collections::BTreeMap;
 
-use sluice_logic::spec::{
-    DockerTemplate, LibvirtTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec, VmBoot,
-};
+use sluice_logic::spec::{DockerTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec};
 
 use super::{DEFAULT_CPUS, DEFAULT_PORT, DEFAULT_REQUEST_COST, DEFAULT_START_TIMEOUT, draft};
 use crate::diagnostic::{Faults, quote};
@@ -68,7 +68,7 @@ pub(super) fn structured(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Op
     let command = fields.optional(faults, &["command"], builtin_or_command);
     let netns = section(faults, &mut fields, "netns", netns);
     let docker = section(faults, &mut fields, "docker", docker);
-    let libvirt = section(faults, &mut fields, "libvirt", libvirt);
+    let libvirt = section(faults, &mut fields, "libvirt", libvirt::read);
     fields.finish(faults);
 
     let (command, netns, docker, libvirt) = (command?, netns?, docker?, libvirt?);
@@ -203,33 +203,4 @@ fn docker_network(node: &Node) -> Result<String, Complaint> {
         return Err(Complaint::with_help(message, "give a name that `docker network ls` shows, as `bridge`"));
     }
     Ok(text)
-}
-
-fn libvirt(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<LibvirtTemplate> {
-    let image = fields.optional(faults, &["image"], value::path);
-    let kernel = fields.optional(faults, &["kernel"], value::path);
-    let initrd = fields.optional(faults, &["initrd"], value::path);
-    let command_line = fields.optional(faults, &["command_line"], value::text);
-    let vcpus = fields.optional(faults, &["vcpus"], |node| value::whole(1..=1_024, node));
-    let machine = fields.optional(faults, &["machine"], |node| value::name(64, node));
-    let span = fields.span;
-    fields.finish(faults);
-    let boot = match (image?, kernel?, initrd?, command_line?) {
-        (Some(image), None, None, None) => VmBoot::Image(image.value),
-        (None, Some(kernel), Some(initrd), command_line) => VmBoot::Kernel {
-            kernel: kernel.value,
-            initrd: initrd.value,
-            command_line: command_line.map(|line| line.value).unwrap_or_default(),
-        },
-        _ => {
-            let help = "give an `image`, or a `kernel` and its `initrd` with or without a `command_line`";
-            faults.error_with_help(span, "it is not said what a machine boots from", help);
-            return None;
-        }
-    };
-    Some(LibvirtTemplate {
-        boot,
-        vcpus: vcpus?.map(|vcpus| vcpus.value),
-        machine: machine?.map(|machine| machine.value),
-    })
 }

@@ -1,7 +1,10 @@
 //! The template's sections.
 
 use super::*;
-use sluice_logic::spec::{DockerTemplate, LibvirtTemplate, PullPolicy, RegistryLogin, VmBoot};
+use sluice_logic::spec::{
+    CloudInit, DEFAULT_SHUTDOWN_TIMEOUT, DockerTemplate, GuestPassword, GuestUser, ImageFormat,
+    LibvirtTemplate, PullPolicy, RegistryLogin, VmBoot, VmDisk,
+};
 
 fn template(yaml: &str) -> TemplateSpec {
     spec(&structured(NET, TCP, &format!("{GROUP}\ntemplate: {yaml}"))).template
@@ -30,8 +33,29 @@ fn the_examples_other_sections_are_good() {
         network: Some("bridge".into()),
     };
     assert_eq!(template.docker, Some(expected));
-    let boot = VmBoot::Image("/var/lib/sluice/images/shop.qcow2".into());
-    let expected = LibvirtTemplate { boot, vcpus: Some(1), machine: Some("q35".into()) };
+    let disk = VmDisk {
+        image: "/var/lib/sluice/images/shop.qcow2".into(),
+        format: ImageFormat::Qcow2,
+        size: Some(10 << 30),
+    };
+    let ann = GuestUser {
+        name: "ann".into(),
+        password: Some(GuestPassword::File("/etc/sluice/ann-password".into())),
+        ssh_keys: vec!["ssh-ed25519 AAAA ann".into()],
+        sudo: false,
+    };
+    let expected = LibvirtTemplate {
+        boot: VmBoot::Image(disk),
+        vcpus: Some(1),
+        machine: Some("q35".into()),
+        shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
+        cloud_init: CloudInit {
+            hostname: Some("shop".into()),
+            users: vec![ann],
+            user_data: Some("#!/bin/sh\necho hello >/run/greeting\n".into()),
+            encrypt_passwords: true,
+        },
+    };
     assert_eq!(template.libvirt, Some(expected));
 }
 
@@ -50,7 +74,36 @@ fn a_template_is_for_the_kinds_that_it_names() {
 fn a_machine_boots_from_an_image_or_a_kernel() {
     let kernel = template("{libvirt: {kernel: /k, initrd: /i, command_line: quiet}}").libvirt.unwrap();
     let (path, command_line) = ("/k".into(), "quiet".into());
-    assert_eq!(kernel.boot, VmBoot::Kernel { kernel: path, initrd: "/i".into(), command_line });
+    let initrd = Some("/i".into());
+    assert_eq!(kernel.boot, VmBoot::Kernel { kernel: path, initrd, command_line, disk: None });
+    let both = template("{libvirt: {kernel: /k, image: /a, format: raw}}").libvirt.unwrap();
+    let disk = VmDisk { image: "/a".into(), format: ImageFormat::Raw, size: None };
+    assert_eq!(both.boot.disk(), Some(&disk));
+    assert!(matches!(both.boot, VmBoot::Kernel { .. }));
+}
+
+#[test]
+fn a_password_in_the_file_is_refused_and_not_repeated() {
+    for key in ["password", "password_hash"] {
+        let yaml =
+            format!("{{libvirt: {{image: /a, cloud_init: {{users: [{{name: a, {key}: hunter2}}]}}}}}}");
+        let found = faults(&structured(NET, TCP, &format!("{GROUP}\ntemplate: {yaml}")));
+        let messages: String = found.iter().map(|fault| fault.message.clone()).collect();
+        assert!(!found.is_empty() && !messages.contains("hunter2"), "{messages}");
+    }
+}
+
+#[test]
+fn passwords_in_clear_are_taken_with_a_warning() {
+    let user = "{libvirt: {image: /a, cloud_init: {users: [{name: a, password_file: /p}]}}}";
+    let text = structured(NET, TCP, &format!("{GROUP}\npasswords: {{encrypt: 0}}\ntemplate: {user}"));
+    let tenant = crate::tenant::parse("t.yml", &text).expect("a tenant");
+    assert!(!tenant.spec.template.libvirt.expect("a machine").cloud_init.encrypt_passwords);
+    assert!(
+        tenant.warnings.iter().any(|warning| warning.message.contains("in clear")),
+        "{:?}",
+        tenant.warnings
+    );
 }
 
 #[test]
@@ -69,7 +122,17 @@ fn faults_of_the_sections() {
         ("{docker: {image: a, network: host}}", "is not a network that a container can join"),
         ("{docker: {image: a, registry: {username: b, password: c, password_file: /d}}}", "`password_file`"),
         ("{libvirt: {}}", "it is not said what a machine boots from"),
-        ("{libvirt: {image: /a, kernel: /b, initrd: /c}}", "it is not said what a machine boots from"),
+        ("{libvirt: {image: /a, initrd: /c}}", "it is not said what a machine boots from"),
+        ("{libvirt: {kernel: /a, disk: 1GiB}}", "there is no disk of which it could be said"),
+        ("{libvirt: {image: /a, machine: 'q 35'}}", "is not a machine type"),
+        ("{libvirt: {image: /a, cloud_init: {hostname: a_b}}}", "is not the name of a host"),
+        ("{libvirt: {image: /a, cloud_init: {user_data: hello}}}", "by its first line"),
+        ("{libvirt: {image: /a, cloud_init: {users: [{name: 'A b'}]}}}", "is not a login name"),
+        ("{libvirt: {image: /a, cloud_init: {users: [{name: a, password: b}]}}}", "`password_file`"),
+        (
+            "{libvirt: {image: /a, cloud_init: {users: [{name: a, password_hash: x}]}}}",
+            "not the hash of a password",
+        ),
     ];
     for (yaml, fragment) in table {
         let found = faults(&structured(NET, TCP, &format!("{GROUP}\ntemplate: {yaml}")));

@@ -1,0 +1,200 @@
+//! Reads what an instance is as a virtual machine.
+
+use sluice_logic::spec::{
+    CloudInit, DEFAULT_SHUTDOWN_TIMEOUT, GuestPassword, GuestUser, ImageFormat, LibvirtTemplate, VmBoot,
+    VmDisk,
+};
+
+use super::section;
+use crate::diagnostic::{Faults, quote};
+use crate::reader::Fields;
+use crate::value::{self, Complaint, LONGEST_WAIT};
+use crate::yaml::Node;
+use std::time::Duration;
+
+/// The smallest and largest disk, bytes.
+const DISKS: std::ops::RangeInclusive<u64> = (1 << 20)..=(64 << 40);
+/// What the seed has room for, with a good part left for the rest.
+const LONGEST_USER_DATA: usize = 512 << 10;
+/// The headers that cloud-init knows a document by.
+const HEADERS: [&str; 4] = ["#cloud-config", "#!", "#include", "Content-Type:"];
+
+pub(super) fn read(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<LibvirtTemplate> {
+    let boot = boot(faults, &mut fields);
+    let vcpus = fields.optional(faults, &["vcpus"], |node| value::whole(1..=1_024, node));
+    let machine = fields.optional(faults, &["machine"], machine);
+    let shutdown_timeout =
+        fields.defaulted(faults, &["shutdown_timeout"], DEFAULT_SHUTDOWN_TIMEOUT, |node| {
+            value::duration(Duration::ZERO..=LONGEST_WAIT, node)
+        });
+    let cloud_init = section(faults, &mut fields, "cloud_init", cloud_init);
+    fields.finish(faults);
+    Some(LibvirtTemplate {
+        boot: boot?,
+        vcpus: vcpus?.map(|vcpus| vcpus.value),
+        machine: machine?.map(|machine| machine.value),
+        shutdown_timeout: shutdown_timeout?,
+        cloud_init: cloud_init?.unwrap_or_default(),
+    })
+}
+
+fn boot(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<VmBoot> {
+    let image = fields.optional(faults, &["image"], value::path);
+    let format = fields.optional(faults, &["format"], |node| {
+        value::choice(&[("qcow2", ImageFormat::Qcow2), ("raw", ImageFormat::Raw)], &[], node)
+    });
+    let size = fields.optional(faults, &["disk"], |node| value::size(DISKS, node));
+    let kernel = fields.optional(faults, &["kernel"], value::path);
+    let initrd = fields.optional(faults, &["initrd"], value::path);
+    let command_line = fields.optional(faults, &["command_line"], value::text);
+    let (format, size) = (format?, size?);
+    let of_disk = [format.as_ref().map(|format| format.span), size.as_ref().map(|size| size.span)];
+    let disk = image?.map(|image| VmDisk {
+        image: image.value,
+        format: format.map(|format| format.value).unwrap_or_default(),
+        size: size.map(|size| size.value),
+    });
+    if let (None, Some(span)) = (&disk, of_disk.into_iter().flatten().next()) {
+        faults.error_with_help(span, "there is no disk of which it could be said", "add its `image`");
+        return None;
+    }
+    let initrd = initrd?;
+    let command_line = command_line?;
+    match (disk, kernel?) {
+        (disk, Some(kernel)) => Some(VmBoot::Kernel {
+            kernel: kernel.value,
+            initrd: initrd.map(|initrd| initrd.value),
+            command_line: command_line.map(|line| line.value).unwrap_or_default(),
+            disk,
+        }),
+        (Some(disk), None) if initrd.is_none() && command_line.is_none() => Some(VmBoot::Image(disk)),
+        _ => {
+            let help = "give an `image`, or a `kernel` with its `initrd` and `command_line`, or both";
+            faults.error_with_help(fields.span, "it is not said what a machine boots from", help);
+            None
+        }
+    }
+}
+
+/// QEMU's names have dots and dashes: `pc-q35-7.2`.
+fn machine(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(text);
+    }
+    let message = format!("{} is not a machine type", quote(&text));
+    Err(Complaint::with_help(message, "give one that `qemu-system-x86_64 -machine help` lists, as `q35`"))
+}
+
+fn cloud_init(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<CloudInit> {
+    let hostname = fields.optional(faults, &["hostname"], hostname);
+    let user_data = fields.optional(faults, &["user_data"], user_data);
+    let users = fields.optional_list(faults, "users");
+    fields.finish(faults);
+    let items = users?.map_or(&[][..], |items| items.value);
+    let users: Vec<_> = items.iter().map(|item| user(faults, item)).collect();
+    Some(CloudInit {
+        hostname: hostname?.map(|name| name.value),
+        users: users.into_iter().collect::<Option<_>>()?,
+        user_data: user_data?.map(|data| data.value),
+        encrypt_passwords: true,
+    })
+}
+
+/// RFC 1123, section 2.1.
+fn hostname(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    let label = |label: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text);
+    }
+    Err(Complaint::new(format!("{} is not the name of a host", quote(&text))))
+}
+
+fn user_data(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    if text.len() > LONGEST_USER_DATA {
+        return Err(Complaint::new(format!(
+            "user data of {} bytes: at most {LONGEST_USER_DATA}",
+            text.len()
+        )));
+    }
+    if HEADERS.iter().any(|header| text.starts_with(header)) {
+        return Ok(text);
+    }
+    let help = "begin it with `#cloud-config`, or with `#!` and the program that runs it";
+    Err(Complaint::with_help("cloud-init knows a document by its first line", help))
+}
+
+fn user(faults: &mut Faults<'_>, node: &Node) -> Option<GuestUser> {
+    let mut fields = Fields::open(faults, "user", node)?;
+    let name = fields.required(faults, &["name"], login);
+    let hash = fields.optional(faults, &["password_hash"], hash);
+    let file = fields.optional(faults, &["password_file"], value::path);
+    let sudo = fields.defaulted(faults, &["sudo"], false, value::boolean);
+    let keys = fields.optional_list(faults, "ssh_keys");
+    fields.finish_with(faults, |key| {
+        (key == "password").then(|| {
+            "a password does not stand here: write it into a file that only root can read and name that as \
+             `password_file`, or give what `openssl passwd -6` makes of it as `password_hash`"
+                .to_owned()
+        })
+    });
+    let ssh_keys = ssh_keys(faults, keys?.map_or(&[][..], |keys| keys.value));
+    let password = match (hash?, file?) {
+        (None, None) => None,
+        (Some(hash), None) => Some(GuestPassword::Hash(hash.value)),
+        (None, Some(file)) => Some(GuestPassword::File(file.value)),
+        (Some(hash), Some(_)) => {
+            let help = "a user has one password";
+            faults.error_with_help(hash.span, "`password_hash` and `password_file` exclude each other", help);
+            return None;
+        }
+    };
+    Some(GuestUser { name: name?.value, password, ssh_keys: ssh_keys?, sudo: sudo? })
+}
+
+fn ssh_keys(faults: &mut Faults<'_>, items: &[Node]) -> Option<Vec<String>> {
+    let read = |node: &Node| match value::text(node) {
+        Ok(key) if !key.trim().is_empty() && !key.contains('\n') => Some(key),
+        _ => {
+            let help = "give one line of an `authorized_keys` or `.pub` file";
+            faults.error_with_help(node.span, "this is not a public key", help);
+            None
+        }
+    };
+    let keys: Vec<_> = items.iter().map(read).collect();
+    keys.into_iter().collect()
+}
+
+/// What `useradd` takes.
+fn login(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    if starts_well && text.len() <= 32 && text.chars().all(allowed) {
+        return Ok(text);
+    }
+    let what = "1 to 32 of a-z, 0-9, `-` and `_`, the first a letter or `_`";
+    Err(Complaint::new(format!("{} is not a login name: {what}", quote(&text))))
+}
+
+/// crypt(5): `$`, the method, and at least salt and hash. What else it may be could be a password, so it is not
+/// repeated.
+fn hash(node: &Node) -> Result<String, Complaint> {
+    let text = value::text(node)?;
+    let parts = text.split('$').collect::<Vec<_>>();
+    let whole = parts.len() >= 4 && parts[0].is_empty() && parts[1..].iter().all(|part| !part.is_empty());
+    let allowed = |c: char| c.is_ascii_graphic() && c != ':';
+    if whole && text.chars().all(allowed) {
+        return Ok(text);
+    }
+    Err(Complaint::with_help("this is not the hash of a password", "give what `openssl passwd -6` prints"))
+}

@@ -1,0 +1,165 @@
+//! A private libvirtd, for tests and the demo: it needs no service manager, sees none of the host's domains, and ends
+//! with all its guests when the process does that started it, however that ends.
+//!
+//! It has mount and process namespaces of its own, in which a directory of the caller's stands in the place of
+//! libvirt's. The network is the caller's: that is where the bridges are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What runs in the namespaces.
+const SCRIPT: &str = include_str!("sandbox.sh");
+
+/// Places that must exist to be mounted over.
+const PLACES: [&str; 5] =
+    ["/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"];
+/// What stands in their place.
+const PARTS: [&str; 5] = ["etc", "run", "lib", "log", "cache"];
+
+/// A busy host takes its time to start it.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Nothing that would need a service manager, or a kind of cgroups that not every host has.
+const QEMU_CONF: &str = "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\ndynamic_ownership = 0\n\
+                         remember_owner = 0\ncgroup_controllers = [ ]\nnamespaces = [ ]\nstdio_handler = \"file\"\n";
+const LIBVIRTD_CONF: &str = "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nlog_outputs = \"3:stderr\"\n";
+
+/// A libvirtd that runs as long as this lives.
+#[derive(Debug)]
+pub struct PrivateLibvirtd {
+    directory: PathBuf,
+    outer: Pid,
+    /// It waits for the outer process. While it lives so does that: the kernel kills the process when the thread that
+    /// started it ends.
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl PrivateLibvirtd {
+    /// Starts one that keeps everything in `directory`, and waits until it answers.
+    pub fn start(directory: &Path) -> io::Result<Self> {
+        for part in PARTS {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        for place in PLACES {
+            fs::create_dir_all(place)?;
+        }
+        fs::write(directory.join("etc/qemu.conf"), QEMU_CONF)?;
+        fs::write(directory.join("etc/libvirtd.conf"), LIBVIRTD_CONF)?;
+        let (sender, started) = mpsc::channel();
+        let own = directory.to_owned();
+        let keeper = thread::Builder::new().name("libvirtd".to_owned()).spawn(move || {
+            // Who starts it waits for what is sent.
+            match spawn(&own) {
+                Ok(mut child) => {
+                    let _ = sender.send(Ok(child.id()));
+                    let _ = child.wait();
+                }
+                Err(error) => drop(sender.send(Err(error))),
+            }
+        })?;
+        let id = started.recv().map_err(io::Error::other)??;
+        let outer = Pid::from_raw(i32::try_from(id).map_err(io::Error::other)?);
+        let daemon = Self { directory: directory.to_owned(), outer, keeper: Some(keeper) };
+        daemon.wait_until_it_listens()?;
+        Ok(daemon)
+    }
+
+    /// How to connect to it.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("qemu+unix:///system?socket={}", self.socket().display())
+    }
+
+    /// Kills the daemon, and only that: its guests run on, and another daemon takes its place.
+    pub fn kill_daemon(&self) -> io::Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    /// Stops the daemon, so that it answers nothing, or lets it go on.
+    pub fn hang(&self, hang: bool) -> io::Result<()> {
+        self.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT })
+    }
+
+    /// What it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("libvirtd.log")).unwrap_or_default()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("run/libvirt-sock")
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let daemon = children(self.outer)?.into_iter().map(children).collect::<io::Result<Vec<_>>>()?;
+        let daemon = daemon.into_iter().flatten().find(|pid| comm(*pid).as_deref() == Some("libvirtd"));
+        let daemon = daemon.ok_or_else(|| io::Error::other("the private libvirtd does not run just now"))?;
+        Ok(kill(daemon, signal)?)
+    }
+
+    fn wait_until_it_listens(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let ended = || self.keeper.as_ref().is_none_or(JoinHandle::is_finished);
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            if ended() || Instant::now() > deadline {
+                let log = self.log();
+                return Err(io::Error::other(format!(
+                    "a private libvirtd does not start: is Debian's libvirt-daemon-system installed, and is this \
+                     root? It says: {log}"
+                )));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PrivateLibvirtd {
+    fn drop(&mut self) {
+        // `unshare` takes the first process of its namespaces along, and that takes everything in them.
+        let _ = kill(self.outer, Signal::SIGKILL);
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+fn spawn(directory: &Path) -> io::Result<Child> {
+    let log = fs::File::create(directory.join("libvirtd.log"))?;
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"])
+        .args(["--propagation", "private", "sh", "-c", SCRIPT, "sh"])
+        .arg(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+fn children(parent: Pid) -> io::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process may end while its file is read.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // The name stands in parentheses, and may have some itself; then come the state and the parent.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        if after_name.split_whitespace().nth(1) == Some(parent.to_string().as_str()) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(found)
+}
+
+fn comm(pid: Pid) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
