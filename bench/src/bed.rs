@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
+use lb_userspace::lb::{FlowTimeouts, Ipv4Subnet, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
 use lb_userspace::net::{Address, Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 use nix::sys::signal::{Signal, kill};
@@ -148,7 +148,7 @@ impl Bed {
             (transit, &slt, lane.tenant_address(1)),
         ];
         for (links, name, address) in own.into_iter().chain(addresses) {
-            links.add_address(name, &Address { net: within(address)?, protocol: 0 }).await?;
+            links.add_address(name, &Address { net: IpNet::V4(within(address)?), protocol: 0 }).await?;
         }
         let gateway = lane.client_address(1);
         client.set_neighbour(&cl, IpAddr::V4(gateway), lane.uplink_mac()).await?;
@@ -194,8 +194,8 @@ impl Bed {
             interface: lane.tenant(),
             peer: lane.backend(),
             peer_netns: self.backend.clone(),
-            subnet: within(lane.tenant_address(0))?,
-            gateway: IpAddr::V4(lane.tenant_address(1)),
+            ipv4: Some(Ipv4Subnet { net: within(lane.tenant_address(0))?, gateway: lane.tenant_address(1) }),
+            ipv6: None,
         })?)
     }
 
@@ -231,7 +231,7 @@ impl Bed {
             state: state(place),
         };
         let backends = (0..BACKENDS).zip(lane.backend_addresses()).map(backend).collect();
-        Ok(balancer.apply(&Service { key, backends })?)
+        Ok(balancer.apply(&Service { key, target_port: None, backends })?)
     }
 }
 
@@ -254,8 +254,8 @@ fn without_ipv6(netns: &Netns) -> Result<()> {
     }
 }
 
-fn within(address: Ipv4Addr) -> Result<IpNet> {
-    Ok(IpNet::new(IpAddr::V4(address), 24)?)
+fn within(address: Ipv4Addr) -> Result<Ipv4Net> {
+    Ok(Ipv4Net::new(address, 24)?)
 }
 
 impl Drop for Bed {

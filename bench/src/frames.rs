@@ -98,15 +98,16 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::abi::Address;
     use lb_common::packet::{self, Parsed, Transport, tcp_flag};
 
     use super::{PORT, Packet};
     use crate::bed::Lane;
 
-    fn parsed(packet: Packet) -> packet::Ipv4 {
+    fn parsed(packet: Packet) -> packet::Packet {
         let frame = packet.frame(Lane(1)).expect("a frame");
         match packet::parse(frame.as_slice()).expect("well formed") {
-            Parsed::Ipv4(packet) => packet,
+            Parsed::Ip(packet) => packet,
             other => panic!("{other:?}"),
         }
     }
@@ -117,8 +118,8 @@ mod tests {
         assert_eq!(parsed(Packet::Known).transport, tcp(tcp_flag::ACK));
         assert_eq!(parsed(Packet::Syn).transport, tcp(tcp_flag::SYN));
         assert_eq!(parsed(Packet::Echo).transport, Transport::EchoRequest { identifier: 0 });
-        assert_eq!(parsed(Packet::Syn).destination, Lane(1).vip().octets());
-        assert_ne!(parsed(Packet::NotOurs).destination, Lane(1).vip().octets());
-        assert_ne!(parsed(Packet::Known).source, parsed(Packet::Syn).source);
+        assert_eq!(parsed(Packet::Syn).header.destination, Address::v4(Lane(1).vip().octets()));
+        assert_ne!(parsed(Packet::NotOurs).header.destination, Address::v4(Lane(1).vip().octets()));
+        assert_ne!(parsed(Packet::Known).header.source, parsed(Packet::Syn).header.source);
     }
 }

@@ -7,11 +7,13 @@
 
 mod drop;
 mod flow;
+mod fragment;
 mod hint;
 mod slot;
 
 pub use drop::DropReason;
 pub use flow::{FlowKey, FlowValue, flow_end};
+pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, hint_place};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
@@ -22,6 +24,10 @@ pub const VERSION: u32 = 2;
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of TCP (RFC 9293).
 pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of UDP (RFC 768).
+pub const PROTOCOL_UDP: u8 = 17;
+/// Protocol number of `ICMPv6` (RFC 4443).
+pub const PROTOCOL_ICMPV6: u8 = 58;
 
 /// An IP address; IPv4 in its IPv4-mapped form `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
 ///
@@ -44,11 +50,34 @@ impl Address {
         let [a, b, c, d] = octets;
         // The address as one number: from its bytes one by one, the compiler would load it so.
         let address = u32::from_ne_bytes([a, b, c, d]) as u64;
-        let words =
-            [0, if cfg!(target_endian = "little") { address << 32 | MAPPED } else { address | MAPPED }];
+        Self::of_words([
+            0,
+            if cfg!(target_endian = "little") { address << 32 | MAPPED } else { address | MAPPED },
+        ])
+    }
+
+    /// An address from its two words, in network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_words(words: [u64; 2]) -> Self {
         // Byte by byte, the compiler would make it a call of `memset`, at 14 ns.
         // SAFETY: both are 16 bytes without padding, and any bytes are an address.
         Self { bytes: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) } }
+    }
+
+    /// An IPv6 address from its sixteen bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self { bytes: octets }
+    }
+
+    /// Whether this is an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        let [high, low] = self.words();
+        high == 0 && low & u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]) == MAPPED
     }
 
     /// Its two words, in network byte order.
@@ -126,6 +155,15 @@ pub struct Handle {
     pub incarnation: u16,
 }
 
+impl Handle {
+    /// Both, as they follow one another in memory.
+    #[inline(always)]
+    pub(crate) const fn word(self) -> u32 {
+        let (index, incarnation) = (self.index as u32, self.incarnation as u32);
+        if cfg!(target_endian = "little") { incarnation << 16 | index } else { index << 16 | incarnation }
+    }
+}
+
 /// Value of `services`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -190,9 +228,31 @@ pub struct AnswerValue {
     pub service: Handle,
     /// The backend that it comes from.
     pub backend: Handle,
+    /// The source port that clients see; 0 where it is the backend's.
+    pub vip_port: u16,
+    /// Always 0.
+    pub reserved: [u16; 3],
 }
 
-/// A tenant's interface in the transit namespace: value of `tenants`, by interface index.
+/// Families of addresses, by the version of their protocol: `TenantKey::family`.
+pub mod family {
+    /// IPv4.
+    pub const IPV4: u32 = 4;
+    /// IPv6.
+    pub const IPV6: u32 = 6;
+}
+
+/// Key of `tenants`: one family of a tenant's interface in the transit namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantKey {
+    /// The interface's index.
+    pub interface: u32,
+    /// One of [`family`]. A family without an entry isn't let in.
+    pub family: u32,
+}
+
+/// The tenant behind an interface of the transit namespace: value of `tenants`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantValue {
@@ -227,6 +287,10 @@ pub struct Control {
     pub epoch: u32,
     /// The sets of `recent_flows` that are used, less one: a power of two, less one.
     pub recent_mask: u32,
+    /// An idle UDP flow ends after so many seconds.
+    pub udp_timeout: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Value of `backend_counters` and `service_counters`, per CPU.
@@ -260,7 +324,7 @@ pub struct LiveFlows {
 mod pod {
     use super::{
         Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
-        FlowValue, Handle, Hint, LiveFlows, ServiceValue, Slot, TenantValue,
+        FlowValue, Handle, Hint, LiveFlows, ServiceValue, Slot, TenantKey, TenantValue,
     };
 
     macro_rules! pod {
@@ -286,6 +350,7 @@ mod pod {
         LiveFlows,
         ServiceValue,
         Slot,
+        TenantKey,
         TenantValue
     );
 }
@@ -295,12 +360,15 @@ const _: () = {
     assert!(size_of::<EndpointKey>() == 16 + 8);
     assert!(size_of::<FlowKey>() == 16 + 8);
     assert!(size_of::<FlowValue>() == 16);
+    assert!(size_of::<FragmentKey>() == 32 + 8);
+    assert!(size_of::<FragmentValue>() == 16 + 8);
     assert!(size_of::<BackendValue>() == 16 + 4 + 4 + 12 + 4);
-    assert!(size_of::<AnswerValue>() == 16 + 8);
+    assert!(size_of::<AnswerValue>() == 16 + 16);
     assert!(size_of::<ServiceValue>() == 8);
+    assert!(size_of::<TenantKey>() == 8);
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 8);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 8);
     assert!(size_of::<Table>() == 4 * TABLE_SLOTS);

@@ -1,52 +1,125 @@
 //! Backend → client.
 
-use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::bpf_redirect_neigh;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC, bpf_check_mtu_flags,
+};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
-    Address, AnswerValue, DropReason, EndpointKey, FlowKey, PROTOCOL_ICMP, PROTOCOL_TCP, TenantValue,
+    Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, TenantKey, TenantValue, family,
 };
-use lb_common::packet::{self, ETHERNET, Frame, Ipv4, LONGEST_HEADERS, Parsed, Transport, tcp_flag};
+use lb_common::checksum::Difference;
+use lb_common::packet::{self, End, Frame, FrameMut, Packet, Parsed, Part, Transport, tcp_flag};
 
-use crate::flow;
-use crate::frame::Window;
+use crate::frame::{Careful, Window, opaque};
 use crate::maps;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, course};
+use crate::{error, flow, fragment};
 
-/// Lets a tenant's packet to its gateway through, sends answers to their clients, and drops the rest: a tenant reaches
-/// neither another tenant nor the host.
+/// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
+/// asked.
+const NEVER_TOO_LONG: u32 = packet::ETHERNET as u32 + 576;
+
+/// The headers of a packet with extension headers or of an ICMP error and the packet that it quotes are within these
+/// bytes, or aren't read.
+const LONGEST_RARE: usize = 1_500;
+
+/// What becomes of a tenant's packet, a verdict: lets those to its gateway through, sends answers to their clients, and
+/// drops the rest. A tenant reaches neither another tenant nor the host.
 #[inline(always)]
-pub(crate) fn translate(ctx: &TcContext) -> Result<i32, Refusal> {
-    let frame = linear(ctx);
-    let packet = match packet::parse(&frame)? {
-        Parsed::Ipv4(packet) => packet,
-        Parsed::Arp => return Err(Refusal::Pass),
-        Parsed::Other => return Err(DropReason::NotAllowed.into()),
-    };
-    // SAFETY: the context is a valid `__sk_buff` for the whole program.
-    let interface = unsafe { (*ctx.skb.skb).ingress_ifindex };
-    let tenant = maps::tenant(interface).ok_or(DropReason::Inconsistent)?;
-    if !is_within(packet.source_address(), tenant) {
-        return Err(DropReason::SourceSpoofed.into());
+pub(crate) fn run(ctx: &TcContext) -> i32 {
+    let mut verdict = translate(ctx).unwrap_or_else(Refusal::in_tc);
+    if verdict == course::IPV6 as i32 {
+        verdict = ipv6(ctx.skb.skb);
     }
-    if packet.destination_address() == tenant.gateway {
-        return Err(Refusal::Pass);
+    if verdict == course::FRAGMENT as i32 {
+        verdict = fragment(ctx.skb.skb);
+    } else if verdict == course::ERROR as i32 {
+        verdict = error(ctx.skb.skb);
     }
-    let (answer, flags) = answered(&packet)?;
-    if packet.ttl <= 1 {
-        return Err(DropReason::TtlExceeded.into());
-    }
-    note(&packet, &answer, flags)?;
-    let (packets, bytes) = on_the_wire(ctx, &packet);
-    maps::count_reply(answer.backend.index, answer.service, packets, bytes);
-    send(ctx, &frame, &packet, answer.vip)
+    verdict
 }
 
-/// The frame, its headers in the linear part: a socket buffer may keep even them in pages.
+/// Sends an IPv4 answer to its client.
 #[inline(always)]
-fn linear(ctx: &TcContext) -> Window {
+fn translate(ctx: &TcContext) -> Result<i32, Refusal> {
+    let frame = linear(ctx, packet::LONGEST_HEADERS);
+    match packet::ethertype(&frame)? {
+        packet::ETHERTYPE_IPV4 => {
+            let packet = packet::parse_ipv4(&frame)?;
+            check(ctx, &packet)?;
+            direct(ctx, frame, &packet)
+        }
+        packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
+        packet::ETHERTYPE_ARP => Err(Refusal::Pass),
+        _ => Err(DropReason::NotAllowed.into()),
+    }
+}
+
+/// The context of a function of its own, which the compiler may not replace by what is read from it.
+#[inline(always)]
+fn context(skb: *mut __sk_buff) -> TcContext {
+    TcContext::new(opaque(skb as usize) as *mut __sk_buff)
+}
+
+#[inline(never)]
+fn ipv6(skb: *mut __sk_buff) -> i32 {
+    let ctx = context(skb);
+    let translated = || {
+        let mut frame = Careful(linear(&ctx, packet::LONGEST_HEADERS));
+        let next = frame.read::<1>(packet::ETHERNET + 6).ok_or(DropReason::Ipv6Truncated)?;
+        if !matches!(next[0], lb_common::abi::PROTOCOL_TCP | lb_common::abi::PROTOCOL_UDP) {
+            frame = Careful(linear(&ctx, LONGEST_RARE));
+        }
+        let packet = packet::parse_ipv6(&frame)?;
+        if packet.transport == Transport::Discovery {
+            return discover(&ctx, &packet);
+        }
+        check(&ctx, &packet)?;
+        direct(&ctx, frame, &packet)
+    };
+    translated().unwrap_or_else(Refusal::in_tc)
+}
+
+/// Sends a fragment where its packet goes: the first by its ports, the others after it.
+#[inline(never)]
+fn fragment(skb: *mut __sk_buff) -> i32 {
+    let ctx = context(skb);
+    let translated = || {
+        let (frame, packet) = parsed(&ctx)?;
+        match packet.part {
+            Part::Later { identification } => follow(&ctx, frame, &packet, identification),
+            _ => direct(&ctx, frame, &packet),
+        }
+    };
+    translated().unwrap_or_else(Refusal::in_tc)
+}
+
+/// Sends an ICMP error about what a client has sent to that client.
+#[inline(never)]
+fn error(skb: *mut __sk_buff) -> i32 {
+    let ctx = context(skb);
+    let translated = || {
+        let (frame, packet) = parsed(&ctx)?;
+        pass_on(&ctx, frame, &packet)
+    };
+    translated().unwrap_or_else(Refusal::in_tc)
+}
+
+#[inline(always)]
+fn parsed(ctx: &TcContext) -> Result<(Careful, Packet), Refusal> {
+    let frame = Careful(linear(ctx, LONGEST_RARE));
+    match packet::parse(&frame)? {
+        Parsed::Ip(packet) => Ok((frame, packet)),
+        _ => Err(Refusal::Pass),
+    }
+}
+
+/// The frame, its first bytes in the linear part: a socket buffer may keep even the headers in pages.
+#[inline(always)]
+fn linear(ctx: &TcContext, bytes: usize) -> Window {
     let frame = Window::of_tc(ctx);
-    let wanted = if frame.length() < LONGEST_HEADERS { frame.length() } else { LONGEST_HEADERS };
+    let wanted = if frame.length() < bytes { frame.length() } else { bytes };
     if frame.accessible() >= wanted {
         return frame;
     }
@@ -54,44 +127,166 @@ fn linear(ctx: &TcContext) -> Window {
     Window::of_tc(ctx)
 }
 
+/// Neighbour discovery is the kernel's, from where hosts send it: their own address, their link's, or none yet.
 #[inline(always)]
-fn is_within(address: Address, tenant: &TenantValue) -> bool {
-    let mut differs = 0;
-    let mut i = 0;
-    while i < 16 {
-        differs |= (address.bytes[i] ^ tenant.subnet.bytes[i]) & tenant.mask.bytes[i];
-        i += 1;
+fn discover(ctx: &TcContext, packet: &Packet) -> Result<i32, Refusal> {
+    let tenant = tenant(ctx, packet)?;
+    let source = packet.header.source;
+    let [high, low] = source.words();
+    let is_unspecified = high == 0 && low == 0;
+    // fe80::/10 (RFC 4291, 2.5.6).
+    let is_link_local = source.bytes[0] == 0xfe && source.bytes[1] & 0xc0 == 0x80;
+    if is_unspecified || is_link_local || is_within(&source, tenant) {
+        return Err(Refusal::Pass);
     }
-    differs == 0
+    Err(DropReason::SourceSpoofed.into())
+}
+
+/// Sees to it that a packet comes from the tenant, lets those to its gateway through to the kernel, and refuses what takes
+/// another course.
+#[inline(always)]
+fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
+    let tenant = tenant(ctx, packet)?;
+    if !is_within(&packet.header.source, tenant) {
+        return Err(DropReason::SourceSpoofed.into());
+    }
+    if packet.header.destination == tenant.gateway {
+        return Err(Refusal::Pass);
+    }
+    if packet.part != Part::Whole {
+        return Err(Refusal::GoOn(course::FRAGMENT));
+    }
+    if packet.transport == Transport::Error {
+        return Err(Refusal::GoOn(course::ERROR));
+    }
+    Ok(())
+}
+
+/// The tenant behind the interface. One without addresses of the packet's family can send nothing of that family.
+#[inline(always)]
+fn tenant(ctx: &TcContext, packet: &Packet) -> Result<&'static TenantValue, Refusal> {
+    // SAFETY: the context is a valid `__sk_buff` for the whole program.
+    let interface = unsafe { (*ctx.skb.skb).ingress_ifindex };
+    let family = if packet.header.is_v6() { family::IPV6 } else { family::IPV4 };
+    maps::tenant(&TenantKey { interface, family }).ok_or(Refusal::Drop(DropReason::SourceSpoofed))
+}
+
+#[inline(always)]
+fn is_within(address: &Address, tenant: &TenantValue) -> bool {
+    let (address, subnet, mask) = (address.words(), tenant.subnet.words(), tenant.mask.words());
+    (address[0] ^ subnet[0]) & mask[0] | (address[1] ^ subnet[1]) & mask[1] == 0
+}
+
+/// Sends an answer to its client.
+#[inline(always)]
+fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32, Refusal> {
+    let (answer, flags) = answered(packet)?;
+    onwards(ctx, packet)?;
+    note(packet, &answer, flags)?;
+    let (packets, bytes) = on_the_wire(ctx, packet);
+    maps::count_reply(answer.backend.index, answer.service, packets, bytes);
+    if let Part::First { identification } = packet.part {
+        let value = FragmentValue::new(&answer.vip, answer.service, answer.backend);
+        maps::remember_answer_fragment(&fragment::key(packet, identification), &value);
+    }
+    readdress(ctx, frame, packet, &answer.vip, answer.vip_port)?;
+    send()
+}
+
+/// Sends a later fragment where the first one went.
+#[inline(always)]
+fn follow(ctx: &TcContext, mut frame: Careful, packet: &Packet, identification: u32) -> Result<i32, Refusal> {
+    let first = maps::answer_fragment(&fragment::key(packet, identification)).ok_or(DropReason::Fragment)?;
+    onwards(ctx, packet)?;
+    maps::count_reply(first.backend.index, first.service, 1, u64::from(ctx.len()));
+    packet.readdress(&mut frame, End::Source, &first.address).ok_or(DropReason::Inconsistent)?;
+    send()
+}
+
+/// Sends an error about what a client has sent to that client.
+#[inline(always)]
+fn pass_on(ctx: &TcContext, mut frame: Careful, packet: &Packet) -> Result<i32, Refusal> {
+    let quote = packet::quoted(&frame, packet).ok_or(DropReason::IcmpQuote)?;
+    if quote.header.source != packet.header.destination {
+        return Err(DropReason::NotAllowed.into());
+    }
+    let tenant = tenant(ctx, packet)?;
+    let backend = quote.header.destination;
+    let (port, _) = error::ports(&quote, End::Destination).ok_or(DropReason::IcmpQuote)?;
+    let endpoint = EndpointKey::new(backend, port, quote.protocol);
+    let answer = maps::answer(&endpoint).ok_or(DropReason::NotAllowed)?;
+    if !is_within(&backend, tenant) {
+        return Err(DropReason::NotAllowed.into());
+    }
+    onwards(ctx, packet)?;
+    maps::count_reply(answer.backend.index, answer.service, 1, u64::from(ctx.len()));
+    packet
+        .readdress_error(&mut frame, End::Source, &answer.vip, &quote, answer.vip_port)
+        .ok_or(DropReason::Inconsistent)?;
+    send()
 }
 
 /// What the packet answers, and its TCP flags.
 #[inline(always)]
-fn answered(packet: &Ipv4) -> Result<(AnswerValue, u8), Refusal> {
-    let (protocol, port, flags) = match packet.transport {
+fn answered(packet: &Packet) -> Result<(AnswerValue, u8), Refusal> {
+    let (port, flags) = match packet.transport {
         // A SYN alone is no answer: the instance opens a connection of its own.
         Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN => {
             return Err(DropReason::NotAllowed.into());
         }
-        Transport::Tcp { source, flags, .. } => (PROTOCOL_TCP, source, flags),
-        Transport::EchoReply { .. } => (PROTOCOL_ICMP, 0, 0),
-        Transport::Fragment => return Err(DropReason::Fragment.into()),
+        Transport::Tcp { source, flags, .. } => (source, flags),
+        Transport::Udp { source, .. } => (source, 0),
+        Transport::EchoReply { .. } => (0, 0),
         _ => return Err(DropReason::NotAllowed.into()),
     };
-    let endpoint = EndpointKey::new(packet.source_address(), port, protocol);
+    let endpoint = EndpointKey::new(packet.header.source, port, packet.protocol);
     let answer = maps::answer(&endpoint).ok_or(DropReason::NotAllowed)?;
     Ok((answer, flags))
 }
 
+/// Sees to it that a packet can take its next hop. One that can't is the kernel's, which forwards from here and answers
+/// the instance with the right ICMP error, at its own rate: its time is over, or it is longer than the uplink takes and
+/// may not be fragmented. The kernel would fragment any other, and send it on untranslated: those are dropped.
+#[inline(always)]
+fn onwards(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
+    if packet.hops <= 1 {
+        maps::count_drop(DropReason::TtlExceeded);
+        return Err(Refusal::Pass);
+    }
+    if ctx.len() <= NEVER_TOO_LONG {
+        return Ok(());
+    }
+    let mut mtu = 0;
+    let uplink = maps::control()?.uplink;
+    // SAFETY: the context is this program's own, and `mtu` outlives the call.
+    let result = unsafe {
+        bpf_check_mtu(
+            ctx.skb.skb.cast(),
+            uplink,
+            &raw mut mtu,
+            0,
+            u64::from(bpf_check_mtu_flags::BPF_MTU_CHK_SEGS),
+        )
+    };
+    if result <= 0 {
+        return Ok(());
+    }
+    if packet.header.may_be_fragmented() {
+        return Err(DropReason::TooLong.into());
+    }
+    maps::count_drop(DropReason::TooLong);
+    Err(Refusal::Pass)
+}
+
 /// Tells the flow table that a flow opens, goes on or ends.
 #[inline(always)]
-fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) -> Result<(), DropReason> {
+fn note(packet: &Packet, answer: &AnswerValue, flags: u8) -> Result<(), DropReason> {
     if let Transport::Tcp { source, destination, .. } = packet.transport {
         let key = FlowKey {
-            client: packet.destination_address(),
+            client: packet.header.destination,
             service: answer.service,
             client_port: destination,
-            vip_port: source,
+            vip_port: if answer.vip_port == 0 { source } else { answer.vip_port },
         };
         return flow::note_answer(&key, flags, answer.backend);
     }
@@ -101,38 +296,56 @@ fn note(packet: &Ipv4, answer: &AnswerValue, flags: u8) -> Result<(), DropReason
 /// The packets and bytes that a buffer will be on the wire: one that the kernel or the card cuts into segments
 /// repeats its headers.
 #[inline(always)]
-fn on_the_wire(ctx: &TcContext, packet: &Ipv4) -> (u64, u64) {
+fn on_the_wire(ctx: &TcContext, packet: &Packet) -> (u64, u64) {
     // SAFETY: the context is a valid `__sk_buff` for the whole program.
     let segments = u64::from(unsafe { (*ctx.skb.skb).gso_segs });
     let length = u64::from(ctx.len());
     if segments <= 1 {
         return (1, length);
     }
-    let headers = packet.payload as u64 + packet::TCP as u64;
+    let transport = if let Transport::Udp { .. } = packet.transport { packet::UDP } else { packet::TCP };
+    let headers = (packet.payload + transport) as u64;
     (segments, length + (segments - 1) * headers)
 }
 
-/// Gives the packet the VIP as its source and sends it out of the uplink, to whatever hop the kernel's routes name.
+/// Gives the packet the VIP, and its port, as its source.
 #[inline(always)]
-fn send(ctx: &TcContext, frame: &Window, packet: &Ipv4, vip: Address) -> Result<i32, Refusal> {
-    let uplink = maps::control()?.uplink;
-    let vip = vip.v4_octets();
-    rewrite(frame, packet, vip).ok_or(DropReason::Inconsistent)?;
-    if let Transport::Tcp { .. } = packet.transport {
-        // The helper, not `checksum`: locally made segments have only a partial checksum, which it knows.
-        let flags = u64::from(BPF_F_PSEUDO_HDR) | 4;
-        let old = u64::from(u32::from_ne_bytes(packet.source));
-        let new = u64::from(u32::from_ne_bytes(vip));
-        ctx.l4_csum_replace(packet.payload + 16, old, new, flags).map_err(|_| DropReason::Inconsistent)?;
+fn readdress<F: FrameMut>(
+    ctx: &TcContext,
+    mut frame: F,
+    packet: &Packet,
+    vip: &Address,
+    vip_port: u16,
+) -> Result<(), Refusal> {
+    let change = packet.readdress(&mut frame, End::Source, vip).ok_or(DropReason::Inconsistent)?;
+    let port = packet.port(End::Source).filter(|_| vip_port != 0);
+    if let Some((at, _)) = port {
+        frame.write(at, vip_port.to_be_bytes()).ok_or(DropReason::Inconsistent)?;
     }
-    // SAFETY: without parameters the helper looks up route and neighbour by itself.
-    let action = unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) };
-    Ok(if action < 0 { TC_ACT_UNSPEC } else { action as i32 })
+    let Some(at) = packet.checksum_offset() else { return Ok(()) };
+    // The helper, not `checksum`: what was made on this host has only a partial checksum, which it knows.
+    let zero_is_none = match packet.transport {
+        Transport::Udp { .. } => u64::from(BPF_F_MARK_MANGLED_0),
+        _ => 0,
+    };
+    if let Some((_, old)) = port {
+        let change = Difference::of_2(old.to_be_bytes(), vip_port.to_be_bytes());
+        replace(ctx, at, change, zero_is_none)?;
+    }
+    replace(ctx, at, change, zero_is_none | u64::from(BPF_F_PSEUDO_HDR))
 }
 
 #[inline(always)]
-fn rewrite(frame: &Window, packet: &Ipv4, vip: [u8; 4]) -> Option<()> {
-    frame.write(ETHERNET + 8, [packet.ttl - 1])?;
-    frame.write(ETHERNET + 10, packet.checksum_after(packet.source, vip).to_ne_bytes())?;
-    frame.write(ETHERNET + 12, vip)
+fn replace(ctx: &TcContext, at: usize, change: Difference, flags: u64) -> Result<(), Refusal> {
+    ctx.l4_csum_replace(at, 0, u64::from(change.sum()), flags)
+        .map_err(|_| Refusal::Drop(DropReason::Inconsistent))
+}
+
+/// Sends the packet out of the uplink, to whatever hop the kernel's routes name.
+#[inline(always)]
+fn send() -> Result<i32, Refusal> {
+    let uplink = maps::control()?.uplink;
+    // SAFETY: without parameters the helper looks up route and neighbour by itself.
+    let action = unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) };
+    Ok(if action < 0 { TC_ACT_UNSPEC } else { action as i32 })
 }

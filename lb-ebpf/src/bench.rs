@@ -24,14 +24,17 @@
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
 )]
 
+mod error;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod flow;
+mod fragment;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod frame;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod maps;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod refusal;
+mod reply;
 mod uplink;
 
 use aya_ebpf::bindings::xdp_action;
@@ -42,7 +45,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{DropReason, FlowKey};
 use lb_common::bench::{self, Job, order};
 use lb_common::checksum;
-use lb_common::packet::{self, ETHERNET, IPV4, Ipv4, Parsed, Transport};
+use lb_common::packet::{self, ETHERNET, FrameMut, IPV4, Packet, Transport, Version};
 
 use frame::{Window, opaque};
 use refusal::Refusal;
@@ -67,7 +70,7 @@ pub fn parse_as_it_is(ctx: XdpContext) -> u32 {
 /// All that `uplink` does, with the frame as it is: for one that it doesn't change.
 #[xdp]
 pub fn balance_as_it_is(ctx: XdpContext) -> u32 {
-    uplink::balance(&ctx).unwrap_or_else(Refusal::in_xdp)
+    uplink::run(&ctx)
 }
 
 /// Makes the frame anew, and nothing else.
@@ -92,7 +95,7 @@ pub fn lookups(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn balance(ctx: XdpContext) -> u32 {
     match restored(&ctx) {
-        Some(_) => uplink::balance(&ctx).unwrap_or_else(Refusal::in_xdp),
+        Some(_) => uplink::run(&ctx),
         None => xdp_action::XDP_ABORTED,
     }
 }
@@ -141,18 +144,18 @@ fn restored(ctx: &XdpContext) -> Option<&'static Job> {
         job.next = u64::from(state);
         u64::from(state & (job.flows - 1))
     };
-    let frame = Window::of_xdp(ctx);
+    let mut frame = Window::of_xdp(ctx);
     // Word by word: 64 bytes at once would be a call that copies each byte.
     for (place, word) in job.frame.as_chunks::<8>().0.iter().enumerate() {
         frame.write(8 * place, *word)?;
     }
-    address(&frame, &job.frame, number, job.icmp != 0)?;
+    address(&mut frame, &job.frame, number, job.icmp != 0)?;
     Some(job)
 }
 
 /// Gives the template's packet the client of the flow with that number.
 #[inline(always)]
-fn address(frame: &Window, template: &[u8; bench::FRAME], number: u64, icmp: bool) -> Option<()> {
+fn address(frame: &mut Window, template: &[u8; bench::FRAME], number: u64, icmp: bool) -> Option<()> {
     const SOURCE: usize = ETHERNET + 12;
     const TRANSPORT: usize = ETHERNET + IPV4;
     let first = [template[SOURCE], template[SOURCE + 1], template[SOURCE + 2], template[SOURCE + 3]];
@@ -174,27 +177,33 @@ fn address(frame: &Window, template: &[u8; bench::FRAME], number: u64, icmp: boo
 
 /// The packet of a frame that was made anew.
 #[inline(always)]
-fn parsed(ctx: &XdpContext) -> Result<(&'static Job, Ipv4), Refusal> {
+fn parsed(ctx: &XdpContext) -> Result<(&'static Job, Packet), Refusal> {
     let job = restored(ctx).ok_or(DropReason::Inconsistent)?;
     Ok((job, read(ctx)?))
 }
 
 /// The packet, all of it really read: the compiler may not leave out what nobody uses.
 #[inline(always)]
-fn read(ctx: &XdpContext) -> Result<Ipv4, Refusal> {
-    let Parsed::Ipv4(packet) = packet::parse(&Window::of_xdp(ctx))? else {
+fn read(ctx: &XdpContext) -> Result<Packet, Refusal> {
+    let frame = Window::of_xdp(ctx);
+    if packet::ethertype(&frame)? != packet::ETHERTYPE_IPV4 {
+        return Err(Refusal::Pass);
+    }
+    let packet = packet::parse_ipv4(&frame)?;
+    let Version::V4 { checksum, .. } = packet.header.version else {
         return Err(Refusal::Pass);
     };
+    let (client, vip) = (packet.header.source.v4_octets(), packet.header.destination.v4_octets());
     let Transport::Tcp { source, destination, flags } = packet.transport else {
         return Err(Refusal::Pass);
     };
-    opaque(u32::from_ne_bytes(packet.source) as usize);
-    opaque(u32::from_ne_bytes(packet.destination) as usize);
+    opaque(u32::from_ne_bytes(client) as usize);
+    opaque(u32::from_ne_bytes(vip) as usize);
     opaque(usize::from(source));
     opaque(usize::from(destination));
     opaque(usize::from(flags));
-    opaque(usize::from(packet.ttl));
-    opaque(usize::from(packet.checksum));
+    opaque(usize::from(packet.hops));
+    opaque(usize::from(checksum));
     Ok(packet)
 }
 
@@ -205,7 +214,7 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
         return Err(Refusal::Pass);
     };
     let key = FlowKey {
-        client: packet.source_address(),
+        client: packet.header.source,
         service: job.service,
         client_port: source,
         vip_port: destination,

@@ -25,12 +25,12 @@ pub(crate) struct Choice {
 pub(crate) struct Signal {
     /// The IP protocol number.
     pub protocol: u8,
-    /// TCP flags; 0 for ICMP.
+    /// TCP flags; 0 for ICMP and UDP.
     pub flags: u8,
 }
 
 impl Signal {
-    /// A packet with which a flow can begin: a SYN, or any ICMP echo request.
+    /// A packet with which a flow can begin: a SYN, or any ICMP echo request or UDP datagram.
     #[inline(always)]
     fn may_begin(self) -> bool {
         use tcp_flag::{ACK, RST, SYN};
@@ -49,8 +49,9 @@ impl Signal {
 /// Chooses the backend of a client's packet.
 ///
 /// In a steady slot every TCP flow is the owner's, and nothing is looked up but when a flow begins or ends, so that it is
-/// known on the day its slot moves. That it goes on is seen by what its backend answers: [`note_answer`]. ICMP has no
-/// packet that begins a flow, so its flows are looked up always.
+/// known on the day its slot moves. That it goes on is seen by what its backend answers: [`note_answer`]. ICMP and UDP
+/// have no packet that begins a flow, so their flows are looked up always: no flow of theirs changes its backend while that
+/// lives, from its second packet on.
 #[inline(always)]
 pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result<Choice, DropReason> {
     let hash = hash::of_flow(key, control.seed);
@@ -105,6 +106,27 @@ fn tracked(control: &Control, key: &FlowKey, signal: Signal, slot: Slot) -> Resu
     let choice = owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))?;
     adopt(control, key, signal, &choice);
     Ok(choice)
+}
+
+/// The backend that has a flow, for a packet that isn't the flow's own and changes nothing of it.
+#[inline(always)]
+pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropReason> {
+    let entry = maps::FLOWS_MAP.get_ptr(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr(key));
+    // SAFETY: the pointer is a live map value's, of which one word is read.
+    if let Some(handle) = entry.map(|entry| unsafe { (*entry).backend })
+        && let Some(backend) = backend_of(handle)
+    {
+        return Ok(Choice { index: handle.index, backend, new_flow: false });
+    }
+    let slot = maps::slot(key.service, hash::slot(hash::of_flow(key, control.seed)))?;
+    owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
+}
+
+/// The backend of a handle, where it is still that one and takes packets.
+#[inline(always)]
+pub(crate) fn backend_of(handle: Handle) -> Option<&'static BackendValue> {
+    maps::backend(handle.index)
+        .filter(|backend| backend.incarnation == handle.incarnation && takes_packets(backend))
 }
 
 /// The backend in a place, where it takes packets.

@@ -1,16 +1,17 @@
 //! A frame in the kernel's buffers.
 
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::packet::Frame;
+use lb_common::packet::{Frame, FrameMut};
 
 /// The same number, of which the compiler knows nothing any more: else it would derive from a check against the
 /// length that the frame holds a byte, and leave out the check against the end that the verifier wants to see.
 #[inline(always)]
 pub(crate) fn opaque(number: usize) -> usize {
     let mut number = number;
+    // Not even a comment in it: a line of its own without an instruction makes line information that the kernel refuses.
     // SAFETY: no instruction at all, and no memory touched.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+        core::arch::asm!("", inout("r1") number, options(pure, nomem, nostack, preserves_flags));
     }
     number
 }
@@ -43,15 +44,6 @@ impl Window {
         self.end.wrapping_sub(self.start)
     }
 
-    /// Writes `bytes` at `offset`; nothing, where the frame is shorter.
-    #[inline(always)]
-    pub(crate) fn write<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        let at = self.pointer::<N>(offset)?;
-        // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
-        unsafe { at.cast_mut().write_unaligned(bytes) };
-        Some(())
-    }
-
     #[inline(always)]
     fn pointer<const N: usize>(&self, offset: usize) -> Option<*const [u8; N]> {
         let at = self.start + offset;
@@ -70,5 +62,54 @@ impl Frame for Window {
         let at = self.pointer::<N>(offset)?;
         // SAFETY: `pointer` has checked that the window holds N bytes there.
         Some(unsafe { at.read_unaligned() })
+    }
+}
+
+impl FrameMut for Window {
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        let at = self.pointer::<N>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
+        unsafe { at.cast_mut().write_unaligned(bytes) };
+        Some(())
+    }
+}
+
+/// A frame whose headers begin anywhere: each access is checked by itself, at the cost of an instruction or two.
+///
+/// Where an offset isn't a constant, the compiler leaves out a check that follows from one before, at another offset from
+/// the same place; the verifier takes the two for pointers that have nothing to do with one another.
+#[derive(Clone, Copy)]
+pub(crate) struct Careful(pub(crate) Window);
+
+impl Careful {
+    #[inline(always)]
+    fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
+        let at = opaque(self.0.start + offset);
+        (at + N <= self.0.end).then_some(at as *mut [u8; N])
+    }
+}
+
+impl Frame for Careful {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.0.length
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.pointer::<N>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds N bytes there.
+        Some(unsafe { at.read_unaligned() })
+    }
+}
+
+impl FrameMut for Careful {
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        let at = self.pointer::<N>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
+        unsafe { at.write_unaligned(bytes) };
+        Some(())
     }
 }

@@ -23,10 +23,13 @@
 )]
 
 mod answer;
+mod error;
 mod flow;
+mod fragment;
 mod frame;
 mod maps;
 mod refusal;
+mod reply;
 mod sweep;
 mod uplink;
 
@@ -34,18 +37,16 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-use refusal::Refusal;
-
 /// Client → VIP, on the uplink.
 #[xdp]
 pub fn uplink(ctx: XdpContext) -> u32 {
-    uplink::balance(&ctx).unwrap_or_else(Refusal::in_xdp)
+    uplink::run(&ctx)
 }
 
 /// Backend → client, on a tenant's interface in the transit namespace.
 #[classifier]
 pub fn answer(ctx: TcContext) -> i32 {
-    answer::translate(&ctx).unwrap_or_else(Refusal::in_tc)
+    answer::run(&ctx)
 }
 
 /// Lets a veth's end take frames that XDP redirected into the other: without an XDP program there, veth drops them.

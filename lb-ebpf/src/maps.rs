@@ -3,10 +3,12 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_map;
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey, Exceptions,
-    FlowKey, FlowValue, HINTS, Handle, Hint, LiveFlows, ServiceValue, Slot, Table, TenantValue, hint_place,
+    Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
+    Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, ServiceValue,
+    Slot, Table, TenantKey, TenantValue, hint_place,
 };
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
@@ -17,6 +19,8 @@ const TENANTS: usize = 1_024;
 const FLOWS: usize = 1_048_576;
 const NASCENT_FLOWS: usize = 65_536;
 const RECENT_SETS: usize = 262_144;
+/// Packets of which a first fragment was seen, each way.
+const FRAGMENTS: usize = 8_192;
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();
@@ -37,7 +41,13 @@ static BACKENDS_MAP: Array<BackendValue, BACKENDS> = Array::new();
 #[btf_map(name = "answers")]
 static ANSWERS: HashMap<EndpointKey, AnswerValue, { 4 * BACKENDS }> = HashMap::new();
 #[btf_map(name = "tenants")]
-static TENANTS_MAP: HashMap<u32, TenantValue, TENANTS> = HashMap::new();
+static TENANTS_MAP: HashMap<TenantKey, TenantValue, TENANTS> = HashMap::new();
+#[btf_map(name = "fragments")]
+static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
+#[btf_map(name = "answer_fragments")]
+static ANSWER_FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
+#[btf_map(name = "answer_budgets")]
+static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS_MAP: HashMap<FlowKey, FlowValue, FLOWS> = HashMap::new();
 #[btf_map(name = "nascent_flows")]
@@ -189,9 +199,48 @@ pub(crate) fn backend(index: u16) -> Option<&'static BackendValue> {
 
 /// The tenant behind an interface of the transit namespace.
 #[inline(always)]
-pub(crate) fn tenant(interface: u32) -> Option<&'static TenantValue> {
+pub(crate) fn tenant(key: &TenantKey) -> Option<&'static TenantValue> {
     // SAFETY: entries change only while the daemon sets a tenant up, before its interface carries packets.
-    unsafe { TENANTS_MAP.get(interface) }
+    unsafe { TENANTS_MAP.get(key) }
+}
+
+/// Where the first fragment of a client's packet went.
+#[inline(always)]
+pub(crate) fn fragment(key: &FragmentKey) -> Option<FragmentValue> {
+    // SAFETY: what may be given to another key meanwhile is one of that table's values.
+    FRAGMENTS_MAP.get_ptr(key).map(|value| unsafe { *value })
+}
+
+/// Remembers that; the table makes room by forgetting what was used least recently.
+#[inline(always)]
+pub(crate) fn remember_fragment(key: &FragmentKey, value: &FragmentValue) {
+    // A failure costs the packet's other fragments.
+    let _ = FRAGMENTS_MAP.insert(key, value, 0);
+}
+
+/// What the first fragment of a backend's packet became.
+#[inline(always)]
+pub(crate) fn answer_fragment(key: &FragmentKey) -> Option<FragmentValue> {
+    // SAFETY: as in `fragment`.
+    ANSWER_FRAGMENTS.get_ptr(key).map(|value| unsafe { *value })
+}
+
+/// Remembers that.
+#[inline(always)]
+pub(crate) fn remember_answer_fragment(key: &FragmentKey, value: &FragmentValue) {
+    // As in `remember_fragment`.
+    let _ = ANSWER_FRAGMENTS.insert(key, value, 0);
+}
+
+/// Whether another ICMP error may be sent by this CPU: as many as Linux sends by default (`icmp_msgs_per_sec`,
+/// `icmp_msgs_burst`).
+#[inline(always)]
+pub(crate) fn may_answer() -> bool {
+    let Some(budget) = ANSWER_BUDGETS.get_ptr_mut(0) else { return false };
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: this CPU's own value.
+    unsafe { &mut *budget }.take(now)
 }
 
 /// Counts one packet from a client, for the backend and the service.

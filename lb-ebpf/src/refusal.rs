@@ -1,16 +1,39 @@
-//! What becomes of a packet that isn't sent on its way.
+//! What becomes of a packet that isn't sent on its way at once.
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use lb_common::abi::DropReason;
 
 use crate::maps;
 
-/// Why a packet isn't sent on its way.
+/// Why a packet isn't sent on its way at once.
 pub(crate) enum Refusal {
     /// Not ours: the kernel's business.
     Pass,
     /// Dropped and counted.
     Drop(DropReason),
+    /// Another function's business; one of [`course`].
+    GoOn(u32),
+}
+
+/// What is left to do, as numbers that are no verdict: the functions for it are all called by the program itself, one
+/// after the other and never by one another, so that no two of them need their part of the stack at once.
+pub(crate) mod course {
+    /// The first of them.
+    pub(crate) const FIRST: u32 = 256;
+    /// To read an IPv6 packet.
+    pub(crate) const IPV6: u32 = 256;
+    /// To send a fragment after the first of its packet.
+    pub(crate) const FRAGMENT: u32 = 257;
+    /// To send an ICMP error the way of the flow that it is about.
+    pub(crate) const ERROR: u32 = 258;
+    /// To answer with a RST.
+    pub(crate) const RESET: u32 = 259;
+    /// To answer that the packet's hops have come to their end.
+    pub(crate) const TIME_EXCEEDED: u32 = 260;
+    /// From here on: to answer that the packet is longer than the number above it, the MTU.
+    pub(crate) const TOO_LONG: u32 = 1 << 16;
+    /// From here on: to send the first fragment of a packet to the backend in the place above it, and remember that.
+    pub(crate) const FIRST_FRAGMENT: u32 = 1 << 17;
 }
 
 impl From<DropReason> for Refusal {
@@ -20,7 +43,7 @@ impl From<DropReason> for Refusal {
 }
 
 impl Refusal {
-    /// The verdict of an XDP program; counts a drop.
+    /// The verdict of an XDP program, or a course; counts a drop.
     #[inline(always)]
     pub(crate) fn in_xdp(self) -> u32 {
         match self {
@@ -29,10 +52,11 @@ impl Refusal {
                 maps::count_drop(reason);
                 xdp_action::XDP_DROP
             }
+            Self::GoOn(course) => course,
         }
     }
 
-    /// The verdict of a tc program; counts a drop.
+    /// The verdict of a tc program, or a course; counts a drop.
     #[inline(always)]
     pub(crate) fn in_tc(self) -> i32 {
         match self {
@@ -41,6 +65,7 @@ impl Refusal {
                 maps::count_drop(reason);
                 TC_ACT_SHOT
             }
+            Self::GoOn(course) => course as i32,
         }
     }
 }

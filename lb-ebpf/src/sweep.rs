@@ -5,7 +5,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
-use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, backend_state, flow_end};
+use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, PROTOCOL_UDP, backend_state, flow_end};
 use lb_common::hash;
 use lb_common::recent::Mark;
 
@@ -73,6 +73,8 @@ fn timeout(control: &Control, flow: &FlowValue, nascent: bool) -> u32 {
         control.nascent_timeout
     } else if flow.protocol == u32::from(PROTOCOL_TCP) {
         control.tcp_timeout
+    } else if flow.protocol == u32::from(PROTOCOL_UDP) {
+        control.udp_timeout
     } else {
         control.icmp_timeout
     }

@@ -3,7 +3,7 @@
 mod text;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,12 @@ pub use text::{BadServiceKey, ServiceSelector};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// ICMP echo.
+    /// ICMP echo; `ICMPv6` echo where the VIP is an IPv6 address.
     Icmp,
     /// TCP.
     Tcp,
-}
-
-impl Protocol {
-    /// Every protocol.
-    pub const ALL: [Self; 2] = [Self::Icmp, Self::Tcp];
+    /// UDP.
+    Udp,
 }
 
 impl fmt::Display for Protocol {
@@ -31,8 +28,14 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Icmp => "icmp",
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
         })
     }
+}
+
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 3] = [Self::Icmp, Self::Tcp, Self::Udp];
 }
 
 /// What clients address.
@@ -42,16 +45,18 @@ pub struct ServiceKey {
     pub vip: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// The port; `None` is every port (TCP), and the only choice for ICMP.
+    /// The port; `None` is every port (TCP and UDP), and the only choice for ICMP.
     pub port: Option<u16>,
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.protocol, self.port) {
-            (Protocol::Icmp, _) => write!(f, "{}/icmp", self.vip),
-            (Protocol::Tcp, Some(port)) => write!(f, "{}:{port}/tcp", self.vip),
-            (Protocol::Tcp, None) => write!(f, "{}:*/tcp", self.vip),
+        let Self { vip, protocol, port } = self;
+        match (protocol, port) {
+            (Protocol::Icmp, _) => write!(f, "{vip}/icmp"),
+            (_, Some(port)) => write!(f, "{}/{protocol}", SocketAddr::new(*vip, *port)),
+            (_, None) if vip.is_ipv6() => write!(f, "[{vip}]:*/{protocol}"),
+            (_, None) => write!(f, "{vip}:*/{protocol}"),
         }
     }
 }
@@ -86,7 +91,7 @@ pub enum Reach {
 /// An instance as the load balancer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
-    /// Its address, unique on the host.
+    /// Its address, unique on the host, of the VIP's family. An instance with an address of each is two backends.
     pub address: IpAddr,
     /// How packets get to it.
     pub reach: Reach,
@@ -101,6 +106,26 @@ pub struct Backend {
 pub struct Service {
     /// What clients address.
     pub key: ServiceKey,
+    /// The backends' port, where it isn't the one that clients address; needs a service of one port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<u16>,
     /// Who answers, in any order.
     pub backends: Vec<Backend>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_written_as_people_write_it() {
+        let written = |vip: &str, protocol, port| {
+            ServiceKey { vip: vip.parse().expect("an address"), protocol, port }.to_string()
+        };
+        assert_eq!(written("45.45.45.45", Protocol::Tcp, Some(80)), "45.45.45.45:80/tcp");
+        assert_eq!(written("45.45.45.45", Protocol::Udp, None), "45.45.45.45:*/udp");
+        assert_eq!(written("2001:db8::1", Protocol::Udp, Some(53)), "[2001:db8::1]:53/udp");
+        assert_eq!(written("2001:db8::1", Protocol::Tcp, None), "[2001:db8::1]:*/tcp");
+        assert_eq!(written("2001:db8::1", Protocol::Icmp, None), "2001:db8::1/icmp");
+    }
 }

@@ -136,6 +136,9 @@ fn what_is_not_ours_goes_to_the_kernel_as_it_is() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut ipv6 = vec![0; 64];
     ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
+    // Version 6, no next header.
+    ipv6[14] = 0x60;
+    ipv6[20] = 59;
     let mut tagged = tcp(&TO_VIP, &SYN);
     tagged.splice(12..12, [0x81, 0x00, 0x00, 0x2a]);
     for (name, frame) in [
@@ -193,10 +196,7 @@ fn malformed_packets_are_dropped_under_their_reason() {
         ("tcp_header", changed(&good, 46, 0x40)),
         ("tcp_header", changed(&good, 46, 0x60)),
         ("icmp_truncated", long(&ping, 27)),
-        ("fragment", changed(&good, 20, 0x20)),
         ("fragment", changed(&good, 21, 0x01)),
-        ("ttl_exceeded", tcp(&Ends { ttl: 1, ..TO_VIP }, &SYN)),
-        ("ttl_exceeded", tcp(&Ends { ttl: 0, ..TO_VIP }, &SYN)),
     ] {
         let before = bed.drops(reason);
         assert_eq!(bed.uplink(&frame).0, Verdict::Drop, "{reason}");
@@ -268,7 +268,6 @@ fn a_tenant_reaches_its_gateway_and_nothing_else() {
         ("not_allowed", tcp(&from_backend(2), &Segment { source: 81, ..segment })),
         ("not_allowed", tcp(&from_backend(3), &segment)),
         ("not_allowed", echo(&from_backend(2), true, 1, 1, b"")),
-        ("ttl_exceeded", tcp(&Ends { ttl: 1, ..from_backend(2) }, &segment)),
     ] {
         let before = bed.drops(reason);
         assert_eq!(bed.answer(&frame).0, Verdict::Drop, "{reason}");

@@ -72,36 +72,70 @@ fn a_service_that_is_removed_leaves_nothing() {
 }
 
 #[test]
+fn answers_that_could_not_be_told_apart_are_refused() {
+    let mut bed = Bed::new();
+    let backend = bed.backend(2, Active);
+    let https = ServiceKey { port: Some(443), ..TCP_80 };
+    bed.translate(https, Some(8443), &[backend]);
+    let other_vip = |key| ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(45, 45, 45, 46)), ..key };
+    for (key, target_port) in [
+        (ServiceKey { port: Some(8443), ..TCP_80 }, None),
+        (TCP_80, Some(8443)),
+        (other_vip(TCP_80), Some(8443)),
+        (TCP_ANY, None),
+        (other_vip(TCP_ANY), None),
+    ] {
+        let error = bed.refused(key, target_port, vec![backend]);
+        assert!(matches!(error, Error::AmbiguousAnswer { other, .. } if other == https), "{key}: {error}");
+    }
+    bed.translate(TCP_80, Some(8080), &[backend]);
+    bed.translate(ServiceKey { protocol: Protocol::Udp, ..https }, Some(8443), &[backend]);
+    bed.translate(https, None, &[backend]);
+    let udp = ServiceKey { protocol: Protocol::Udp, ..TCP_ANY };
+    let error = bed.refused(udp, None, vec![backend]);
+    assert!(matches!(error, Error::AmbiguousAnswer { .. }), "its port 443 is translated: {error}");
+    bed.translate(ServiceKey { protocol: Protocol::Udp, ..https }, None, &[backend]);
+    bed.apply(udp, &[backend]);
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let mut bed = Bed::new();
     bed.with(TCP_80, &[(2, Active)]);
     let before = sorted(bed.lb.services());
     let twice = vec![bed.backend(3, Active); 2];
-    let error = bed.lb.apply(&Service { key: TCP_80, backends: twice }).expect_err("refused");
+    let error = bed.refused(TCP_80, None, twice);
     assert!(matches!(error, Error::DuplicateBackend { .. }), "{error}");
 
     let other_vip = ServiceKey { vip: IpAddr::V4(Ipv4Addr::new(45, 45, 45, 46)), ..TCP_80 };
     let two = bed.backend(2, Active);
-    let error = bed.lb.apply(&Service { key: other_vip, backends: vec![two] }).expect_err("refused");
+    let error = bed.refused(other_vip, None, vec![two]);
     assert!(matches!(error, Error::AmbiguousAnswer { .. }), "{error}");
 
     let too_many = (1..=65).map(|last| bed.backend(last, Active)).collect();
-    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: too_many }).expect_err("refused");
+    let error = bed.refused(TCP_ANY, None, too_many);
     assert!(matches!(error, Error::NoRoomForBackend { limit: 64, .. }), "{error}");
 
     let with_port = ServiceKey { protocol: Protocol::Icmp, port: Some(1), ..ICMP };
-    let error = bed.lb.apply(&Service { key: with_port, backends: vec![] }).expect_err("refused");
+    let error = bed.refused(with_port, None, vec![]);
     assert!(matches!(error, Error::IcmpPort(_)), "{error}");
 
     let ipv6 = ServiceKey { vip: "2001:db8::1".parse().expect("an address"), ..TCP_80 };
-    let error = bed.lb.apply(&Service { key: ipv6, backends: vec![] }).expect_err("refused");
-    assert!(matches!(error, Error::NotIpv4(_)), "{error}");
+    let error = bed.refused(ipv6, None, vec![two]);
+    assert!(matches!(error, Error::OtherFamily { .. }), "{error}");
+
+    let error = bed.refused(TCP_ANY, Some(8080), vec![]);
+    assert!(matches!(error, Error::TargetPort(_)), "{error}");
+    for (port, target_port) in [(Some(0), None), (Some(443), Some(0))] {
+        let error = bed.refused(ServiceKey { port, ..TCP_80 }, target_port, vec![]);
+        assert!(matches!(error, Error::PortZero(_)), "{error}");
+    }
     assert_eq!(sorted(bed.lb.services()), before);
 
     for port in 1..8 {
         bed.apply(ServiceKey { port: Some(port), ..TCP_80 }, &[]);
     }
-    let error = bed.lb.apply(&Service { key: TCP_ANY, backends: vec![] }).expect_err("refused");
+    let error = bed.refused(TCP_ANY, None, vec![]);
     assert!(matches!(error, Error::NoRoomForService { limit: 8, .. }), "{error}");
 }
 

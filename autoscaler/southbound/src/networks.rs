@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::lb::TenantLink;
+use lb_userspace::lb::{Ipv4Subnet, TenantLink};
 use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
 
@@ -133,8 +133,8 @@ impl Networks {
                 interface: names.transit,
                 peer: names.port,
                 peer_netns: self.host.netns().clone(),
-                subnet: IpNet::V4(spec.subnet.trunc()),
-                gateway: IpAddr::V4(spec.gateway),
+                ipv4: Some(Ipv4Subnet { net: spec.subnet.trunc(), gateway: spec.gateway }),
+                ipv6: None,
             },
             bridge: names.bridge,
             interface: transit.index,

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
+use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
 use sluice_southbound::networks::{NetworkError, Networks, TenantNetwork, VipOwner, bridge_filter_warning};
@@ -121,8 +122,8 @@ async fn a_network_works_can_be_made_again_and_leaves_nothing() {
     let network = world.network("demo", 1).await;
     let again = world.network("demo", 1).await;
     assert_eq!((network.interface, network.mac), (again.interface, again.mac));
-    assert_eq!(network.link.subnet, "10.98.1.0/24".parse::<IpNet>().expect("a network"));
-    assert_eq!(network.link.gateway, Ipv4Addr::new(10, 98, 1, 1));
+    let net: Ipv4Net = "10.98.1.0/24".parse().expect("a network");
+    assert_eq!(network.link.ipv4, Some(Ipv4Subnet { net, gateway: Ipv4Addr::new(10, 98, 1, 1) }));
 
     let transit_end = links(&world.transit).get(&network.link.interface).await.expect("there");
     assert!(transit_end.up && transit_end.mac == Some(network.mac) && transit_end.index == network.interface);

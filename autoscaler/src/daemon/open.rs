@@ -108,6 +108,7 @@ fn settings(config: &HostConfig, transit: &Netns) -> Settings {
         timeouts: FlowTimeouts {
             tcp: times.tcp,
             icmp: times.icmp,
+            udp: times.udp,
             nascent: times.nascent,
             closed: times.closed,
         },

@@ -21,7 +21,9 @@ pub(crate) fn services(spec: &TenantSpec, instances: &[Instance], egress: Egress
     let mut backends: Vec<Backend> =
         instances.iter().filter_map(|instance| backend(instance, egress)).collect();
     backends.sort_by_key(|backend| backend.address);
-    spec.services.iter().map(|service| Service { key: key(service), backends: backends.clone() }).collect()
+    let service =
+        |service: &ServiceSpec| Service { key: key(service), target_port: None, backends: backends.clone() };
+    spec.services.iter().map(service).collect()
 }
 
 /// The load balancer's name for a service.

@@ -18,9 +18,9 @@ pub enum DropReason {
     TcpHeader = 5,
     /// The packet ends within its ICMP header.
     IcmpTruncated = 6,
-    /// A fragment of a packet to a VIP.
+    /// A fragment whose first fragment wasn't seen.
     Fragment = 7,
-    /// The TTL ends here.
+    /// The TTL or hop limit ends here. Answered, where it may be, and counted here too.
     TtlExceeded = 8,
     /// The service has no active backend. TCP is answered with a RST and counted here too.
     NoBackend = 9,
@@ -30,11 +30,29 @@ pub enum DropReason {
     NotAllowed = 11,
     /// A map lacks what another refers to: a defect.
     Inconsistent = 12,
+    /// The frame ends within its IPv6 header.
+    Ipv6Truncated = 13,
+    /// The version isn't 6.
+    Ipv6Header = 14,
+    /// The payload length is more than the frame holds.
+    Ipv6Length = 15,
+    /// The packet ends within an extension header.
+    Ipv6Extension = 16,
+    /// To a VIP, with more extension headers than are walked, or with a route that isn't at its end.
+    Ipv6Unread = 17,
+    /// The packet ends within its UDP header.
+    UdpTruncated = 18,
+    /// The UDP length is below 8 or beyond the packet.
+    UdpLength = 19,
+    /// An ICMP error to a VIP that doesn't quote enough of a packet from there to tell its flow.
+    IcmpQuote = 20,
+    /// Longer than the next link takes. Answered, where it may be, and counted here too.
+    TooLong = 21,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 22] = [
         Self::EthernetTruncated,
         Self::Ipv4Truncated,
         Self::Ipv4Header,
@@ -48,6 +66,15 @@ impl DropReason {
         Self::SourceSpoofed,
         Self::NotAllowed,
         Self::Inconsistent,
+        Self::Ipv6Truncated,
+        Self::Ipv6Header,
+        Self::Ipv6Length,
+        Self::Ipv6Extension,
+        Self::Ipv6Unread,
+        Self::UdpTruncated,
+        Self::UdpLength,
+        Self::IcmpQuote,
+        Self::TooLong,
     ];
 
     /// The name, as in metric labels.
@@ -67,6 +94,15 @@ impl DropReason {
             Self::SourceSpoofed => "source_spoofed",
             Self::NotAllowed => "not_allowed",
             Self::Inconsistent => "inconsistent",
+            Self::Ipv6Truncated => "ipv6_truncated",
+            Self::Ipv6Header => "ipv6_header",
+            Self::Ipv6Length => "ipv6_length",
+            Self::Ipv6Extension => "ipv6_extension",
+            Self::Ipv6Unread => "ipv6_unread",
+            Self::UdpTruncated => "udp_truncated",
+            Self::UdpLength => "udp_length",
+            Self::IcmpQuote => "icmp_quote",
+            Self::TooLong => "too_long",
         }
     }
 }

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{AnswerValue, EndpointKey, Handle, ServiceValue, Table, backend_state};
+use lb_common::abi::{AnswerValue, EndpointKey, Handle, Table, backend_state};
 
 use super::maglev::{self, Candidate};
-use super::registry::{Known, Recipe, backend_value, endpoint};
-use super::slots::{self, Moves};
+use super::registry::{Known, Recipe, answer_port, backend_value, endpoint};
+use super::slots;
 use super::{Error, LoadBalancer, address, rcu};
 use crate::service::{Backend, BackendState, Service, ServiceKey};
 
@@ -27,10 +27,12 @@ impl LoadBalancer {
         let endpoint = endpoint(&service.key)?;
         self.check(service)?;
         let members = self.place(service)?;
-        let handle = self.ensure_service(&service.key, &endpoint)?;
-        self.ensure_answers(&service.key, &endpoint, handle, &members)?;
+        self.ensure_service(service, &endpoint)?;
+        let earlier = self.retarget(service)?;
+        self.ensure_answers(&service.key, &endpoint, &members)?;
         self.install_table(&service.key, &members)?;
         self.publish(&service.key, &endpoint)?;
+        self.forget_answers(&earlier)?;
         self.take_down(&members)?;
         self.retire(&service.key, &endpoint, &members)
     }
@@ -52,15 +54,27 @@ impl LoadBalancer {
     /// Refuses what can't be done, before anything is.
     fn check(&self, service: &Service) -> Result<(), Error> {
         let key = service.key;
+        if service.target_port.is_some() && key.port.is_none() {
+            return Err(Error::TargetPort(key));
+        }
+        if service.target_port == Some(0) {
+            return Err(Error::PortZero(key));
+        }
+        let is_ipv4 = address::from_ip(key.vip).is_v4();
         let mut seen = BTreeSet::new();
         let mut new = 0;
         for backend in &service.backends {
             let address = backend.address;
-            let place = self.registry.place_of(&address::from_ip(address)?);
-            if !seen.insert(address) {
+            let mapped = address::from_ip(address);
+            if mapped.is_v4() != is_ipv4 {
+                return Err(Error::OtherFamily { key, address });
+            }
+            let place = self.registry.place_of(&mapped);
+            if !seen.insert(mapped) {
                 return Err(Error::DuplicateBackend { key, address });
             }
-            if let Some(other) = place.and_then(|index| self.registry.answers_for(&key, index)) {
+            let clash = place.and_then(|index| self.registry.answers_for(&key, service.target_port, index));
+            if let Some(other) = clash {
                 return Err(Error::AmbiguousAnswer { key, address, other: *other });
             }
             new += u32::from(place.is_none());
@@ -82,12 +96,12 @@ impl LoadBalancer {
     fn place(&mut self, service: &Service) -> Result<Members, Error> {
         let mut members = Members::new();
         for backend in &service.backends {
-            let address = address::from_ip(backend.address)?;
+            let address = address::from_ip(backend.address);
             let (index, incarnation) = match self.registry.place_of(&address) {
                 Some(index) => (index, self.maps.backend(index)?.incarnation),
                 None => self.new_backend_place(backend)?,
             };
-            let mut value = backend_value(backend, incarnation)?;
+            let mut value = backend_value(backend, incarnation);
             let before = self.registry.backend(index).copied();
             if let (BackendState::Down, Some(before)) = (backend.state, before) {
                 value.state = before.state;
@@ -110,9 +124,10 @@ impl LoadBalancer {
     }
 
     /// Gives the service a place, where it has none yet. Packets don't know it until it is published.
-    fn ensure_service(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<Handle, Error> {
-        if let Some(known) = self.registry.service(key) {
-            return Ok(known.handle);
+    fn ensure_service(&mut self, service: &Service, endpoint: &EndpointKey) -> Result<(), Error> {
+        let key = &service.key;
+        if self.registry.service(key).is_some() {
+            return Ok(());
         }
         let limit = self.maps.service_places();
         let no_room = Error::NoRoomForService { key: *key, limit };
@@ -122,26 +137,45 @@ impl LoadBalancer {
         self.maps.set_generation(index, incarnation << 16)?;
         self.maps.clear_service_counters(index)?;
         let incarnation = u16::try_from(incarnation).unwrap_or_default();
-        let handle = Handle { index, incarnation };
-        let known = Known {
-            handle,
-            generation: 0,
-            table_of: None,
-            has_tracked: false,
-            moves: Moves::all_at(0),
-            members: BTreeSet::new(),
-            published: false,
-        };
+        let known = Known::new(Handle { index, incarnation }, service.target_port);
         self.registry.insert_service(*key, known);
-        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
-        Ok(handle)
+        self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))
+    }
+
+    /// Gives the service another target port, where it isn't the one wanted: as if all its backends had left and come
+    /// back, but for the places that they keep. Returns where their answers came from until now.
+    ///
+    /// The flows that they have break, since their packets now go to the other port.
+    fn retarget(&mut self, service: &Service) -> Result<Vec<EndpointKey>, Error> {
+        let endpoint = endpoint(&service.key)?;
+        let Some(known) = self.registry.service_mut(&service.key) else { return Ok(Vec::new()) };
+        let before = answer_port(&service.key, known.target_port);
+        known.target_port = service.target_port;
+        if before == answer_port(&service.key, service.target_port) {
+            return Ok(Vec::new());
+        }
+        known.published = false;
+        let members = std::mem::take(&mut known.members);
+        let addresses = members.iter().filter_map(|&index| self.registry.backend(index));
+        Ok(addresses
+            .map(|backend| EndpointKey { address: backend.address, port: before, ..endpoint })
+            .collect())
+    }
+
+    /// Removes answers that no packet can be for any more.
+    fn forget_answers(&mut self, answers: &[EndpointKey]) -> Result<(), Error> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        answers.iter().try_for_each(|answer| self.maps.remove_answer(answer))?;
+        rcu::synchronize();
+        Ok(())
     }
 
     fn ensure_answers(
         &mut self,
         key: &ServiceKey,
         endpoint: &EndpointKey,
-        service: Handle,
         members: &Members,
     ) -> Result<(), Error> {
         for &index in members.keys() {
@@ -149,8 +183,16 @@ impl LoadBalancer {
             let Some(known) = self.registry.service_mut(key) else { continue };
             if known.members.insert(index) {
                 let handle = Handle { index, incarnation: backend.incarnation };
-                let answer = AnswerValue { vip: endpoint.address, service, backend: handle };
-                self.maps.insert_answer(&answer_key(endpoint, &backend.address), &answer)?;
+                let port = answer_port(key, known.target_port);
+                let answer = AnswerValue {
+                    vip: endpoint.address,
+                    service: known.handle,
+                    backend: handle,
+                    vip_port: if port == endpoint.port { 0 } else { endpoint.port },
+                    reserved: [0; 3],
+                };
+                let from = EndpointKey { address: backend.address, port, ..*endpoint };
+                self.maps.insert_answer(&from, &answer)?;
             }
         }
         Ok(())
@@ -197,8 +239,7 @@ impl LoadBalancer {
     fn publish(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<(), Error> {
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
         if !known.published {
-            let value = ServiceValue { service: known.handle, ..ServiceValue::default() };
-            self.maps.insert_service(endpoint, value)?;
+            self.maps.insert_service(endpoint, known.value())?;
             known.published = true;
         }
         Ok(())
@@ -226,9 +267,10 @@ impl LoadBalancer {
             return Ok(());
         }
         known.members.retain(|index| members.contains_key(index));
+        let port = answer_port(key, known.target_port);
         for index in gone {
             if let Some(backend) = self.registry.backend(index) {
-                self.maps.remove_answer(&answer_key(endpoint, &backend.address))?;
+                self.maps.remove_answer(&EndpointKey { address: backend.address, port, ..*endpoint })?;
             }
         }
         self.registry.free_unused(&mut self.maps)?;
@@ -238,17 +280,12 @@ impl LoadBalancer {
     }
 }
 
-/// Where the answers of a service's backend come from.
-fn answer_key(service: &EndpointKey, backend: &lb_common::abi::Address) -> EndpointKey {
-    EndpointKey { address: *backend, ..*service }
-}
-
 /// The backends that take new flows, in the order of their places, and those that keep what they have.
 fn recipe(members: &Members) -> Result<Recipe, Error> {
     let mut recipe = Recipe { candidates: Vec::new(), keepers: BTreeSet::new() };
     for (&index, backend) in members {
         if backend.state == BackendState::Active {
-            let address = address::from_ip(backend.address)?;
+            let address = address::from_ip(backend.address);
             recipe.candidates.push(Candidate { address, index, weight: backend.weight });
         }
         if backend.state != BackendState::Down {

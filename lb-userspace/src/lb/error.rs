@@ -138,9 +138,22 @@ pub enum Error {
         /// The service that it answers for.
         other: ServiceKey,
     },
-    /// IPv6 isn't balanced yet.
-    #[error("{0} is an IPv6 address; only IPv4 is balanced so far")]
-    NotIpv4(IpAddr),
+    /// An IPv4 service has IPv6 backends or the other way round: the client's address has no form in the other.
+    #[error(
+        "backend {address} is of another family than service {key}; give it an address of the VIP's family"
+    )]
+    OtherFamily {
+        /// The service.
+        key: ServiceKey,
+        /// The backend.
+        address: IpAddr,
+    },
+    /// A service of every port has no single port to translate, and ICMP has none at all.
+    #[error("service {0} can't have a target port: only a service of one port can")]
+    TargetPort(ServiceKey),
+    /// Port 0 stands for every port in the maps.
+    #[error("service {0} names port 0, which no packet may have; leave the port out for every port")]
+    PortZero(ServiceKey),
     /// ICMP has no ports.
     #[error("service {0} has a port, but ICMP has none")]
     IcmpPort(ServiceKey),

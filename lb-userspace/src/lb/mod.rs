@@ -29,7 +29,7 @@ pub use bpffs::provide_bpffs;
 pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};
-pub use settings::{FlowTimeouts, Limits, Settings, TenantLink};
+pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
 
 use crate::net::Netns;
 use crate::service::Service;
@@ -140,6 +140,7 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
         seed: if before.seed == 0 { loader::random_seed() } else { before.seed },
         tcp_timeout: seconds(timeouts.tcp),
         icmp_timeout: seconds(timeouts.icmp),
+        udp_timeout: seconds(timeouts.udp),
         nascent_timeout: seconds(timeouts.nascent),
         closed_timeout: seconds(timeouts.closed),
         epoch: before.epoch,
@@ -147,5 +148,6 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
             0 => recent_sets.saturating_sub(1),
             mask => mask.min(recent_sets.saturating_sub(1)),
         },
+        reserved: 0,
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::{
-    Address, AnswerValue, BackendValue, EndpointKey, Handle, PROTOCOL_ICMP, PROTOCOL_TCP, backend_state,
+    Address, AnswerValue, BackendValue, EndpointKey, Handle, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP,
+    PROTOCOL_UDP, ServiceValue, backend_state,
 };
 
 use super::maglev::Candidate;
@@ -30,6 +31,8 @@ pub(super) struct Recipe {
 pub(super) struct Known {
     /// Its place.
     pub(super) handle: Handle,
+    /// The backends' port, where it isn't the one that clients address.
+    pub(super) target_port: Option<u16>,
     /// Which of its two tables is in force: 0 or 1.
     pub(super) generation: u32,
     /// What the table in force was made of; `None` after a restart, when that isn't known.
@@ -45,6 +48,25 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// A service that packets don't know yet.
+    pub(super) fn new(handle: Handle, target_port: Option<u16>) -> Self {
+        Self {
+            handle,
+            target_port,
+            generation: 0,
+            table_of: None,
+            has_tracked: false,
+            moves: Moves::all_at(0),
+            members: BTreeSet::new(),
+            published: false,
+        }
+    }
+
+    /// As the map `services` has it.
+    pub(super) fn value(&self) -> ServiceValue {
+        ServiceValue { service: self.handle, target_port: self.target_port.unwrap_or(0), reserved: 0 }
+    }
+
     /// The place of the table in force.
     pub(super) fn table_in_force(&self) -> u32 {
         2 * u32::from(self.handle.index) + self.generation
@@ -69,16 +91,12 @@ impl Registry {
     pub(super) fn from_maps(maps: &mut Maps) -> Result<Self, Error> {
         let mut registry = Self::default();
         maps.repair_hints()?;
-        for (endpoint, value) in maps.services()? {
-            let handle = value.service;
+        for (endpoint, ServiceValue { service: handle, target_port, .. }) in maps.services()? {
             let mut known = Known {
-                handle,
                 generation: maps.generation(handle.index)? & 1,
-                table_of: None,
-                has_tracked: false,
                 moves: Moves::all_at(maps.control()?.clock),
-                members: BTreeSet::new(),
                 published: true,
+                ..Known::new(handle, (target_port != 0).then_some(target_port))
             };
             known.has_tracked = slots::has_tracked(maps.table(known.table_in_force())?.as_ref());
             registry.services.insert(service_key(&endpoint), known);
@@ -103,9 +121,11 @@ impl Registry {
         let is_owner = owner.is_some_and(|backend| {
             backend.address == endpoint.address && backend.incarnation == answer.backend.incarnation
         });
-        let service = self.services.values_mut().find(|known| known.handle == answer.service);
+        let service = self.services.iter_mut().find(|(_, known)| known.handle == answer.service);
         match service {
-            Some(known) if is_owner => known.members.insert(answer.backend.index),
+            Some((key, known)) if is_owner && answer_port(key, known.target_port) == endpoint.port => {
+                known.members.insert(answer.backend.index)
+            }
             _ => false,
         }
     }
@@ -180,13 +200,17 @@ impl Registry {
         u32::try_from(self.services.keys().filter(|key| key.vip == vip).count()).unwrap_or(u32::MAX)
     }
 
-    /// The service for which a backend's answers from this endpoint are.
-    pub(super) fn answers_for(&self, key: &ServiceKey, index: u16) -> Option<&ServiceKey> {
-        let clashes =
-            |other: &ServiceKey| other != key && other.protocol == key.protocol && other.port == key.port;
+    /// The service whose answers from a backend couldn't be told from those of `key`.
+    pub(super) fn answers_for(
+        &self,
+        key: &ServiceKey,
+        target_port: Option<u16>,
+        index: u16,
+    ) -> Option<&ServiceKey> {
         self.services
             .iter()
-            .find(|(other, known)| clashes(other) && known.members.contains(&index))
+            .filter(|(other, known)| *other != key && known.members.contains(&index))
+            .find(|(other, known)| clash((key, target_port), (other, known.target_port)))
             .map(|(key, _)| key)
     }
 
@@ -195,40 +219,75 @@ impl Registry {
         let backends = |known: &Known| {
             known.members.iter().filter_map(|index| self.backends.get(index)).map(to_backend).collect()
         };
-        self.services.iter().map(|(key, known)| Service { key: *key, backends: backends(known) }).collect()
+        let service = |(key, known): (&ServiceKey, &Known)| Service {
+            key: *key,
+            target_port: known.target_port,
+            backends: backends(known),
+        };
+        self.services.iter().map(service).collect()
     }
+}
+
+/// Whether a backend's answers for two services can't be told from one another: they come from the same port, or from
+/// any port for the one. A service of every port and one of one port at the same VIP are no clash: the answers from
+/// that port are the latter's, just as the packets to it.
+fn clash(one: (&ServiceKey, Option<u16>), other: (&ServiceKey, Option<u16>)) -> bool {
+    let ((key, target), (other, other_target)) = (one, other);
+    if key.protocol != other.protocol {
+        return false;
+    }
+    let untranslated = |key: &ServiceKey, target: Option<u16>| target.is_none() || target == key.port;
+    match (key.port, other.port) {
+        (None, Some(_)) => key.vip != other.vip || !untranslated(other, other_target),
+        (Some(_), None) => key.vip != other.vip || !untranslated(key, target),
+        _ => answer_port(key, target) == answer_port(other, other_target),
+    }
+}
+
+/// The port that a service's answers come from, as the map `answers` names it.
+pub(super) fn answer_port(key: &ServiceKey, target_port: Option<u16>) -> u16 {
+    target_port.or(key.port).unwrap_or(0)
 }
 
 /// A service as the map `services` names it.
 pub(super) fn endpoint(key: &ServiceKey) -> Result<EndpointKey, Error> {
-    let protocol = match key.protocol {
-        Protocol::Icmp => PROTOCOL_ICMP,
-        Protocol::Tcp => PROTOCOL_TCP,
-    };
-    if protocol == PROTOCOL_ICMP && key.port.is_some() {
-        return Err(Error::IcmpPort(*key));
+    match (key.protocol, key.port) {
+        (Protocol::Icmp, Some(_)) => return Err(Error::IcmpPort(*key)),
+        (_, Some(0)) => return Err(Error::PortZero(*key)),
+        _ => {}
     }
-    Ok(EndpointKey::new(address::from_ip(key.vip)?, key.port.unwrap_or(0), protocol))
+    let address = address::from_ip(key.vip);
+    let protocol = match key.protocol {
+        Protocol::Icmp if address.is_v4() => PROTOCOL_ICMP,
+        Protocol::Icmp => PROTOCOL_ICMPV6,
+        Protocol::Tcp => PROTOCOL_TCP,
+        Protocol::Udp => PROTOCOL_UDP,
+    };
+    Ok(EndpointKey::new(address, key.port.unwrap_or(0), protocol))
 }
 
 pub(super) fn service_key(endpoint: &EndpointKey) -> ServiceKey {
     ServiceKey {
         vip: address::to_ip(&endpoint.address),
-        protocol: if endpoint.protocol == PROTOCOL_ICMP { Protocol::Icmp } else { Protocol::Tcp },
+        protocol: match endpoint.protocol {
+            PROTOCOL_TCP => Protocol::Tcp,
+            PROTOCOL_UDP => Protocol::Udp,
+            _ => Protocol::Icmp,
+        },
         port: (endpoint.port != 0).then_some(endpoint.port),
     }
 }
 
 /// A backend as the map `backends` has it, in a place used for the `incarnation`th time.
-pub(super) fn backend_value(backend: &Backend, incarnation: u16) -> Result<BackendValue, Error> {
+pub(super) fn backend_value(backend: &Backend, incarnation: u16) -> BackendValue {
     let Reach::Link { interface, source_mac, mac } = backend.reach;
     let state = match backend.state {
         BackendState::Active => backend_state::ACTIVE,
         BackendState::Draining => backend_state::DRAINING,
         BackendState::Down => backend_state::DOWN,
     };
-    Ok(BackendValue {
-        address: address::from_ip(backend.address)?,
+    BackendValue {
+        address: address::from_ip(backend.address),
         interface,
         incarnation,
         weight: backend.weight,
@@ -237,7 +296,7 @@ pub(super) fn backend_value(backend: &Backend, incarnation: u16) -> Result<Backe
         state,
         reach: lb_common::abi::reach::LINK,
         reserved: 0,
-    })
+    }
 }
 
 fn to_backend(value: &BackendValue) -> Backend {

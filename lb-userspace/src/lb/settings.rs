@@ -1,10 +1,10 @@
 //! Where the load balancer runs, and how large it is.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::net::Netns;
@@ -27,7 +27,7 @@ pub struct Settings {
 /// The sizes of the maps, in entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Live flows: TCP after its handshake, ICMP echo from its second packet on.
+    /// Live flows: TCP after its handshake, ICMP echo and UDP from their second packet on.
     pub flows: u32,
     /// Flows that have just begun, where they must be put down; the oldest goes first when there are more.
     pub nascent_flows: u32,
@@ -44,6 +44,8 @@ pub struct FlowTimeouts {
     pub tcp: Duration,
     /// ICMP echo. Linux conntrack: 30 s.
     pub icmp: Duration,
+    /// UDP. AWS NLB and Linux conntrack: 120 s.
+    pub udp: Duration,
     /// Any flow of which one packet was seen.
     pub nascent: Duration,
     /// TCP after a FIN from both ends or a RST: late segments still reach their backend.
@@ -61,6 +63,7 @@ impl Default for FlowTimeouts {
         Self {
             tcp: Duration::from_secs(350),
             icmp: Duration::from_secs(30),
+            udp: Duration::from_mins(2),
             nascent: Duration::from_mins(1),
             closed: Duration::from_secs(5),
         }
@@ -76,8 +79,26 @@ pub struct TenantLink {
     pub peer: String,
     /// The namespace of `peer`.
     pub peer_netns: Netns,
-    /// The tenant's addresses; nothing else may come from there.
-    pub subnet: IpNet,
+    /// The tenant's IPv4 addresses; without, no IPv4 packet is let in.
+    pub ipv4: Option<Ipv4Subnet>,
+    /// The tenant's IPv6 addresses; without, no IPv6 packet is let in.
+    pub ipv6: Option<Ipv6Subnet>,
+}
+
+/// A tenant's IPv4 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Subnet {
+    /// The addresses of instances; nothing else may come from there.
+    pub net: Ipv4Net,
     /// The interface's own address: the only one of this host that instances may talk to.
-    pub gateway: IpAddr,
+    pub gateway: Ipv4Addr,
+}
+
+/// A tenant's IPv6 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Subnet {
+    /// The addresses of instances; nothing else may come from there, but for neighbour discovery's own.
+    pub net: Ipv6Net,
+    /// The interface's own address: the only one of this host that instances may talk to.
+    pub gateway: Ipv6Addr,
 }

@@ -121,7 +121,8 @@ impl LoadBalancer {
 /// The most seconds by which the flows' clock may move at once: a quarter of the shortest time for which a flow may
 /// be idle. How long a closed flow is remembered doesn't matter here: nothing of it is lost.
 fn longest_step(control: &Control) -> u32 {
-    let shortest = control.tcp_timeout.min(control.icmp_timeout).min(control.nascent_timeout);
+    let Control { tcp_timeout, icmp_timeout, udp_timeout, nascent_timeout, .. } = *control;
+    let shortest = tcp_timeout.min(icmp_timeout).min(udp_timeout).min(nascent_timeout);
     (shortest / 4).max(1)
 }
 
@@ -171,6 +172,7 @@ mod tests {
         let control = |tcp_timeout, icmp_timeout, nascent_timeout| Control {
             tcp_timeout,
             icmp_timeout,
+            udp_timeout: 120,
             nascent_timeout,
             ..Control::default()
         };

@@ -1,18 +1,21 @@
 //! A load balancer in a namespace of its own, and packets for it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{Program, TestRun, TestRunOptions};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
+use lb_userspace::lb::{
+    Error, FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs,
+};
 use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(19, 0, 0, 1);
+pub(crate) const GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x19, 0, 0, 0, 0, 1);
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
 pub(crate) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
 pub(crate) const TENANT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x33]);
@@ -107,7 +110,23 @@ impl Bed {
     }
 
     pub(crate) fn apply(&mut self, key: ServiceKey, backends: &[Backend]) {
-        self.lb.apply(&Service { key, backends: backends.to_vec() }).expect("the service is applied");
+        self.translate(key, None, backends);
+    }
+
+    /// A service whose backends listen at another port.
+    pub(crate) fn translate(&mut self, key: ServiceKey, target_port: Option<u16>, backends: &[Backend]) {
+        let service = Service { key, target_port, backends: backends.to_vec() };
+        self.lb.apply(&service).expect("the service is applied");
+    }
+
+    /// Why a service can't be applied.
+    pub(crate) fn refused(
+        &mut self,
+        key: ServiceKey,
+        target_port: Option<u16>,
+        backends: Vec<Backend>,
+    ) -> Error {
+        self.lb.apply(&Service { key, target_port, backends }).expect_err("refused")
     }
 
     /// Runs `uplink` on a frame.
@@ -192,8 +211,8 @@ fn tenant_link(peers: &Netns) -> TenantLink {
         interface: "slt-bed".to_owned(),
         peer: "slp-bed".to_owned(),
         peer_netns: peers.clone(),
-        subnet: "19.0.0.0/24".parse().expect("a subnet"),
-        gateway: IpAddr::V4(GATEWAY),
+        ipv4: Some(Ipv4Subnet { net: "19.0.0.0/24".parse().expect("a subnet"), gateway: GATEWAY }),
+        ipv6: Some(Ipv6Subnet { net: "2001:db8:19::/64".parse().expect("a subnet"), gateway: GATEWAY_6 }),
     }
 }
 

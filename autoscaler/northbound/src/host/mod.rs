@@ -97,6 +97,8 @@ pub struct TimeoutConfig {
     pub tcp: Duration,
     /// ICMP echo. Linux conntrack: 30 s.
     pub icmp: Duration,
+    /// UDP. AWS NLB and Linux conntrack: 120 s.
+    pub udp: Duration,
     /// Any flow of which one packet was seen.
     pub nascent: Duration,
     /// TCP after its end.
@@ -108,6 +110,7 @@ impl Default for TimeoutConfig {
         Self {
             tcp: Duration::from_secs(350),
             icmp: Duration::from_secs(30),
+            udp: Duration::from_mins(2),
             nascent: Duration::from_mins(1),
             closed: Duration::from_secs(5),
         }

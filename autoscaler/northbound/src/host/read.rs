@@ -178,8 +178,9 @@ fn timeouts(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TimeoutC
     };
     let tcp = timeout(faults, "tcp", default.tcp);
     let icmp = timeout(faults, "icmp", default.icmp);
+    let udp = timeout(faults, "udp", default.udp);
     let nascent = timeout(faults, "nascent", default.nascent);
     let closed = timeout(faults, "closed", default.closed);
     fields.finish(faults);
-    Some(TimeoutConfig { tcp: tcp?, icmp: icmp?, nascent: nascent?, closed: closed? })
+    Some(TimeoutConfig { tcp: tcp?, icmp: icmp?, udp: udp?, nascent: nascent?, closed: closed? })
 }

@@ -139,7 +139,7 @@ fn each_fault_has_its_place() {
         (with("load_balancer: {max_flows: »10}"), "10 is out of range: 1024 to 67108864"),
         (with("load_balancer: {max_services: »many}"), "expected a number, found `many`"),
         (with("load_balancer: {timeouts: {tcp: »0}}"), "0s is out of range: 1s to 30 days"),
-        (with("load_balancer: {timeouts: {»udp: 5s}}"), "unknown key `udp`"),
+        (with("load_balancer: {timeouts: {»sctp: 5s}}"), "unknown key `sctp`"),
     ];
     for (text, fragment) in table {
         let (before, after) = text.split_once('»').expect("a mark");

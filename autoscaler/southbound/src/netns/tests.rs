@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 use lb_userspace::net::MacAddr;
 use lb_userspace::net::{Links, VethEnd};
 use sluice_logic::spec::{CloudName, NetnsTemplate, NetworkSpec, TenantName};
@@ -129,8 +129,7 @@ fn tenant_name(name: &str) -> TenantName {
 }
 
 fn instance_spec(network: &TenantNetwork, number: u8) -> InstanceSpec {
-    let IpNet::V4(subnet) = network.link.subnet else { panic!("IPv4 only") };
-    let octets = subnet.network().octets();
+    let octets = network.link.ipv4.expect("an IPv4 subnet").net.network().octets();
     let address = Ipv4Addr::new(octets[0], octets[1], octets[2], 10 + number);
     let tenant = tenant_name("demo");
     InstanceSpec {

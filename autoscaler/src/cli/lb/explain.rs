@@ -63,6 +63,7 @@ fn questions(args: &ExplainArgs) -> Result<Vec<Question>, Failure> {
 fn packet(question: &Question, args: &ExplainArgs) -> String {
     let what = match (question.protocol, question.begins) {
         (Protocol::Icmp, _) => "an echo request",
+        (Protocol::Udp, _) => "a datagram",
         (Protocol::Tcp, true) => "a SYN",
         (Protocol::Tcp, false) => "a later packet",
     };

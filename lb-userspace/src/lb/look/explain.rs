@@ -160,7 +160,7 @@ impl Look {
             return Ok(None);
         };
         let key = FlowKey {
-            client: address::from_ip(question.client.ip())?,
+            client: address::from_ip(question.client.ip()),
             service: placed.handle,
             client_port: question.client.port(),
             vip_port: question.to.port(),

@@ -32,6 +32,7 @@ pub(super) fn frame(question: &Question) -> Result<Vec<u8>, Error> {
             packet.tcp(client.port(), to.port(), 1, u16::MAX).syn().write(&mut frame, &[])
         }
         Protocol::Tcp => packet.tcp(client.port(), to.port(), 2, u16::MAX).ack(1).write(&mut frame, &[]),
+        Protocol::Udp => packet.udp(client.port(), to.port()).write(&mut frame, &[]),
         Protocol::Icmp if to.is_ipv6() => packet.icmpv6_echo_request(client.port(), 1).write(&mut frame, &[]),
         Protocol::Icmp => packet.icmpv4_echo_request(client.port(), 1).write(&mut frame, &[]),
     };

@@ -1,0 +1,168 @@
+//! What an IP packet carries.
+
+use super::{Frame, ICMP, TCP, UDP};
+use crate::abi::{DropReason, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
+
+/// Bits of the TCP header's flags byte (RFC 9293, 3.1).
+pub mod tcp_flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// What an IP packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP segment.
+    Tcp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+        /// Bits of [`tcp_flag`].
+        flags: u8,
+    },
+    /// A UDP datagram.
+    Udp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// An ICMP or `ICMPv6` echo request.
+    EchoRequest {
+        /// The identifier: what tells one ping from another.
+        identifier: u16,
+    },
+    /// An ICMP or `ICMPv6` echo reply.
+    EchoReply {
+        /// The identifier of the request.
+        identifier: u16,
+    },
+    /// An ICMP or `ICMPv6` error, which quotes the packet that it is about.
+    Error,
+    /// Neighbour discovery as hosts send it, and multicast listener reports (RFC 4861, RFC 3810).
+    Discovery,
+    /// More IPv6 extension headers than are walked, or a route that isn't at its end.
+    Unread,
+    /// Any other protocol, other ICMP messages, and fragments without the payload's header.
+    Other,
+}
+
+/// Reads the header of the payload. `whole` is whether all of the payload is here.
+#[inline(always)]
+pub(super) fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    protocol: u8,
+    offset: usize,
+    end: usize,
+    whole: bool,
+) -> Result<Transport, DropReason> {
+    match protocol {
+        PROTOCOL_TCP => tcp(frame, offset, end),
+        PROTOCOL_UDP => udp(frame, offset, end, whole),
+        PROTOCOL_ICMP => icmp(frame, offset, end, icmpv4_meaning),
+        PROTOCOL_ICMPV6 => icmp(frame, offset, end, icmpv6_meaning),
+        _ => Ok(Transport::Other),
+    }
+}
+
+#[inline(always)]
+fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize) -> Result<Transport, DropReason> {
+    if offset + TCP > end {
+        return Err(DropReason::TcpTruncated);
+    }
+    let header = frame.read::<TCP>(offset).ok_or(DropReason::TcpTruncated)?;
+    let header_length = (header[12] >> 4) as usize * 4;
+    if header_length < TCP || offset + header_length > end {
+        return Err(DropReason::TcpHeader);
+    }
+    Ok(Transport::Tcp {
+        source: u16::from_be_bytes([header[0], header[1]]),
+        destination: u16::from_be_bytes([header[2], header[3]]),
+        flags: header[13],
+    })
+}
+
+#[inline(always)]
+fn udp<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+    end: usize,
+    whole: bool,
+) -> Result<Transport, DropReason> {
+    if offset + UDP > end {
+        return Err(DropReason::UdpTruncated);
+    }
+    let header = frame.read::<UDP>(offset).ok_or(DropReason::UdpTruncated)?;
+    let length = u16::from_be_bytes([header[4], header[5]]) as usize;
+    if length < UDP || (whole && offset + length > end) {
+        return Err(DropReason::UdpLength);
+    }
+    Ok(Transport::Udp {
+        source: u16::from_be_bytes([header[0], header[1]]),
+        destination: u16::from_be_bytes([header[2], header[3]]),
+    })
+}
+
+/// What an ICMP message is to the balancer.
+enum Meaning {
+    EchoRequest,
+    EchoReply,
+    Error,
+    Discovery,
+    Other,
+}
+
+#[inline(always)]
+fn icmp<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+    end: usize,
+    meaning: impl Fn(u8, u8) -> Meaning,
+) -> Result<Transport, DropReason> {
+    if offset + ICMP > end {
+        return Err(DropReason::IcmpTruncated);
+    }
+    let header = frame.read::<ICMP>(offset).ok_or(DropReason::IcmpTruncated)?;
+    let identifier = u16::from_be_bytes([header[4], header[5]]);
+    Ok(match meaning(header[0], header[1]) {
+        Meaning::EchoRequest => Transport::EchoRequest { identifier },
+        Meaning::EchoReply => Transport::EchoReply { identifier },
+        Meaning::Error => Transport::Error,
+        Meaning::Discovery => Transport::Discovery,
+        Meaning::Other => Transport::Other,
+    })
+}
+
+/// By type and code (RFC 792). Redirects and source quench are for routers and nobody.
+#[inline(always)]
+fn icmpv4_meaning(kind: u8, code: u8) -> Meaning {
+    match (kind, code) {
+        (8, 0) => Meaning::EchoRequest,
+        (0, 0) => Meaning::EchoReply,
+        // Destination unreachable, time exceeded, parameter problem.
+        (3 | 11 | 12, _) => Meaning::Error,
+        _ => Meaning::Other,
+    }
+}
+
+/// By type and code (RFC 4443, RFC 4861, RFC 2710, RFC 3810).
+#[inline(always)]
+fn icmpv6_meaning(kind: u8, code: u8) -> Meaning {
+    match (kind, code) {
+        (128, 0) => Meaning::EchoRequest,
+        (129, 0) => Meaning::EchoReply,
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        (1..=4, _) => Meaning::Error,
+        // Multicast listener reports, router and neighbour solicitations, neighbour advertisements. Router
+        // advertisements and redirects are a router's.
+        (131 | 132 | 133 | 135 | 136 | 143, 0) => Meaning::Discovery,
+        _ => Meaning::Other,
+    }
+}
