@@ -6,11 +6,17 @@
 //! | `GET /v1/events?tenant=&limit=&after=&wait=` | | [`EventPage`] |
 //! | `POST /v1/tenants/{tenant}/scale` | [`ScaleRequest`] | [`ScaleAnswer`] |
 //! | `POST /v1/instances/{id}/drain` | [`DrainRequest`] | [`DrainAnswer`] |
+//! | `GET /v1/tenants/{tenant}/explain` | | [`Explanation`] |
+//! | `POST /v1/tenants/{tenant}/samples` | [`PushRequest`] | [`PushAnswer`] |
+//! | `GET /v1/export?kind=&day=&zone=&tenant=&format=` | | CSV or lines of JSON: [`Query`](crate::export::Query) |
 //! | `POST /v1/rescan` | | [`RescanAnswer`] |
 //! | `POST /v1/stop` | | [`StopAnswer`] |
 //!
 //! Who may open the socket (mode 0600, root) may do everything: there is no other check. A refusal is a
 //! [`Problem`] with a status code of 400 (the input is wrong), 404 (no such thing) or 409 (not now).
+
+mod explain;
+mod push;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use sluice_logic::decision::Decision;
 use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::spec::{Metric, TenantName};
+
+pub use explain::{Explanation, NewestSample};
+pub use push::{PushAnswer, PushRequest};
 
 /// What the daemon is doing, all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -338,6 +347,12 @@ pub mod path {
     pub const SCALE: &str = "/v1/tenants/{tenant}/scale";
     /// `POST`: [`DrainRequest`](super::DrainRequest).
     pub const DRAIN: &str = "/v1/instances/{id}/drain";
+    /// `GET`: [`Explanation`](super::Explanation).
+    pub const EXPLAIN: &str = "/v1/tenants/{tenant}/explain";
+    /// `POST`: [`PushRequest`](super::PushRequest).
+    pub const PUSH: &str = "/v1/tenants/{tenant}/samples";
+    /// `GET`, with a [`Query`](crate::export::Query).
+    pub const EXPORT: &str = "/v1/export";
     /// `POST`, without a body.
     pub const RESCAN: &str = "/v1/rescan";
     /// `POST`, without a body.

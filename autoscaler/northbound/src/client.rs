@@ -4,19 +4,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 
 use crate::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest,
-    Status, StopAnswer, path,
+    DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer, PushRequest,
+    RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
 };
+use crate::export::Query;
 
 /// Why the daemon did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +108,38 @@ impl Client {
         self.post(&path, &DrainRequest { decrement }).await
     }
 
+    /// What would happen to a group now, and why not more.
+    pub async fn explain(&self, tenant: &TenantName) -> Result<Explanation, ClientError> {
+        self.get(&path::EXPLAIN.replace("{tenant}", tenant.as_str())).await
+    }
+
+    /// Gives a group, or one of its instances, a sample of a metric of its own.
+    pub async fn push(&self, tenant: &TenantName, sample: &PushRequest) -> Result<PushAnswer, ClientError> {
+        self.post(&path::PUSH.replace("{tenant}", tenant.as_str()), sample).await
+    }
+
+    /// Writes what was kept, as it comes.
+    ///
+    /// # Errors
+    /// As every call; and where `out` can't be written.
+    pub async fn export(&self, query: &Query, out: &mut (dyn io::Write + Send)) -> Result<(), ExportError> {
+        let query = serde_urlencoded::to_string(query).map_err(|error| self.broken(&error))?;
+        let call = self.begin(Method::GET, &format!("{}?{query}", path::EXPORT), Bytes::new()).await?;
+        let status = call.answer.status();
+        let mut body = call.answer.into_body();
+        if !status.is_success() {
+            let problem = body.collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+            return Err(self.refused(status, &problem).into());
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            if let Ok(bytes) = frame.into_data() {
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Has the tenants' directory read again.
     pub async fn rescan(&self) -> Result<RescanAnswer, ClientError> {
         self.post(path::RESCAN, &()).await
@@ -131,12 +165,19 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        let call = self.begin(method, path, body).await?;
+        let status = call.answer.status();
+        let body = call.answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        self.read(status, &body)
+    }
+
+    async fn begin(&self, method: Method, path: &str, body: Bytes) -> Result<Call, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.cannot_connect(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(&error))?;
-        // Drives the connection; it ends when `sender` is dropped.
-        let connection = tokio::spawn(connection);
+        let mut connections = JoinSet::new();
+        connections.spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -145,28 +186,25 @@ impl Client {
             .body(Full::new(body))
             .map_err(|error| self.broken(&error))?;
         let answer = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
-        drop(sender);
-        connection.abort();
-        self.read(status, &body)
+        Ok(Call { answer, _connections: connections })
     }
 
     fn read<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
         if status.is_success() {
             return serde_json::from_slice(body).map_err(|error| self.broken(&error));
         }
+        Err(self.refused(status, body))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
         let problem = serde_json::from_slice::<Problem>(body)
             .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |problem| problem.error);
         match status {
             StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
-                Err(ClientError::Wrong(problem))
+                ClientError::Wrong(problem)
             }
-            StatusCode::CONFLICT => Err(ClientError::Refused(problem)),
-            _ => Err(ClientError::Broken {
-                socket: self.socket.clone(),
-                reason: format!("{status}: {problem}"),
-            }),
+            StatusCode::CONFLICT => ClientError::Refused(problem),
+            _ => ClientError::Broken { socket: self.socket.clone(), reason: format!("{status}: {problem}") },
         }
     }
 
@@ -183,6 +221,24 @@ impl Client {
     fn broken(&self, error: &dyn std::error::Error) -> ClientError {
         ClientError::Broken { socket: self.socket.clone(), reason: error.to_string() }
     }
+}
+
+/// An answer that has begun.
+struct Call {
+    answer: Response<Incoming>,
+    /// Drives the connection, and ends with the call.
+    _connections: JoinSet<hyper::Result<()>>,
+}
+
+/// Why an export was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// By the daemon.
+    #[error(transparent)]
+    Daemon(#[from] ClientError),
+    /// Where it was to be written to.
+    #[error("the export can't be written: {0}")]
+    Write(#[from] io::Error),
 }
 
 /// Whether a text can stand in a path as it is.

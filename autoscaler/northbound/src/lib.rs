@@ -9,6 +9,7 @@ pub mod check;
 pub mod client;
 pub mod diagnostic;
 pub mod evaluate;
+pub mod export;
 mod file;
 pub mod host;
 mod policies;

@@ -190,6 +190,22 @@ pub(crate) fn duration(range: RangeInclusive<Duration>, node: &Node) -> Result<D
     Err(Complaint::with_help(message, HOW))
 }
 
+/// A long duration within a range: `35d`, `2w`, or as [`duration`] takes it.
+pub(crate) fn age(range: RangeInclusive<Duration>, node: &Node) -> Result<Duration, Complaint> {
+    let text = scalar("a duration", node)?.trim();
+    let days = |suffix, days| Some(u64::from(text.strip_suffix(suffix)?.trim().parse::<u32>().ok()?) * days);
+    let Some(days) = days('d', 1).or_else(|| days('w', 7)) else { return duration(range, node) };
+    let value = Duration::from_hours(24 * days);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(Complaint::new(format!(
+        "{text} is out of range: {} to {}",
+        shown(*range.start()),
+        shown(*range.end())
+    )))
+}
+
 /// A duration as people write it.
 fn shown(duration: Duration) -> String {
     match SignedDuration::try_from(duration) {

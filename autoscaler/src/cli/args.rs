@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use sluice_logic::spec::MetricName;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_logic::spec::TenantName;
 
@@ -19,6 +23,9 @@ Examples:
   sluice run --config sluice.yml              the daemon (root)
   sluice status                               tenants, instances, load, the last decision and its reason
   sluice events demo --follow                 what happens, as it happens
+  sluice explain demo                         what the policies would do now, and why not more
+  sluice export --kind activities             today's scaling activities as CSV
+  sluice push demo queue_length 42            give policies a metric of your own
   sluice scale demo 4                         set the desired count by hand
   sluice drain demo-1f2e3d4c                  take one instance out without breaking its connections
   sluice lb backends                          what the XDP programs do: services, backends, flows, drops
@@ -74,6 +81,23 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what happened, oldest first.
     Events(EventsArgs),
+    /// Show what a tenant's policies would do now, and why they do no more and no less.
+    ///
+    /// Runs the policies on the samples of this moment, without following them: what each of them sees and wants,
+    /// what the limits, the pace and the buffer time make of it, and the newest sample of each metric.
+    Explain(ExplainArgs),
+    /// Write what was kept of a day as CSV or JSON: scaling activities, decisions, samples.
+    ///
+    /// Asks the daemon; where none runs, reads the store itself. CSV is by RFC 4180, with a header. Times have the
+    /// offset of the time zone. A text that a spreadsheet would take for a formula begins with an apostrophe.
+    #[command(after_help = EXPORT_COLUMNS)]
+    Export(ExportArgs),
+    /// Give a tenant a sample of a metric of its own, which policies know as `custom/<METRIC>`.
+    ///
+    /// A value that is not a finite number or is negative, one older than the newest or of the same time, and one of
+    /// the future is refused, counted and explained.
+    #[command(after_help = PUSH_BY_HTTP)]
+    Push(PushArgs),
     /// Set how many instances a tenant should have.
     ///
     /// Within its limits; no policy changes it again before the group's buffer time is over.
@@ -147,6 +171,106 @@ pub(crate) struct EventsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Whose policies.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: TenantName,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXPORT_COLUMNS: &str = "\
+Columns of the kinds:
+  activities  time tenant action from to reason policies clips pending in_service draining problem
+              outcome outcome_time took_seconds
+              A decision that changed the desired number from `from` to `to`, the instances as they were then, and what
+              became of it: `reached` (so many in service, nothing starting or draining), `overtaken` by the next, or
+              still `under_way`.
+  decisions   The same without the last three, also of decisions to do nothing.
+  samples     time tenant subject instance metric statistic count average min max sum last
+              One minute of a series from `time` on. `subject` is `instance`, or `group`: then `statistic` says what of
+              the instances' values at one time it is made of (average, min, max, sum, count); none where it was given
+              for the group. cpu and memory are fractions; packets, bytes and new_flows are a second.
+  samples --fine
+              time tenant subject instance metric statistic value
+              Each sample as it was taken; kept for hours.
+
+Examples:
+  sluice export --kind activities --day 2026-11-24 --tenant demo > activities.csv
+  sluice export --kind samples --day 2026-11-24 --tz UTC --json | jq .average";
+
+const PUSH_BY_HTTP: &str = "\
+Examples:
+  sluice push demo queue_length 42
+  sluice push demo sessions 17 --instance demo-1f2e3d4c --at 2026-11-24T10:00:00Z
+  curl --unix-socket /run/sluice/sluice.sock --json '{\"metric\": \"queue_length\", \"value\": 42}' \\
+    http://sluice/v1/tenants/demo/samples";
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// What to write.
+    #[arg(long, value_name = "KIND", default_value = "activities")]
+    pub(crate) kind: ExportKind,
+    /// The day, as YYYY-MM-DD; default: today.
+    #[arg(long, value_name = "DAY")]
+    pub(crate) day: Option<Date>,
+    /// Only this tenant's.
+    #[arg(long, value_parser = tenant_name)]
+    pub(crate) tenant: Option<TenantName>,
+    /// The time zone of the day and of every time, such as Europe/Berlin; default: this machine's.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// Samples as they were taken, in place of one-minute roll-ups.
+    #[arg(long)]
+    pub(crate) fine: bool,
+    /// Write CSV, which is the default.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// Write JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write to this file in place of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The host file, which says where the store is when no daemon runs.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+}
+
+/// What can be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportKind {
+    /// Decisions that changed the desired number, with what became of them.
+    Activities,
+    /// Every decision, also to do nothing.
+    Decisions,
+    /// Every metric of every instance and of the group.
+    Samples,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Whose.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: TenantName,
+    /// The metric's name: 1 to 64 of a-z, 0-9, `_`, `-` and `.`, the first a letter.
+    pub(crate) metric: MetricName,
+    /// Its value, in the metric's own unit.
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) value: f64,
+    /// The instance that it is of; default: the group as a whole.
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
+    /// When it was taken, as 2026-11-24T10:00:00Z; default: now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Timestamp>,
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

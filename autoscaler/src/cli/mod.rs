@@ -5,9 +5,12 @@ mod check;
 mod down;
 mod evaluate;
 mod events;
+mod explain;
+mod export;
 mod group;
 mod lb;
 mod output;
+mod push;
 mod run;
 mod status;
 
@@ -83,6 +86,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::evaluate(&args),
         Command::Status(args) => in_runtime(status::status(&client, &args)),
         Command::Events(args) => in_runtime(events::events(&client, &args)),
+        Command::Explain(args) => in_runtime(explain::explain(&client, &args)),
+        Command::Export(args) => export::export(&client, &args),
+        Command::Push(args) => in_runtime(push::push(&client, &args)),
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
         Command::Lb(args) => lb::lb(&args),

@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Problem, RescanAnswer, ScaleAnswer, ScaleRequest,
-    Status, StopAnswer, path,
+    DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer, PushRequest,
+    RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
 };
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
@@ -25,7 +25,7 @@ use super::refusal::Refusal;
 use super::registry::{Registry, Request};
 use super::tenant::{Handle, Message};
 
-type Shared = State<Arc<Registry>>;
+pub(super) type Shared = State<Arc<Registry>>;
 
 /// Listens on the socket; the caller holds the daemon's lock, so one that is there is left over.
 pub(crate) fn listen(socket: &FilePath) -> Result<UnixListener> {
@@ -55,6 +55,9 @@ fn router(registry: Arc<Registry>) -> Router {
         .route(path::EVENTS, get(events))
         .route(path::SCALE, post(scale))
         .route(path::DRAIN, post(drain))
+        .route(path::EXPLAIN, get(explain))
+        .route(path::PUSH, post(push))
+        .route(path::EXPORT, get(super::export::export))
         .route(path::RESCAN, post(rescan))
         .route(path::STOP, post(stop))
         .fallback(async || Refusal::Unknown("no such path; see the API's documentation".to_owned()))
@@ -85,6 +88,23 @@ async fn drain(
 ) -> Result<Json<DrainAnswer>, Refusal> {
     let handle = registry.tenant_of(&id)?;
     ask(&handle, |reply| Message::Drain(id, request.decrement, reply)).await.map(Json)
+}
+
+async fn explain(
+    State(registry): Shared,
+    Path(tenant): Path<TenantName>,
+) -> Result<Json<Explanation>, Refusal> {
+    let handle = registry.tenant(&tenant)?;
+    ask(&handle, Message::Explain).await.map(Json)
+}
+
+async fn push(
+    State(registry): Shared,
+    Path(tenant): Path<TenantName>,
+    Json(request): Json<PushRequest>,
+) -> Result<Json<PushAnswer>, Refusal> {
+    let handle = registry.tenant(&tenant)?;
+    ask(&handle, |reply| Message::Push(request, reply)).await.map(Json)
 }
 
 async fn rescan(State(registry): Shared) -> Result<Json<RescanAnswer>, Refusal> {

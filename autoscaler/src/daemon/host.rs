@@ -9,6 +9,7 @@ use lb_userspace::net::Netns;
 use sluice_logic::spec::CloudName;
 use sluice_southbound::networks::Networks;
 use sluice_southbound::provider::Provider;
+use sluice_store::Store;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -32,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) events: EventLog,
     /// What outlives the daemon.
     pub(crate) state: StateDir,
+    /// What is kept of the past.
+    pub(crate) store: Store,
     /// The instances that may yet be made, where their number is limited.
     pub(crate) slots: Option<Slots>,
     /// From one look at the host to the next.

@@ -11,6 +11,7 @@ mod backoff;
 mod balancer;
 mod change;
 mod events;
+mod export;
 mod host;
 pub(crate) mod lock;
 mod look;
@@ -81,6 +82,8 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
 
     let reason = Loop { config: &config, host: host.clone(), supervisor, requests }.run().await?;
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
+    let kept = host.clone();
+    let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;
     // A client that asked for the end gets its answer.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     api.abort();

@@ -11,6 +11,7 @@ use sluice_southbound::netns::NetnsProvider;
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
 use sluice_southbound::provider::Provider;
 use sluice_southbound::scope::Scope;
+use sluice_store::{self as store, Store};
 
 use super::balancer::Balancer;
 use super::events::EventLog;
@@ -24,8 +25,10 @@ const EVENTS: &str = "events";
 const GROUPS: &str = "groups";
 /// The last good form of each tenant's file, in the state directory.
 pub(crate) const ACCEPTED: &str = "accepted";
+/// Samples and decisions, in the state directory.
+const HISTORY: &str = "history";
 /// All that is made in the state directory.
-pub(crate) const STATE_PARTS: [&str; 3] = [EVENTS, GROUPS, ACCEPTED];
+pub(crate) const STATE_PARTS: [&str; 4] = [EVENTS, GROUPS, ACCEPTED, HISTORY];
 
 /// The host, and what is there.
 pub(crate) struct Opened {
@@ -45,6 +48,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let events = EventLog::open(&state.join(EVENTS)).with_context(|| unusable(&state))?;
     let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
+    let store = Store::open(store_settings(config)).context("the store's thread can't be made")?;
     let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
     let cloud = config.clouds.first().map(|cloud| cloud.name.clone()).unwrap_or_default();
     if let Some(other) = config.clouds.iter().find(|cloud| cloud.provider.kind() != ProviderKind::Netns) {
@@ -70,6 +74,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
         transit,
         events,
         state: state_dir,
+        store,
         slots: capacity(config).map(Slots::new),
         sample_interval: config.sample_interval,
     };
@@ -90,6 +95,19 @@ fn capacity(config: &HostConfig) -> Option<u32> {
         .map(|cloud| cloud.capacity)
         .sum::<Option<u32>>()
         .filter(|_| !config.clouds.is_empty())
+}
+
+/// The store of samples and decisions.
+pub(crate) fn store_settings(config: &HostConfig) -> store::Settings {
+    let history = &config.history;
+    let limits = store::Limits {
+        fine: history.fine,
+        instances: history.instances,
+        groups: history.groups,
+        decisions: history.decisions,
+        size: history.max_size,
+    };
+    store::Settings::new(config.state.join(HISTORY).join("store.redb"), limits)
 }
 
 fn settings(config: &HostConfig, transit: &Netns) -> Settings {

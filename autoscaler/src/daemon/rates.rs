@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lb_userspace::lb::FlowCounters;
-use sluice_logic::spec::Metric;
+use sluice_logic::spec::{Metric, TemplateSpec};
 use sluice_southbound::provider::InstanceMetrics;
 
 /// What was read of one instance at one tick. Each part may be missing: then there is no data, which is not zero.
@@ -21,6 +21,8 @@ pub(crate) struct Reading {
 pub(crate) struct Rates {
     /// CPU utilisation: 1.0 is all cores of its template.
     pub(crate) cpu: Option<f64>,
+    /// Memory utilisation: 1.0 is all that its template grants; missing where that says nothing of memory.
+    pub(crate) memory: Option<f64>,
     /// Packets a second towards it.
     pub(crate) packets: Option<f64>,
     /// Bytes a second towards it.
@@ -34,12 +36,13 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// The rates between two readings of an instance with so many cores. What a reading lacks, and what has
+    /// The rates between two readings of an instance of that template. What a reading lacks, and what has
     /// counted backwards (the counters were made anew), is missing here too.
-    pub(crate) fn between(before: &Reading, now: &Reading, cores: f64) -> Self {
+    pub(crate) fn between(before: &Reading, now: &Reading, template: &TemplateSpec) -> Self {
         let cpu = before.metrics.zip(now.metrics).and_then(|(before, now)| {
             let used = now.cpu.checked_sub(before.cpu)?;
-            Some(used.as_secs_f64() / seconds(before.at, now.at)? / cores).filter(|cpu| cpu.is_finite())
+            Some(used.as_secs_f64() / seconds(before.at, now.at)? / template.cpus)
+                .filter(|cpu| cpu.is_finite())
         });
         let flows = before.flows.zip(now.flows).and_then(|((from, before), (to, now))| {
             let passed = seconds(from, to)?;
@@ -50,8 +53,11 @@ impl Rates {
                 now.new_flows.checked_sub(before.new_flows)?,
             ))
         });
+        let in_use = now.metrics.and_then(|metrics| metrics.memory);
+        let memory = in_use.zip(template.memory.filter(|granted| *granted > 0));
         Self {
             cpu,
+            memory: memory.map(|(in_use, granted)| as_f64(in_use) / as_f64(granted)),
             packets: flows.map(|(passed, packets, ..)| per_second(packets, passed)),
             bytes: flows.map(|(passed, _, bytes, _)| per_second(bytes, passed)),
             new_flows: flows.map(|(passed, .., begun)| per_second(begun, passed)),
@@ -68,8 +74,9 @@ impl Rates {
             Metric::Bytes => self.bytes,
             Metric::NewFlows => self.new_flows,
             Metric::LiveFlows => self.live_flows.map(as_f64),
-            // Not among what a provider and the load balancer say today.
-            Metric::Memory | Metric::Custom(_) => None,
+            Metric::Memory => self.memory,
+            // Not among what a provider and the load balancer say.
+            Metric::Custom(_) => None,
         }
     }
 }
@@ -92,9 +99,14 @@ fn as_f64(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::testing::tenant;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn cores(cpus: f64) -> TemplateSpec {
+        TemplateSpec { cpus, ..tenant("demo").template }
     }
 
     fn reading(seconds: i64, cpu_ms: u64, packets: u64, begun: u64) -> Reading {
@@ -119,13 +131,24 @@ mod tests {
 
     #[test]
     fn cpu_is_measured_against_the_templates_cores() {
-        let rates = Rates::between(&reading(0, 0, 0, 0), &reading(2, 500, 0, 0), 0.5);
+        let rates = Rates::between(&reading(0, 0, 0, 0), &reading(2, 500, 0, 0), &cores(0.5));
         assert_eq!(rates.cpu, Some(0.5));
     }
 
     #[test]
+    fn memory_is_measured_against_what_is_granted() {
+        let mut now = reading(1, 0, 0, 0);
+        now.metrics = now.metrics.map(|metrics| InstanceMetrics { memory: Some(256 << 20), ..metrics });
+        let granting = |memory| TemplateSpec { memory, ..cores(1.0) };
+        let of = |memory| Rates::between(&Reading::default(), &now, &granting(memory)).memory;
+        assert_eq!(of(Some(512 << 20)), Some(0.5));
+        assert_eq!((of(None), of(Some(0))), (None, None));
+        assert_eq!(Rates::between(&now, &Reading::default(), &granting(Some(1))).memory, None);
+    }
+
+    #[test]
     fn counts_become_rates() {
-        let rates = Rates::between(&reading(0, 0, 100, 10), &reading(2, 0, 300, 16), 1.0);
+        let rates = Rates::between(&reading(0, 0, 100, 10), &reading(2, 0, 300, 16), &cores(1.0));
         assert_eq!(rates.packets, Some(100.0));
         assert_eq!(rates.bytes, Some(10_000.0));
         assert_eq!(rates.new_flows, Some(3.0));
@@ -135,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_counts_backwards_is_missing_and_not_zero() {
-        let rates = Rates::between(&reading(0, 900, 100, 10), &reading(1, 100, 5, 1), 1.0);
+        let rates = Rates::between(&reading(0, 900, 100, 10), &reading(1, 100, 5, 1), &cores(1.0));
         assert_eq!((rates.cpu, rates.packets, rates.new_flows), (None, None, None));
         assert_eq!(rates.live_flows, Some(7), "a gauge needs no reading before");
     }
@@ -143,15 +166,15 @@ mod tests {
     #[test]
     fn a_failed_source_is_missing_and_not_zero() {
         let now = Reading { metrics: None, ..reading(1, 0, 10, 0) };
-        let rates = Rates::between(&reading(0, 0, 0, 0), &now, 1.0);
+        let rates = Rates::between(&reading(0, 0, 0, 0), &now, &cores(1.0));
         assert_eq!((rates.cpu, rates.packets), (None, Some(10.0)));
-        assert_eq!(Rates::between(&Reading::default(), &Reading::default(), 1.0), Rates::default());
+        assert_eq!(Rates::between(&Reading::default(), &Reading::default(), &cores(1.0)), Rates::default());
     }
 
     #[test]
     fn no_time_and_no_cores_make_no_number() {
         let same = reading(0, 100, 1, 1);
-        assert_eq!(Rates::between(&same, &same, 1.0).cpu, None);
-        assert_eq!(Rates::between(&reading(0, 0, 0, 0), &reading(1, 5, 0, 0), 0.0).cpu, None);
+        assert_eq!(Rates::between(&same, &same, &cores(1.0)).cpu, None);
+        assert_eq!(Rates::between(&reading(0, 0, 0, 0), &reading(1, 5, 0, 0), &cores(0.0)).cpu, None);
     }
 }

@@ -1,5 +1,7 @@
 //! What keeps a decision from what was wanted.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -52,17 +54,24 @@ impl Clip {
     /// How a decision's reason goes on with it.
     pub(super) fn words(&self) -> String {
         match self {
-            Self::Min { min } => format!(", but {min} is the minimum"),
-            Self::Floor { floor, policy } => format!(", but policy {} protects {floor}", policy + 1),
-            Self::Max { max } => format!(", but {max} is the maximum"),
-            Self::Stabilization { to } => {
-                format!(", but {to} was recommended within the stabilization window")
-            }
-            Self::RateLimit { to } => format!(", but the rate limit allows {to}"),
+            Self::BufferTime { .. } => format!("; {self}"),
+            _ => format!(", but {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Clip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Min { min } => write!(f, "{min} is the minimum"),
+            Self::Floor { floor, policy } => write!(f, "policy {} protects {floor}", policy + 1),
+            Self::Max { max } => write!(f, "{max} is the maximum"),
+            Self::Stabilization { to } => write!(f, "{to} was recommended within the stabilization window"),
+            Self::RateLimit { to } => write!(f, "the rate limit allows {to}"),
             Self::ScaleInControl { to, peak } => {
-                format!(", but the scale-in control allows {to} after a peak of {peak}")
+                write!(f, "the scale-in control allows {to} after a peak of {peak}")
             }
-            Self::BufferTime { until } => format!("; waits for the buffer time until {until:.0}"),
+            Self::BufferTime { until } => write!(f, "waits for the buffer time until {until:.0}"),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Look<'_> {
                 let value = if per_instance { value / f64::from(instances) } else { value };
                 Load::Known { value, instances, samples }
             }
-            Part::Stale(age) => Load::Missing(Missing::Stale { age, bound: self.samples.stale_after }),
+            Part::Stale(age) => Load::Missing(Missing::Stale { age, bound: self.stale_after() }),
             Part::None => Load::Missing(Missing::NoGroupSample),
         }
     }
@@ -95,7 +95,7 @@ impl Look<'_> {
         }
         let unmeasured = warm.len() - fresh.len();
         if fresh.is_empty() {
-            let bound = self.samples.stale_after;
+            let bound = self.stale_after();
             return Load::Missing(stale_age.map_or(Missing::NoSample, |age| Missing::Stale { age, bound }));
         }
         let samples = fresh.iter().map(|(value, ..)| value.samples).sum();
@@ -106,6 +106,10 @@ impl Look<'_> {
         }
         let at_least = self.combined(statistic, &fresh, unmeasured);
         Load::Partial { at_least, measured, instances, unmeasured: count(unmeasured), samples }
+    }
+
+    fn stale_after(&self) -> Duration {
+        self.samples.stale_after(&self.signal.metric)
     }
 
     fn series(&self, instance: &Instance, metric: &Metric) -> Option<&Series> {
@@ -126,7 +130,7 @@ impl Look<'_> {
         let within = series.within(from, self.now);
         let Some(newest) = within.clone().last() else { return Part::None };
         let age = elapsed(newest.at(), self.now);
-        if age > self.samples.stale_after {
+        if age > self.stale_after() {
             return Part::Stale(age);
         }
         let (value, samples) = aggregate(self.signal.aggregation, within.map(|sample| sample.value));

@@ -26,6 +26,9 @@ pub const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(15);
 /// failed readings are a hiccup, three are a fault.
 const STALE_INTERVALS: u32 = 3;
 
+/// How long the newest sample of a custom metric stays usable where nothing else was said.
+pub const CUSTOM_STALE_AFTER: Duration = Duration::from_mins(3);
+
 /// A sample may be so far ahead of our clock: the clocks of those who push are not ours.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
@@ -44,6 +47,8 @@ pub enum Source {
 pub struct Samples {
     horizon: Duration,
     stale_after: Duration,
+    /// Of metrics that come at an interval of their own.
+    own_stale_after: BTreeMap<Metric, Duration>,
     group: BTreeMap<Metric, Series>,
     instances: BTreeMap<InstanceId, BTreeMap<Metric, Series>>,
     refused: Refused,
@@ -117,6 +122,7 @@ impl Samples {
         Self {
             horizon,
             stale_after: DEFAULT_STALE_AFTER,
+            own_stale_after: BTreeMap::new(),
             group: BTreeMap::new(),
             instances: BTreeMap::new(),
             refused: Refused::default(),
@@ -129,6 +135,26 @@ impl Samples {
     pub fn sampled_every(mut self, interval: Duration) -> Self {
         self.stale_after = interval.saturating_mul(STALE_INTERVALS);
         self
+    }
+
+    /// Says when samples of a metric are too old to act upon, where it comes at an interval of its own; `None` takes
+    /// that back.
+    pub fn set_stale_after(&mut self, metric: &Metric, bound: Option<Duration>) {
+        match bound {
+            Some(bound) => self.own_stale_after.insert(metric.clone(), bound),
+            None => self.own_stale_after.remove(metric),
+        };
+    }
+
+    /// How old the newest sample of a metric may be before its data count as missing: three sampling intervals; of
+    /// a custom metric, which users push about once a minute, [`CUSTOM_STALE_AFTER`].
+    #[must_use]
+    pub fn stale_after(&self, metric: &Metric) -> Duration {
+        let usual = match metric {
+            Metric::Custom(_) => self.stale_after.max(CUSTOM_STALE_AFTER),
+            _ => self.stale_after,
+        };
+        self.own_stale_after.get(metric).copied().unwrap_or(usual)
     }
 
     /// Changes the horizon, after an edit of the policies. A longer one fills up as time goes by.

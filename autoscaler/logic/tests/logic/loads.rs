@@ -154,6 +154,24 @@ fn a_sample_is_stale_after_three_intervals() {
 }
 
 #[test]
+fn a_metric_with_an_interval_of_its_own_is_stale_after_its_own_time() {
+    let group = in_service(1);
+    let queue = Metric::Custom("queue".parse().expect("a name"));
+    let mut samples = sampled(&group, 60.0, 0.0);
+    samples.push(&group[0].id, &queue, at(0), 7.0).unwrap();
+    let known = |samples: &Samples, metric: &Metric, second| {
+        let signal = Signal::mean(metric.clone(), WINDOW);
+        matches!(samples.load(&group, &signal, Duration::ZERO, at(second)), Load::Known { .. })
+    };
+    assert!(known(&samples, &queue, 180) && !known(&samples, &queue, 181), "pushed about once a minute");
+    samples.set_stale_after(&queue, Some(Duration::from_secs(30)));
+    assert!(known(&samples, &queue, 30) && !known(&samples, &queue, 31));
+    assert!(!known(&samples, &Metric::Packets, 30), "others are as they were");
+    samples.set_stale_after(&queue, None);
+    assert!(known(&samples, &queue, 180));
+}
+
+#[test]
 fn unmeasured_instances_make_a_load_a_lower_bound() {
     let group = in_service(4);
     let load = sampled(&group[..3], 60.0, 0.0).load(

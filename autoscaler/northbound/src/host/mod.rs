@@ -3,6 +3,7 @@
 //! `examples/sluice.yml` has every key with its default and unit. Only `transit.uplink` must be given.
 
 mod clouds;
+mod history;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use sluice_logic::spec::CloudSpec;
 
 use crate::diagnostic::{Diagnostic, Faults, Source};
 use crate::yaml::Node;
+
+pub use history::HistoryConfig;
 
 /// The daemon's name where the file gives none.
 pub const DEFAULT_NAME: &str = "sluice";
@@ -43,6 +46,8 @@ pub struct HostConfig {
     pub clouds: Vec<CloudSpec>,
     /// The load balancer's sizes and times.
     pub load_balancer: LoadBalancerConfig,
+    /// How much is kept of the past.
+    pub history: HistoryConfig,
 }
 
 /// Where the XDP programs run.

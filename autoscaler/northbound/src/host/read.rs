@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clouds::clouds;
+use super::history::history;
 use super::{ApiConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, TimeoutConfig, TransitConfig};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
@@ -23,6 +24,7 @@ pub(super) const KEYS: &[&str] = &[
     "sample_interval",
     "clouds",
     "load_balancer",
+    "history",
 ];
 
 /// The kernel takes 107 bytes and a NUL (`unix(7)`).
@@ -47,6 +49,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     });
     let clouds = clouds(faults, &mut fields);
     let load_balancer = load_balancer(faults, &mut fields);
+    let history = history(faults, &mut fields);
     fields.finish(faults);
     Some(HostConfig {
         name: name?,
@@ -59,6 +62,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
         sample_interval: sample_interval?,
         clouds: clouds?,
         load_balancer: load_balancer?,
+        history: history?,
     })
 }
 

@@ -140,6 +140,10 @@ fn each_fault_has_its_place() {
         (with("load_balancer: {max_services: »many}"), "expected a number, found `many`"),
         (with("load_balancer: {timeouts: {tcp: »0}}"), "0s is out of range: 1s to 30 days"),
         (with("load_balancer: {timeouts: {»sctp: 5s}}"), "unknown key `sctp`"),
+        (with("history: {fine: »30m}"), "30m is out of range: 1h to 168h"),
+        (with("history: {groups: »500d}"), "500d is out of range: 24h to 400 days"),
+        (with("history: {groups: »ever}"), "expected a duration, found `ever`"),
+        (with("history: {max_size: »1MiB}"), "1.0 MiB is out of range: 16.0 MiB to 1.0 TiB"),
     ];
     for (text, fragment) in table {
         let (before, after) = text.split_once('»').expect("a mark");

@@ -67,7 +67,7 @@ impl Tenant {
         self.decide(Timestamp::now());
     }
 
-    fn must_stay(&self) -> Result<(), Refusal> {
+    pub(super) fn must_stay(&self) -> Result<(), Refusal> {
         if self.leaving {
             return Err(Refusal::NotNow(format!("{} is being removed: its file is gone", self.spec.name)));
         }

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
+use sluice_store::Sample;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub(super) enum Done {
     Ended(InstanceId),
     /// The state file was written, or was not.
     Saved(Box<SavedTenant>, Result<()>),
+    /// The samples of before the daemon began, or why there are none.
+    Restored(Result<Vec<Sample>>),
     /// What the providers say, for one look at the host.
     Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
@@ -74,6 +77,7 @@ impl Tenant {
             Ok(Done::Made(id, result)) => self.made(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
             Ok(Done::Ended(id)) => self.ended(&id),
+            Ok(Done::Restored(samples)) => self.restored(samples),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
             Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
             // Jobs catch what panics inside of them; only the daemon's end cancels one.

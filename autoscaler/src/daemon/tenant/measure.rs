@@ -10,6 +10,7 @@ use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::samples::Rejected;
 use sluice_logic::spec::Metric;
 use sluice_southbound::provider::InstanceMetrics;
+use sluice_store::{Sample, Subject};
 use tokio::time::Instant;
 
 use super::jobs::{self, Done};
@@ -69,13 +70,22 @@ impl Tenant {
         self.group.rewind(now);
         self.samples.rewind(now);
         self.forgive(now);
+        let mut taken = Vec::new();
         for (id, metrics) in metrics {
-            self.sample(&id, metrics, tick, now);
+            self.sample(&id, metrics, tick, now, &mut taken);
         }
+        self.keep_samples(taken, now);
         self.decide(now);
     }
 
-    fn sample(&mut self, id: &InstanceId, metrics: Option<InstanceMetrics>, tick: &Tick, now: Timestamp) {
+    fn sample(
+        &mut self,
+        id: &InstanceId,
+        metrics: Option<InstanceMetrics>,
+        tick: &Tick,
+        now: Timestamp,
+        taken: &mut Vec<Sample>,
+    ) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.instance.rewind(now);
         let address = IpAddr::V4(member.instance.address);
@@ -85,7 +95,7 @@ impl Tenant {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };
-        member.rates = Rates::between(&member.reading, &reading, member.spec.template.cpus);
+        member.rates = Rates::between(&member.reading, &reading, &member.spec.template);
         member.reading = reading;
         if member.instance.state != InstanceState::InService {
             return;
@@ -93,8 +103,14 @@ impl Tenant {
         for metric in &Metric::BUILT_IN {
             let Some(value) = member.rates.of(metric) else { continue };
             match self.samples.push(id, metric, now, value) {
+                Ok(()) => taken.push(Sample {
+                    at: now,
+                    subject: Subject::Instance(id.clone()),
+                    metric: metric.clone(),
+                    value,
+                }),
                 // After the clock was set back by less than an interval: the next one is newer.
-                Ok(()) | Err(Rejected::Duplicate | Rejected::Late) => {}
+                Err(Rejected::Duplicate | Rejected::Late) => {}
                 Err(error) => tracing::warn!(%id, ?metric, value, %error, "a sample is not used"),
             }
         }

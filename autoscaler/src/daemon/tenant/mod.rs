@@ -5,11 +5,14 @@
 //! remembered, and what a crash cut short is done by the next daemon.
 
 mod commands;
+mod explain;
 mod holds;
 mod instances;
 mod jobs;
+mod keeping;
 mod measure;
 mod problems;
+mod push;
 mod saving;
 mod services;
 mod view;
@@ -25,8 +28,10 @@ use serde_json::json;
 use sluice_logic::decision::{self, Decision, Group};
 use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
-use sluice_logic::spec::{TenantName, TenantSpec};
-use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer, TenantStatus};
+use sluice_logic::spec::{Metric, TenantName, TenantSpec};
+use sluice_northbound::api::{
+    DrainAnswer, EventKind, Explanation, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
+};
 use sluice_southbound::provider::Observed;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -70,6 +75,10 @@ pub(crate) enum Message {
     Scale(u32, oneshot::Sender<Result<ScaleAnswer, Refusal>>),
     /// A person drains an instance.
     Drain(InstanceId, bool, oneshot::Sender<Result<DrainAnswer, Refusal>>),
+    /// A person asks what would happen now.
+    Explain(oneshot::Sender<Result<Explanation, Refusal>>),
+    /// A user pushes a sample.
+    Push(PushRequest, oneshot::Sender<Result<PushAnswer, Refusal>>),
     /// Its file is gone: remove everything of it, then end.
     Leave,
 }
@@ -137,6 +146,8 @@ pub(crate) struct Tenant {
     /// When instances were gone: an older look at the host may still show them.
     gone: BTreeMap<InstanceId, Instant>,
     samples: Samples,
+    /// The metrics of its own that it has pushed.
+    pushed: BTreeSet<Metric>,
     decision: Option<Decision>,
     holds: Holds,
     attached: Option<Attached>,
@@ -191,6 +202,7 @@ impl Tenant {
             members,
             gone: BTreeMap::new(),
             samples,
+            pushed: BTreeSet::new(),
             decision: None,
             holds: Holds::default(),
             attached: None,
@@ -208,6 +220,7 @@ impl Tenant {
         };
         tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
         tenant.report_adopted();
+        tenant.restore();
         tenant
     }
 
@@ -245,6 +258,12 @@ impl Tenant {
                 let answer = self.drain_by_hand(&id, decrement);
                 self.settle().await;
                 let _ = reply.send(answer);
+            }
+            Message::Explain(reply) => {
+                let _ = reply.send(Ok(self.explain()));
+            }
+            Message::Push(request, reply) => {
+                let _ = reply.send(self.push(request));
             }
             Message::Leave => self.leave().await,
         }
@@ -297,6 +316,7 @@ impl Tenant {
 
     /// Takes a decision as the one in force.
     fn accept(&mut self, decision: Decision) {
+        self.keep_decision(&decision);
         self.group.record(&decision);
         self.decision = Some(decision);
     }

@@ -1,0 +1,83 @@
+//! `sluice export`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sluice_northbound::client::{self, Client, ClientError};
+use sluice_northbound::export::{self, ExportError, Format, Kind, Query};
+use sluice_store::Store;
+
+use super::args::{ExportArgs, ExportKind};
+use super::check::host_config;
+use super::{Failure, in_runtime};
+use crate::daemon::open::store_settings;
+
+/// Writes what was kept of a day.
+pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<(), Failure> {
+    let query = query(args)?;
+    // Faults of the query come before a file is made.
+    query.span().map_err(failure)?;
+    let mut out = open(args.output.as_deref())?;
+    let asked = in_runtime(async {
+        match client.export(&query, &mut out).await {
+            Err(client::ExportError::Daemon(error)) => Err(error.into()),
+            written => written.map_err(|error| Failure::Failed(error.into())),
+        }
+    });
+    match asked {
+        Err(Failure::Failed(error)) if is_no_daemon(&error) => read(args, &query, &mut out)?,
+        done => done?,
+    }
+    Ok(out.flush()?)
+}
+
+fn is_no_daemon(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::NoDaemon(_)))
+}
+
+/// Without a daemon the store is nobody's; the file's own lock keeps one that begins meanwhile from it.
+fn read(args: &ExportArgs, query: &Query, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let (config, _) = host_config(&args.config)?;
+    let path = store_settings(&config).path;
+    let store = Store::open_for_reading(&path).context("no daemon answers, and the store can't be read")?;
+    export::check(&store, query).map_err(failure)?;
+    export::export(&store, query, out).map_err(failure)
+}
+
+fn query(args: &ExportArgs) -> Result<Query, Failure> {
+    let kind = match (args.kind, args.fine) {
+        (ExportKind::Samples, true) => Kind::FineSamples,
+        (ExportKind::Samples, false) => Kind::Samples,
+        (_, true) => return Err(Failure::Wrong("`--fine` goes with `--kind samples`".to_owned())),
+        (ExportKind::Activities, false) => Kind::Activities,
+        (ExportKind::Decisions, false) => Kind::Decisions,
+    };
+    let here = TimeZone::system();
+    let zone = args.tz.clone().unwrap_or_else(|| here.iana_name().unwrap_or("UTC").to_owned());
+    let today = || {
+        let zone = TimeZone::get(&zone).unwrap_or(TimeZone::UTC);
+        Timestamp::now().to_zoned_datetime(zone).date()
+    };
+    let day = args.day.unwrap_or_else(today);
+    let format = if args.json { Format::Json } else { Format::Csv };
+    Ok(Query { kind, day, zone, tenant: args.tenant.clone(), format })
+}
+
+fn open(path: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
+    let Some(path) = path else { return Ok(Box::new(io::BufWriter::new(io::stdout()))) };
+    let file = File::create(path).with_context(|| format!("{} can't be made", path.display()))?;
+    Ok(Box::new(io::BufWriter::new(file)))
+}
+
+fn failure(error: ExportError) -> Failure {
+    match error {
+        ExportError::Zone(_) | ExportError::Day(_) | ExportError::Unknown { .. } => {
+            Failure::Wrong(error.to_string())
+        }
+        ExportError::Store(_) | ExportError::Write(_) => Failure::Failed(error.into()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Keeps what was measured and decided, and takes the windows back when a daemon begins: a restart must not blind
+//! the policies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sluice_logic::decision::Decision;
+use sluice_logic::samples::longest_window;
+use sluice_logic::spec::Metric;
+use sluice_store::{Census, DecisionRecord, Sample, StoreError, Subject, spread};
+
+use super::Tenant;
+use super::jobs::Done;
+
+/// A disk that is slower must not keep a group from being measured: its windows fill up anew then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Tenant {
+    /// Keeps what was measured at one time, and the group's numbers made of it.
+    pub(super) fn keep_samples(&self, mut taken: Vec<Sample>, now: Timestamp) {
+        let over = group_samples(&taken, now);
+        taken.extend(over);
+        self.host.store.keep_samples(&self.spec.name, taken);
+    }
+
+    /// Keeps a decision with the group as it stands.
+    pub(super) fn keep_decision(&self, decision: &Decision) {
+        let instances = Census::of(&self.instances());
+        let record = DecisionRecord { decision: decision.clone(), instances, problem: self.problem() };
+        self.host.store.keep_decision(&self.spec.name, record);
+    }
+
+    /// Begins to read the samples of the policies' windows. Until they are there nothing is measured: a sample must
+    /// not come after a newer one.
+    pub(super) fn restore(&mut self) {
+        self.measuring = true;
+        let (host, tenant) = (self.host.clone(), self.spec.name.clone());
+        let window =
+            SignedDuration::try_from(longest_window(&self.spec.policies)).unwrap_or(SignedDuration::MAX);
+        self.jobs.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || -> Result<Vec<Sample>, StoreError> {
+                let now = Timestamp::now();
+                let from = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+                let mut found = Vec::new();
+                host.store.samples(&tenant, from, now, |sample| {
+                    if !matches!(sample.subject, Subject::Over(_)) {
+                        found.push(sample);
+                    }
+                })?;
+                Ok(found)
+            });
+            let read = tokio::time::timeout(PATIENCE, read).await;
+            let read = read.map_err(anyhow::Error::from).and_then(|read| Ok(read??));
+            Done::Restored(read)
+        });
+    }
+
+    /// Takes them in.
+    pub(super) fn restored(&mut self, read: anyhow::Result<Vec<Sample>>) {
+        self.measuring = false;
+        let mut samples = match read {
+            Ok(samples) => samples,
+            Err(error) => {
+                let tenant = &self.spec.name;
+                tracing::warn!(%tenant, "the samples of before can't be had, its windows fill up anew: {error:#}");
+                return;
+            }
+        };
+        samples.sort_by_key(|sample| sample.at);
+        for Sample { at, subject, metric, value } in samples {
+            if matches!(metric, Metric::Custom(_)) {
+                self.pushed.insert(metric.clone());
+            }
+            // One that is older than what was pushed meanwhile is of no use any more.
+            let _ = match subject {
+                Subject::Instance(id) if self.members.contains_key(&id) => {
+                    self.samples.push(&id, &metric, at, value)
+                }
+                Subject::Group => self.samples.push_group(&metric, at, value),
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// The group's numbers at one time, of each metric that instances have.
+fn group_samples(taken: &[Sample], at: Timestamp) -> Vec<Sample> {
+    let mut values: BTreeMap<&Metric, Vec<f64>> = BTreeMap::new();
+    for sample in taken.iter().filter(|sample| sample.subject.is_instance()) {
+        values.entry(&sample.metric).or_default().push(sample.value);
+    }
+    let all = values.into_iter().flat_map(|(metric, values)| {
+        spread(&values).into_iter().map(move |(spread, value)| (metric.clone(), spread, value))
+    });
+    all.map(|(metric, spread, value)| Sample { at, subject: Subject::Over(spread), metric, value }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_logic::group::InstanceId;
+    use sluice_store::Spread;
+
+    use super::*;
+    use crate::daemon::testing::{at, name};
+
+    #[test]
+    fn a_groups_numbers_are_of_its_measured_instances() {
+        let of = |instance, metric: Metric, value| {
+            let subject = Subject::Instance(InstanceId::new(&name("demo"), instance));
+            Sample { at: at(0), subject, metric, value }
+        };
+        let taken = [of(1, Metric::Cpu, 0.2), of(2, Metric::Cpu, 0.4), of(1, Metric::LiveFlows, 7.0)];
+        let group = group_samples(&taken, at(0));
+        let find = |metric: &Metric, spread| {
+            let subject = Subject::Over(spread);
+            let found = group.iter().find(|sample| sample.subject == subject && sample.metric == *metric);
+            found.map(|sample| sample.value)
+        };
+        assert_eq!(find(&Metric::Cpu, Spread::Max), Some(0.4));
+        assert_eq!(find(&Metric::Cpu, Spread::Count), Some(2.0));
+        assert_eq!(find(&Metric::LiveFlows, Spread::Sum), Some(7.0));
+        assert_eq!(find(&Metric::Packets, Spread::Count), None, "what nobody measures is missing, not 0");
+    }
+}
