@@ -324,7 +324,8 @@ pub struct LiveFlows {
 mod pod {
     use super::{
         Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
-        FlowValue, Handle, Hint, LiveFlows, ServiceValue, Slot, TenantKey, TenantValue,
+        FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, ServiceValue, Slot, TenantKey,
+        TenantValue,
     };
 
     macro_rules! pod {
@@ -345,6 +346,8 @@ mod pod {
         Exceptions,
         FlowKey,
         FlowValue,
+        FragmentKey,
+        FragmentValue,
         Handle,
         Hint,
         LiveFlows,

@@ -48,6 +48,11 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Self {
+        Self::with_room_for(8)
+    }
+
+    /// With places for so many services.
+    pub(crate) fn with_room_for(services: u32) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root: it makes namespaces and loads BPF programs"
@@ -81,7 +86,7 @@ impl Bed {
             pin_root: pin_root.clone(),
             transit: netns.clone(),
             uplink: "up0".to_owned(),
-            limits: Limits { flows: 4096, nascent_flows: 1024, services: 8, backends: 64 },
+            limits: Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 },
             timeouts: FlowTimeouts::default(),
         };
         let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");

@@ -1,0 +1,191 @@
+//! A reference model beside the real program: both get the same random and mutated packets, and must do the same.
+//!
+//! `cargo xtask fuzz` runs this for longer. `SLUICE_FUZZ_PACKETS` says how many, `SLUICE_FUZZ_SEED` which.
+
+mod bed;
+#[path = "model/bytes.rs"]
+mod bytes;
+#[path = "model/generate.rs"]
+mod generate;
+#[path = "model/reference.rs"]
+mod reference;
+#[path = "model/world.rs"]
+mod world;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use bed::{Bed, Verdict};
+use fastrand::Rng;
+use lb_common::abi::{FragmentKey, FragmentValue, VERSION};
+use reference::{FlowId, Follows, Forward, Fragments, Outcome};
+use world::World;
+
+/// What runs in one test run of everything.
+const PACKETS: u64 = 200_000;
+/// Frames between two looks at the counters.
+const BATCH: u64 = 1_000;
+/// What a run must have had.
+const KINDS: [&str; 14] = [
+    "redirect, IPv4",
+    "redirect, IPv6",
+    "later fragment, IPv4",
+    "later fragment, IPv6",
+    "error, IPv4",
+    "error, IPv6",
+    "pass",
+    "answer",
+    "no_backend",
+    "fragment",
+    "icmp_quote",
+    "ipv6_unread",
+    "too_long",
+    "udp_length",
+];
+/// Batches between two clearings of the table of fragments, far below what it holds.
+const CLEARING: u64 = 10;
+
+#[test]
+fn random_packets_become_what_the_model_says() {
+    let packets = from_environment("SLUICE_FUZZ_PACKETS").unwrap_or(PACKETS);
+    let seed = from_environment("SLUICE_FUZZ_SEED").unwrap_or(0x51_0ce);
+    let mut bed = Bed::with_room_for(16);
+    let world = World::new(&mut bed);
+    let mut run =
+        Run { bed, world, flows: HashMap::new(), fragments: Fragments::new(), tally: BTreeMap::new() };
+    let started = Instant::now();
+    for batch in 0..packets.div_ceil(BATCH) {
+        // Each batch has its own seed, so that one that fails can be run alone; but what came before may matter.
+        let mut rng = Rng::with_seed(seed.wrapping_add(batch));
+        let frames: Vec<_> = (0..BATCH).map(|_| generate::frame(&mut rng)).collect();
+        if batch % CLEARING == 0 {
+            run.forget_fragments();
+        }
+        run.compare(&frames, seed, batch);
+        if (batch + 1) % 1_000 == 0 {
+            eprintln!("{} packets in {:.0?}, no difference", (batch + 1) * BATCH, started.elapsed());
+        }
+    }
+    eprintln!("seed {seed}: {packets} packets in {:.1?}: {:?}", started.elapsed(), run.tally);
+    for kind in KINDS {
+        assert!(run.tally.contains_key(kind), "no packet was `{kind}`: the packets say nothing about it");
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is wanted")))
+}
+
+struct Run {
+    bed: Bed,
+    world: World,
+    /// Which backend has which flow.
+    flows: HashMap<FlowId, usize>,
+    fragments: Fragments,
+    /// How many packets became what.
+    tally: BTreeMap<&'static str, u64>,
+}
+
+impl Run {
+    fn compare(&mut self, frames: &[Vec<u8>], seed: u64, batch: u64) {
+        let before = self.bed.lb.counters().expect("counters").drops;
+        let mut expected: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (number, (frame, (verdict, out))) in frames.iter().zip(self.bed.uplink_all(frames)).enumerate() {
+            let differs = |what: String| -> ! {
+                panic!(
+                    "seed {seed}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): {what}\n  in:  {}\n  out: {verdict:?} {}",
+                    batch * BATCH + number as u64,
+                    seed.wrapping_add(batch),
+                    hex(frame),
+                    hex(&out),
+                )
+            };
+            match reference::outcome(&self.world, &self.fragments, frame) {
+                Outcome::Pass => {
+                    if (verdict, &out) != (Verdict::Pass, frame) {
+                        differs("to be passed as it is".into());
+                    }
+                    *self.tally.entry("pass").or_default() += 1;
+                }
+                Outcome::Drop(reason) => {
+                    if verdict != Verdict::Drop {
+                        differs(format!("to be dropped: {reason}"));
+                    }
+                    *expected.entry(reason).or_default() += 1;
+                }
+                Outcome::Answer { reason, frame: answer, is_limited } => {
+                    let is_answer = verdict == Verdict::Transmit && out == answer;
+                    if !is_answer && !(is_limited && verdict == Verdict::Drop) {
+                        differs(format!("to be answered: {reason}\n  as:  {}", hex(&answer)));
+                    }
+                    *expected.entry(reason).or_default() += 1;
+                    *self.tally.entry("answer").or_default() += u64::from(is_answer);
+                }
+                Outcome::Forward(forward) => {
+                    if let Err(what) = self.forwarded(&forward, frame, verdict, &out) {
+                        differs(what);
+                    }
+                    *self.tally.entry(forward.kind()).or_default() += 1;
+                }
+            }
+        }
+        let after = self.bed.lb.counters().expect("counters").drops;
+        let counted: BTreeMap<_, _> = after
+            .iter()
+            .map(|(reason, count)| (*reason, count - before[reason]))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(counted, expected, "drops of SLUICE_FUZZ_SEED={}", seed.wrapping_add(batch));
+        for (reason, count) in expected {
+            *self.tally.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Checks a frame that went to a backend: to the one that has the flow, and as it is to be.
+    fn forwarded(
+        &mut self,
+        forward: &Forward,
+        frame: &[u8],
+        verdict: Verdict,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let service = &self.world.services[forward.service];
+        let sent_to = service.backends.iter().position(|backend| out.starts_with(&backend.mac));
+        let (Verdict::Redirect, Some(backend)) = (verdict, sent_to) else {
+            return Err(format!("to go to a backend of service {}", forward.service));
+        };
+        let owner = match forward.follows {
+            Follows::Flow(flow) => *self.flows.entry(flow).or_insert(backend),
+            Follows::Fragment(backend) => backend,
+        };
+        if owner != backend {
+            return Err(format!("to go to backend {owner}, which has the flow"));
+        }
+        let expected = forward.to(frame, service, backend);
+        if out != expected {
+            return Err(format!("to be\n       {}", hex(&expected)));
+        }
+        if let Some(fragment) = forward.leads {
+            self.fragments.insert(fragment, (forward.service, backend));
+        }
+        Ok(())
+    }
+
+    /// So that the program's table never has to make room, which the model doesn't.
+    fn forget_fragments(&mut self) {
+        self.fragments.clear();
+        let path = self.bed.settings.pin_root.join(format!("v{VERSION}/fragments"));
+        let map = Map::LruHashMap(MapData::from_pin(path).expect("the map"));
+        let mut map: BpfHashMap<_, FragmentKey, FragmentValue> = map.try_into().expect("its types");
+        let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
+        for key in keys {
+            map.remove(&key).expect("removed");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(200).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,395 @@
+//! What `uplink` does with a frame, in plain Rust: slices and loops, nothing of the code under test.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::bytes::{Changed, headers, sum, u16_at, u32_at};
+use super::world::{Service, World};
+
+/// What is to become of a frame.
+pub(crate) enum Outcome {
+    Pass,
+    /// Dropped, and counted under this reason.
+    Drop(&'static str),
+    /// Counted under the reason and answered with this frame; dropped, where there were many answers lately.
+    Answer {
+        reason: &'static str,
+        frame: Vec<u8>,
+        is_limited: bool,
+    },
+    /// Sent to a backend.
+    Forward(Forward),
+}
+
+/// A frame for a backend.
+pub(crate) struct Forward {
+    /// The service's place in the world.
+    pub(crate) service: usize,
+    /// What stays with one backend.
+    pub(crate) follows: Follows,
+    /// A fragment that others follow.
+    pub(crate) leads: Option<FragmentId>,
+    headers: Headers,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Payload,
+    FragmentOnly,
+    Error(Quote),
+}
+
+/// A flow: client, its port, VIP, the VIP's port, protocol.
+pub(crate) type FlowId = (IpAddr, u16, IpAddr, u16, u8);
+/// Source, destination, identification, protocol.
+pub(crate) type FragmentId = (IpAddr, IpAddr, u32, u8);
+
+#[derive(Clone, Copy)]
+pub(crate) enum Follows {
+    Flow(FlowId),
+    Fragment(usize),
+}
+
+/// The reading of an IP packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Headers {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) protocol: u8,
+    pub(crate) hops: u8,
+    pub(crate) payload: usize,
+    pub(crate) end: usize,
+    /// Its identification, and whether it has the payload's header.
+    pub(crate) fragment: Option<(u32, bool)>,
+    /// Whether extension headers were walked to the end.
+    pub(crate) complete: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Quote {
+    at: usize,
+    payload: usize,
+    protocol: u8,
+    is_v6: bool,
+}
+
+/// The first fragments seen: service and backend.
+pub(crate) type Fragments = HashMap<FragmentId, (usize, usize)>;
+
+/// The longest frame that the tenant's link takes.
+const LONGEST: usize = 14 + 1_500;
+
+pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Outcome {
+    let packet = match headers(frame) {
+        Ok(Some(packet)) => packet,
+        Ok(None) => return Outcome::Pass,
+        Err(reason) => return Outcome::Drop(reason),
+    };
+    let is_first_or_whole = packet.fragment.is_none_or(|(_, first)| first);
+    if is_first_or_whole
+        && packet.complete
+        && let Some(reason) = malformed(frame, &packet)
+    {
+        return Outcome::Drop(reason);
+    }
+    let to_vip = world.is_vip(packet.destination);
+    if !is_first_or_whole {
+        return if to_vip { later_fragment(fragments, &packet) } else { Outcome::Pass };
+    }
+    if !packet.complete {
+        return if to_vip { Outcome::Drop("ipv6_unread") } else { Outcome::Pass };
+    }
+    if is_error(frame, &packet) {
+        return if to_vip { error(world, frame, &packet) } else { Outcome::Pass };
+    }
+    let (client_port, vip_port) = match (packet.protocol, frame[packet.payload..].first_chunk::<6>()) {
+        (6 | 17, _) => (u16_at(frame, packet.payload), u16_at(frame, packet.payload + 2)),
+        (1, Some([8, 0, _, _, high, low])) | (58, Some([128, 0, _, _, high, low])) => {
+            (u16::from_be_bytes([*high, *low]), 0)
+        }
+        _ => return Outcome::Pass,
+    };
+    let Some((place, service)) = world.service(packet.destination, vip_port, packet.protocol) else {
+        return Outcome::Pass;
+    };
+    if packet.hops <= 1 {
+        return answered(frame, &packet, "ttl_exceeded", [11, 0], [3, 0], 0);
+    }
+    if service.backends.is_empty() {
+        return nobody(frame, &packet);
+    }
+    if frame.len() > LONGEST {
+        return answered(frame, &packet, "too_long", [3, 4], [2, 0], 1_500);
+    }
+    let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
+    Outcome::Forward(Forward {
+        service: place,
+        follows: Follows::Flow(flow),
+        leads: packet.fragment.map(|(identification, _)| fragment_id(&packet, identification)),
+        headers: packet,
+        what: What::Payload,
+    })
+}
+
+fn fragment_id(packet: &Headers, identification: u32) -> FragmentId {
+    let protocol = if packet.source.is_ipv6() { 0 } else { packet.protocol };
+    (packet.source, packet.destination, identification, protocol)
+}
+
+fn later_fragment(fragments: &Fragments, packet: &Headers) -> Outcome {
+    let (identification, _) = packet.fragment.expect("a fragment");
+    let Some(&(service, backend)) = fragments.get(&fragment_id(packet, identification)) else {
+        return Outcome::Drop("fragment");
+    };
+    if packet.hops <= 1 {
+        return Outcome::Drop("ttl_exceeded");
+    }
+    let follows = Follows::Fragment(backend);
+    Outcome::Forward(Forward { service, follows, leads: None, headers: *packet, what: What::FragmentOnly })
+}
+
+/// Why a payload can't be read.
+fn malformed(frame: &[u8], packet: &Headers) -> Option<&'static str> {
+    let (at, end) = (packet.payload, packet.end);
+    let is_icmp = if packet.source.is_ipv6() { 58 } else { 1 };
+    match packet.protocol {
+        6 if at + 20 > end => Some("tcp_truncated"),
+        6 => {
+            let length = usize::from(frame[at + 12] >> 4) * 4;
+            (length < 20 || at + length > end).then_some("tcp_header")
+        }
+        17 if at + 8 > end => Some("udp_truncated"),
+        17 => {
+            let length = usize::from(u16_at(frame, at + 4));
+            (length < 8 || packet.fragment.is_none() && at + length > end).then_some("udp_length")
+        }
+        protocol if protocol == is_icmp && at + 8 > end => Some("icmp_truncated"),
+        _ => None,
+    }
+}
+
+fn is_error(frame: &[u8], packet: &Headers) -> bool {
+    match packet.protocol {
+        1 if packet.source.is_ipv4() => matches!(frame[packet.payload], 3 | 11 | 12),
+        58 if packet.source.is_ipv6() => matches!(frame[packet.payload], 1..=4),
+        _ => false,
+    }
+}
+
+fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
+    let Some((quote, source, client)) = quote(frame, packet) else { return Outcome::Drop("icmp_quote") };
+    let at = quote.payload;
+    let (vip_port, client_port) = match (quote.protocol, frame[at], frame[at + 1]) {
+        (6 | 17, ..) => (u16_at(frame, at), u16_at(frame, at + 2)),
+        (1, 0, 0) | (58, 129, 0) => (0, u16_at(frame, at + 4)),
+        _ => return Outcome::Drop("icmp_quote"),
+    };
+    if source != packet.destination {
+        return Outcome::Drop("icmp_quote");
+    }
+    let Some((place, service)) = world.service(source, vip_port, quote.protocol) else {
+        return Outcome::Pass;
+    };
+    if packet.hops <= 1 {
+        return Outcome::Drop("ttl_exceeded");
+    }
+    if service.backends.is_empty() {
+        return Outcome::Drop("no_backend");
+    }
+    let follows = Follows::Flow((client, client_port, source, vip_port, quote.protocol));
+    let what = What::Error(quote);
+    Outcome::Forward(Forward { service: place, follows, leads: None, headers: *packet, what })
+}
+
+/// The quoted packet with its source and destination.
+fn quote(frame: &[u8], packet: &Headers) -> Option<(Quote, IpAddr, IpAddr)> {
+    let at = packet.payload + 8;
+    // As if it were a frame of its own, and as long as it needs to be.
+    let mut inner = vec![0; 12];
+    inner.extend(if packet.source.is_ipv6() { [0x86, 0xdd] } else { [0x08, 0x00] });
+    inner.extend(frame.get(at..packet.end)?);
+    let length =
+        if packet.source.is_ipv6() { (18, inner.len().checked_sub(54)?) } else { (16, inner.len() - 14) };
+    inner.get_mut(length.0..length.0 + 2)?.copy_from_slice(&u16::try_from(length.1).ok()?.to_be_bytes());
+    let read = headers(&inner).ok()??;
+    let is_first_or_whole = read.fragment.is_none_or(|(_, first)| first);
+    let other_icmp = if packet.source.is_ipv6() { 1 } else { 58 };
+    if !is_first_or_whole || !read.complete || read.protocol == other_icmp || read.payload + 8 > inner.len() {
+        return None;
+    }
+    let payload = at + read.payload - 14;
+    let quote = Quote { at, payload, protocol: read.protocol, is_v6: packet.source.is_ipv6() };
+    Some((quote, read.source, read.destination))
+}
+
+impl Forward {
+    /// What kind of packet it is, for the tally.
+    pub(crate) fn kind(&self) -> &'static str {
+        match (self.headers.source.is_ipv6(), self.what) {
+            (false, What::Payload) => "redirect, IPv4",
+            (true, What::Payload) => "redirect, IPv6",
+            (false, What::FragmentOnly) => "later fragment, IPv4",
+            (true, What::FragmentOnly) => "later fragment, IPv6",
+            (false, What::Error(_)) => "error, IPv4",
+            (true, What::Error(_)) => "error, IPv6",
+        }
+    }
+
+    /// The frame as a backend is to get it.
+    pub(crate) fn to(&self, frame: &[u8], service: &Service, backend: usize) -> Vec<u8> {
+        let Headers { payload, end, protocol, .. } = self.headers;
+        let is_v6 = self.headers.source.is_ipv6();
+        let backend = &service.backends[backend];
+        let mut out = frame.to_vec();
+        out[..6].copy_from_slice(&backend.mac);
+        out[6..12].copy_from_slice(&super::world::TENANT_MAC);
+        let address = &backend.address;
+        if is_v6 {
+            out[21] -= 1;
+            out[38..54].copy_from_slice(address);
+        } else {
+            out[22] -= 1;
+            out[30..34].copy_from_slice(address);
+        }
+        let addresses = if is_v6 { 22..54 } else { 26..34 };
+        let outer = Changed::of(frame, &out, addresses);
+        if !is_v6 {
+            let change = Changed::of(frame, &out, 14..24).and(Changed::of(frame, &out, 26..34));
+            change.apply(&mut out, 24);
+        }
+        match self.what {
+            What::FragmentOnly => {}
+            What::Error(quote) => {
+                let inner = quote.readdress(frame, &mut out, end, service, address);
+                if is_v6 {
+                    inner.and(outer).apply(&mut out, payload + 2)
+                } else {
+                    inner.apply(&mut out, payload + 2)
+                }
+            }
+            What::Payload => {
+                if matches!(protocol, 6 | 17)
+                    && let Some(port) = service.target_port
+                {
+                    out[payload + 2..payload + 4].copy_from_slice(&port.to_be_bytes());
+                }
+                let change = outer.clone().and(Changed::of(frame, &out, payload..payload + 4));
+                match protocol {
+                    6 => change.apply(&mut out, payload + 16),
+                    17 => change.apply_udp(&mut out, payload + 6),
+                    58 => outer.apply(&mut out, payload + 2),
+                    _ => {}
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Quote {
+    /// Translates the quoted packet and returns all that has changed in it.
+    fn readdress(
+        &self,
+        frame: &[u8],
+        out: &mut [u8],
+        end: usize,
+        service: &Service,
+        address: &[u8],
+    ) -> Changed {
+        let source = if self.is_v6 { self.at + 8..self.at + 24 } else { self.at + 12..self.at + 16 };
+        out[source.clone()].copy_from_slice(address);
+        let addresses = Changed::of(frame, out, source);
+        if !self.is_v6 {
+            addresses.apply(out, self.at + 10);
+        }
+        if matches!(self.protocol, 6 | 17)
+            && let Some(port) = service.target_port
+        {
+            out[self.payload..self.payload + 2].copy_from_slice(&port.to_be_bytes());
+        }
+        let change = addresses.clone().and(Changed::of(frame, out, self.payload..self.payload + 2));
+        match self.protocol {
+            6 if self.payload + 18 <= end => change.apply(out, self.payload + 16),
+            17 => change.apply_udp(out, self.payload + 6),
+            58 => addresses.apply(out, self.payload + 2),
+            _ => {}
+        }
+        Changed::of(frame, out, self.at..self.payload + (end - self.payload) / 2 * 2)
+    }
+}
+
+fn nobody(frame: &[u8], packet: &Headers) -> Outcome {
+    let tcp = packet.payload;
+    if packet.protocol != 6 || frame[tcp + 13] & 4 != 0 {
+        return Outcome::Drop("no_backend");
+    }
+    let flags = frame[tcp + 13];
+    let data = packet.end - tcp - usize::from(frame[tcp + 12] >> 4) * 4;
+    let taken = u32::try_from(data).expect("a length") + u32::from(flags >> 1 & 1) + u32::from(flags & 1);
+    let mut segment = [&frame[tcp + 2..tcp + 4], &frame[tcp..tcp + 2]].concat();
+    if flags & 0x10 == 0 {
+        segment.extend([0; 4]);
+        segment.extend(u32_at(frame, tcp + 4).wrapping_add(taken).to_be_bytes());
+        segment.extend([0x50, 0x14, 0, 0, 0, 0, 0, 0]);
+    } else {
+        segment.extend(&frame[tcp + 8..tcp + 12]);
+        segment.extend([0, 0, 0, 0, 0x50, 0x04, 0, 0, 0, 0, 0, 0]);
+    }
+    let frame = back(frame, packet, 6, &segment, 16);
+    Outcome::Answer { reason: "no_backend", frame, is_limited: false }
+}
+
+/// An ICMP error about a packet, by type and code of each family.
+fn answered(
+    frame: &[u8],
+    packet: &Headers,
+    reason: &'static str,
+    v4: [u8; 2],
+    v6: [u8; 2],
+    mtu: u16,
+) -> Outcome {
+    let is_one_host = match packet.source {
+        IpAddr::V4(ip) => !matches!(ip.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(ip) => !ip.octets().starts_with(&[0; 8]) && !ip.is_multicast(),
+    };
+    if !is_one_host {
+        return Outcome::Drop(reason);
+    }
+    let is_v6 = packet.source.is_ipv6();
+    let mut message = if is_v6 { v6 } else { v4 }.to_vec();
+    message.extend([0; 4]);
+    message.extend(mtu.to_be_bytes());
+    message.extend(&frame[14..packet.end.min(14 + 128)]);
+    let frame = back(frame, packet, if is_v6 { 58 } else { 1 }, &message, 2);
+    Outcome::Answer { reason, frame, is_limited: true }
+}
+
+/// A packet back to where one came from, its payload's checksum at `checksum`.
+fn back(frame: &[u8], packet: &Headers, protocol: u8, payload: &[u8], checksum: usize) -> Vec<u8> {
+    let mut out = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
+    let length = u16::try_from(payload.len()).expect("a length");
+    let mut pseudo = u32::from(protocol) + u32::from(length);
+    if packet.source.is_ipv6() {
+        out.extend([0x60, 0, 0, 0]);
+        out.extend(length.to_be_bytes());
+        out.extend([protocol, 64]);
+        out.extend(&frame[38..54]);
+        out.extend(&frame[22..38]);
+        pseudo += sum(&out[22..54]);
+    } else {
+        out.extend([0x45, 0]);
+        out.extend((20 + length).to_be_bytes());
+        out.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        out.extend(&frame[30..34]);
+        out.extend(&frame[26..30]);
+        let header = super::bytes::checksum(sum(&out[14..34]));
+        out[24..26].copy_from_slice(&header.to_be_bytes());
+        pseudo = if protocol == 1 { 0 } else { pseudo + sum(&out[26..34]) };
+    }
+    let at = out.len() + checksum;
+    out.extend(payload);
+    let checksum = super::bytes::checksum(pseudo + sum(payload));
+    out[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    out
+}
