@@ -13,7 +13,7 @@ use lb_common::abi::{
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
 
-const SERVICES: usize = 64;
+const SERVICES: usize = 512;
 const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
 const FLOWS: usize = 1_048_576;

@@ -174,3 +174,15 @@ fn pins_are_gone_when_they_are_removed() {
     assert!(!root.exists());
     assert!(LoadBalancer::remove_pins(&root).expect("removed twice").is_empty());
 }
+
+#[test]
+fn the_maps_take_memory_by_their_sizes() {
+    let bed = Bed::new();
+    let memory = bed.lb.memory().expect("the memory");
+    assert_eq!(memory.flows, 4096);
+    // A key of 24 bytes, a value of 16, a tag of 4, and what the kernel's hash table adds to an element.
+    assert!((44..400).contains(&memory.per_flow()), "{memory:?}");
+    // Two tables for each of eight services.
+    assert!(memory.maps["tables"] >= 2 * 8 * (256 << 10), "{memory:?}");
+    assert!(memory.total() < 16 << 20, "{memory:?}");
+}

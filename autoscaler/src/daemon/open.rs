@@ -64,6 +64,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
             "its driver has no native XDP: packets go through generic XDP, several times slower"
         );
     }
+    tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
     let observed = provider.list().await?;
     let host = Host {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{AnswerValue, EndpointKey, Handle, Table, backend_state};
+use lb_common::abi::{AnswerValue, EndpointKey, Handle, NO_BACKEND, Table, backend_state};
 
 use super::maglev::{self, Candidate};
 use super::registry::{Known, Recipe, answer_port, backend_value, endpoint};
@@ -61,8 +61,10 @@ impl LoadBalancer {
             return Err(Error::PortZero(key));
         }
         let is_ipv4 = address::from_ip(key.vip).is_v4();
+        let limit = self.maps.backend_places();
+        let mut room = usize::try_from(limit).unwrap_or(usize::MAX);
+        room = room.saturating_sub(self.registry.backends().count());
         let mut seen = BTreeSet::new();
-        let mut new = 0;
         for backend in &service.backends {
             let address = backend.address;
             let mapped = address::from_ip(address);
@@ -77,11 +79,8 @@ impl LoadBalancer {
             if let Some(other) = clash {
                 return Err(Error::AmbiguousAnswer { key, address, other: *other });
             }
-            new += u32::from(place.is_none());
-            let limit = self.maps.backend_places();
-            if u32::try_from(self.registry.backends().count()).unwrap_or(u32::MAX).saturating_add(new) > limit
-            {
-                return Err(Error::NoRoomForBackend { address, limit });
+            if place.is_none() {
+                room = room.checked_sub(1).ok_or(Error::NoRoomForBackend { address, limit })?;
             }
         }
         let limit = self.maps.service_places();
@@ -98,7 +97,7 @@ impl LoadBalancer {
         for backend in &service.backends {
             let address = address::from_ip(backend.address);
             let (index, incarnation) = match self.registry.place_of(&address) {
-                Some(index) => (index, self.maps.backend(index)?.incarnation),
+                Some(index) => (index, self.registry.backend(index).map_or(0, |value| value.incarnation)),
                 None => self.new_backend_place(backend)?,
             };
             let mut value = backend_value(backend, incarnation);
@@ -200,7 +199,7 @@ impl LoadBalancer {
 
     /// Gives each slot its owner, if the table in force isn't made of just these backends.
     fn install_table(&mut self, key: &ServiceKey, members: &Members) -> Result<(), Error> {
-        let recipe = recipe(members)?;
+        let recipe = recipe(members);
         let clock = self.maps.control()?.clock;
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
         if known.table_of.as_ref() == Some(&recipe) {
@@ -209,7 +208,10 @@ impl LoadBalancer {
         let owners = maglev::owners(&recipe.candidates);
         let table = if known.published {
             let before = self.maps.table(known.table_in_force())?;
-            let keeps = |index: u16| recipe.keepers.contains(&index);
+            // Asked for each slot: a set would take longer than all the rest.
+            let mut keeps = vec![false; usize::from(NO_BACKEND) + 1];
+            recipe.keepers.iter().for_each(|&keeper| keeps[usize::from(keeper)] = true);
+            let keeps = |index: u16| keeps[usize::from(index)];
             slots::moved(&before, &owners, keeps, &mut known.moves, clock)
         } else {
             slots::first(&owners)
@@ -281,7 +283,7 @@ impl LoadBalancer {
 }
 
 /// The backends that take new flows, in the order of their places, and those that keep what they have.
-fn recipe(members: &Members) -> Result<Recipe, Error> {
+fn recipe(members: &Members) -> Recipe {
     let mut recipe = Recipe { candidates: Vec::new(), keepers: BTreeSet::new() };
     for (&index, backend) in members {
         if backend.state == BackendState::Active {
@@ -292,5 +294,5 @@ fn recipe(members: &Members) -> Result<Recipe, Error> {
             recipe.keepers.insert(index);
         }
     }
-    Ok(recipe)
+    recipe
 }

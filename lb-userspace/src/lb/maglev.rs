@@ -1,7 +1,7 @@
 //! Maglev's lookup table (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI '16,
 //! section 3.4), with weights.
 
-use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS};
+use lb_common::abi::{Address, TABLE_SLOTS};
 
 use super::slots::{Owners, nobody};
 
@@ -29,15 +29,53 @@ impl Preferences {
         Self { next: hash_to(hash, TABLE_SLOTS), skip }
     }
 
-    /// The next slot it wants.
-    fn next(&mut self) -> usize {
-        let slot = self.next;
-        self.next += self.skip;
-        if self.next >= TABLE_SLOTS {
-            self.next -= TABLE_SLOTS;
+    /// The slot it likes best of those that aren't taken.
+    fn take(&mut self, taken: &Taken) -> usize {
+        loop {
+            let slot = self.next;
+            self.next += self.skip;
+            if self.next >= TABLE_SLOTS {
+                self.next -= TABLE_SLOTS;
+            }
+            if !taken.contains(slot) {
+                return slot;
+            }
         }
-        slot
     }
+
+    /// The same, where these few are all that aren't taken: the one that comes first in its order.
+    fn take_of(&mut self, free: &[usize]) -> Option<usize> {
+        let inverse = inverse(self.skip);
+        let place = |slot: &usize| (slot + TABLE_SLOTS - self.next) % TABLE_SLOTS * inverse % TABLE_SLOTS;
+        let slot = free.iter().copied().min_by_key(place)?;
+        self.next = (slot + self.skip) % TABLE_SLOTS;
+        Some(slot)
+    }
+}
+
+/// The slots that have an owner: a bit each, few enough to stay in the nearest cache.
+struct Taken(Box<[u64]>);
+
+impl Taken {
+    fn contains(&self, slot: usize) -> bool {
+        self.0[slot / 64] & (1 << (slot % 64)) != 0
+    }
+
+    fn insert(&mut self, slot: usize) {
+        self.0[slot / 64] |= 1 << (slot % 64);
+    }
+}
+
+/// The number whose product with `number` leaves 1 when divided by the number of slots, which is prime: the extended
+/// Euclidean algorithm (Knuth, TAOCP 2, 4.5.2). `number` is between 1 and the number of slots.
+fn inverse(number: usize) -> usize {
+    let (mut before, mut now) = ((TABLE_SLOTS, 0), (number % TABLE_SLOTS, 1));
+    while now.0 > 1 {
+        let quotient = before.0 / now.0;
+        let factor = (before.1 + TABLE_SLOTS * quotient - quotient * now.1 % TABLE_SLOTS) % TABLE_SLOTS;
+        (before, now) = (now, (before.0 % now.0, factor));
+    }
+    now.1
 }
 
 /// The owner of each slot: the candidates take turns, each as many in a round as its weight says, and at each turn takes the
@@ -55,25 +93,33 @@ pub(crate) fn owners(candidates: &[Candidate]) -> Owners {
     };
     let mut preferences: Vec<_> =
         candidates.iter().map(|candidate| Preferences::of(&candidate.address)).collect();
-    let mut free = TABLE_SLOTS;
+    let mut taken = Taken(vec![0; TABLE_SLOTS.div_ceil(64)].into_boxed_slice());
+    let mut left = TABLE_SLOTS;
+    let mut free: Vec<usize> = Vec::new();
     loop {
         for (candidate, preferences) in candidates.iter().zip(&mut preferences) {
             for _ in 0..candidate.weight / divisor {
-                let slot = loop {
-                    let slot = preferences.next();
-                    if owners[slot] == NO_BACKEND {
-                        break slot;
-                    }
+                if left == FEW {
+                    free = (0..TABLE_SLOTS).filter(|slot| !taken.contains(*slot)).collect();
+                }
+                let slot = if left > FEW {
+                    preferences.take(&taken)
+                } else {
+                    let Some(slot) = preferences.take_of(&free) else { return owners };
+                    free.retain(|other| *other != slot);
+                    slot
                 };
                 owners[slot] = candidate.index;
-                free -= 1;
-                if free == 0 {
-                    return owners;
-                }
+                taken.insert(slot);
+                left -= 1;
             }
         }
     }
 }
+
+/// When so few slots are free, it is quicker to look at each than to try slots in a candidate's order: the last of all
+/// would take as many tries as there are slots.
+const FEW: usize = 256;
 
 fn greatest_common_divisor(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
@@ -101,7 +147,7 @@ fn hash_to(hash: u64, bound: usize) -> usize {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lb_common::abi::{Address, NO_BACKEND};
+    use lb_common::abi::{Address, NO_BACKEND, TABLE_SLOTS};
 
     use proptest::prelude::*;
 
@@ -149,6 +195,41 @@ mod tests {
                 moved += usize::from(old != new);
             }
             assert!(moved * 100 <= others * 2, "without {gone}: {moved} of {others} moved");
+        }
+    }
+
+    /// The algorithm as the paper has it.
+    fn plain(candidates: &[Candidate]) -> Owners {
+        let mut owners = super::nobody();
+        let mut preferences: Vec<_> =
+            candidates.iter().map(|candidate| super::Preferences::of(&candidate.address)).collect();
+        let mut left = TABLE_SLOTS;
+        loop {
+            for (candidate, preferences) in candidates.iter().zip(&mut preferences) {
+                while owners[preferences.next] != NO_BACKEND {
+                    preferences.next = (preferences.next + preferences.skip) % TABLE_SLOTS;
+                }
+                owners[preferences.next] = candidate.index;
+                left -= 1;
+                if left == 0 {
+                    return owners;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_that_of_the_paper() {
+        for count in [1, 2, 7, 100, 1000] {
+            let candidates = candidates(count);
+            assert_eq!(owners(&candidates)[..], plain(&candidates)[..], "{count} backends");
+        }
+    }
+
+    #[test]
+    fn an_inverse_is_one() {
+        for number in [1, 2, 3, 1000, TABLE_SLOTS - 1] {
+            assert_eq!(number * super::inverse(number) % TABLE_SLOTS, 1, "{number}");
         }
     }
 

@@ -12,6 +12,7 @@ mod loader;
 pub mod look;
 mod maglev;
 mod maps;
+mod memory;
 mod rcu;
 mod registry;
 mod settings;
@@ -29,6 +30,7 @@ pub use bpffs::provide_bpffs;
 pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};
+pub use memory::Memory;
 pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
 
 use crate::net::Netns;

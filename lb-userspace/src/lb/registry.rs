@@ -83,6 +83,8 @@ impl Known {
 pub(super) struct Registry {
     services: BTreeMap<ServiceKey, Known>,
     backends: BTreeMap<u16, BackendValue>,
+    /// The backends' places by their addresses.
+    places: BTreeMap<Address, u16>,
 }
 
 impl Registry {
@@ -104,7 +106,7 @@ impl Registry {
         for index in 0..u16::try_from(maps.backend_places()).unwrap_or(u16::MAX) {
             let value = maps.backend(index)?;
             if value.state != backend_state::FREE {
-                registry.backends.insert(index, value);
+                registry.set_backend(index, value);
             }
         }
         for (endpoint, answer) in maps.answers()? {
@@ -143,6 +145,7 @@ impl Registry {
                 &BackendValue { incarnation: gone.incarnation, ..BackendValue::default() },
             )?;
             self.backends.remove(&index);
+            self.places.remove(&gone.address);
         }
         Ok(())
     }
@@ -177,11 +180,12 @@ impl Registry {
 
     pub(super) fn set_backend(&mut self, index: u16, value: BackendValue) {
         self.backends.insert(index, value);
+        self.places.insert(value.address, index);
     }
 
     /// The place of a backend.
     pub(super) fn place_of(&self, address: &Address) -> Option<u16> {
-        self.backends.iter().find(|(_, value)| value.address == *address).map(|(&index, _)| index)
+        self.places.get(address).copied()
     }
 
     /// A place without an owner.

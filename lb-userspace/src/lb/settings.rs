@@ -54,7 +54,7 @@ pub struct FlowTimeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 1 << 20, nascent_flows: 1 << 16, services: 64, backends: 4096 }
+        Self { flows: 1 << 20, nascent_flows: 1 << 16, services: 512, backends: 4096 }
     }
 }
 

@@ -88,7 +88,7 @@ impl Default for LoadBalancerConfig {
         Self {
             max_flows: 1_048_576,
             max_nascent_flows: 65_536,
-            max_services: 64,
+            max_services: 512,
             max_backends: 4_096,
             timeouts: TimeoutConfig::default(),
         }
