@@ -98,6 +98,11 @@ impl Bed {
         Self { lb, settings, interface, transit, peers, pin_root }
     }
 
+    /// The namespace of the client and of the backends.
+    pub(crate) fn peers(&self) -> Netns {
+        Netns::open(&self.peers).expect("the namespace")
+    }
+
     /// As a new daemon does after the old one has died.
     pub(crate) fn reopen(&mut self) {
         self.lb = LoadBalancer::open(&self.settings).expect("the load balancer opens again");
