@@ -3,9 +3,11 @@
 mod decisions;
 mod fixture;
 mod histories;
+mod kinds;
 mod lives;
 mod loads;
 mod plans;
 mod published;
 mod rules;
+mod schedules;
 mod simulation;

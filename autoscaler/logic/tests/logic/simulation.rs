@@ -90,11 +90,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let spec = limits(2, 8);
+        Self::of(limits(2, 8), vec![packets(60.0)])
+    }
+
+    pub(crate) fn of(spec: GroupSpec, policies: Vec<PolicySpec>) -> Self {
         Self {
             state: GroupState::fresh(&spec),
             spec,
-            policies: vec![packets(60.0)],
+            policies,
             instances: in_service(2),
             samples: no_samples(),
             now: at(0),
@@ -174,7 +177,7 @@ impl World {
                     self.state.record(&decision);
                 }
             }
-            Happening::Edited(min, max) => self.spec = limits(min, max),
+            Happening::Edited(min, max) => (self.spec.min, self.spec.max) = (min, max),
         }
     }
 
