@@ -182,3 +182,20 @@ fn policies_that_contradict_each_other() {
         ],
     );
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_valid() {
+    let text = include_str!("../../../../../docs/policies.md");
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 10, "{}", blocks.len());
+    for block in blocks {
+        let rest = if block.starts_with("group:") {
+            block.to_owned()
+        } else {
+            format!("group: {{min: 2, max: 40}}\npolicies:\n{block}")
+        };
+        let found = faults(&structured("[{name: n, subnet: 10.0.0.0/24}]", TCP, &rest));
+        assert!(!crate::diagnostic::has_errors(&found), "{found:#?}\nof\n{block}");
+    }
+}
