@@ -7,7 +7,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -197,8 +197,8 @@ fn instance(id: InstanceId, time: Timestamp) -> Instance {
     read::serving(id, since)
 }
 
-/// Where each instance comes twice, by its id.
+/// The id that comes twice.
 fn first_twin(instances: &[Instance]) -> Option<&InstanceId> {
-    let mut seen: BTreeMap<&InstanceId, ()> = BTreeMap::new();
-    instances.iter().map(|instance| &instance.id).find(|id| seen.insert(id, ()).is_some())
+    let mut seen = BTreeSet::new();
+    instances.iter().map(|instance| &instance.id).find(|id| !seen.insert(*id))
 }

@@ -32,7 +32,7 @@ struct Asked {
 
 pub(super) fn request(faults: &mut Faults<'_>, node: &Node) -> Option<Request> {
     let mut fields = Fields::open(faults, "the question", node)?;
-    let time = fields.required(faults, &["time"], |node| absolute(node)).map(|time| time.value);
+    let time = fields.required(faults, &["time"], absolute).map(|time| time.value);
     // What is written relative to the time is judged without it too.
     let now = time.unwrap_or(Timestamp::UNIX_EPOCH);
     let group = group(faults, &mut fields, now);

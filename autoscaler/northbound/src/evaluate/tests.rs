@@ -27,9 +27,9 @@ fn the_examples_are_answered_as_they_say() {
         let Answer { from, to, reason, samples, .. } =
             answer(&fs::read_to_string(&question).expect("readable"));
         let name = question.file_name().expect("a file").to_string_lossy();
-        answers.push_str(&format!("{name}: {from} to {to}, {} samples taken\n  {reason}\n", samples.taken));
+        answers += &format!("{name}: {from} to {to}, {} samples taken\n  {reason}\n", samples.taken);
         for refused in &samples.explained {
-            answers.push_str(&format!("  refused: {refused}\n"));
+            answers += &format!("  refused: {refused}\n");
         }
     }
     insta::assert_snapshot!(answers);

@@ -32,7 +32,7 @@ fn the_ratio_and_the_tolerance() {
     }
 }
 
-/// "HorizontalPodAutoscaler Walkthrough": one replica at 305 % of a target of 50 % becomes seven.
+/// "`HorizontalPodAutoscaler` Walkthrough": one replica at 305 % of a target of 50 % becomes seven.
 #[test]
 fn the_walkthrough() {
     assert_eq!(tracked(1, 305.0, 50.0, DEFAULT), 6);
