@@ -128,7 +128,7 @@ impl Look<'_> {
 
     fn part(&self, series: &Series, from: Timestamp) -> Part {
         let within = series.within(from, self.now);
-        let Some(newest) = within.clone().last() else { return Part::None };
+        let Some(newest) = within.clone().next_back() else { return Part::None };
         let age = elapsed(newest.at(), self.now);
         if age > self.stale_after() {
             return Part::Stale(age);
@@ -168,8 +168,8 @@ fn count(number: usize) -> u32 {
 }
 
 /// Values over time as one, and how many there were.
-fn aggregate(aggregation: Aggregation, values: impl Iterator<Item = f64> + Clone) -> (f64, u32) {
-    let many = count(values.clone().count());
+fn aggregate(aggregation: Aggregation, values: impl ExactSizeIterator<Item = f64> + Clone) -> (f64, u32) {
+    let many = count(values.len());
     let value = match aggregation {
         Aggregation::Average => mean(values),
         Aggregation::Minimum => values.fold(f64::INFINITY, f64::min),

@@ -68,7 +68,11 @@ impl Series {
     }
 
     /// Those of (`from`, `to`], oldest first.
-    pub(super) fn within(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Sample> + Clone {
+    pub(super) fn within(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = Sample> + ExactSizeIterator + Clone {
         let (from, to) = (from.as_microsecond(), to.as_microsecond());
         let begin = self.0.partition_point(|sample| sample.at <= from);
         let end = self.0.partition_point(|sample| sample.at <= to).max(begin);
