@@ -28,9 +28,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, DropReason> {
     let end = ETHERNET + total_length;
     let part = part(&header);
     let transport = match (part, header[9]) {
-        (Part::Later { .. }, _) => Transport::Other,
         // ICMPv6 over IPv4 is nothing.
-        (_, crate::abi::PROTOCOL_ICMPV6) => Transport::Other,
+        (Part::Later { .. }, _) | (_, crate::abi::PROTOCOL_ICMPV6) => Transport::Other,
         (part, protocol) => transport::parse(frame, protocol, payload, end, part == Part::Whole)?,
     };
     Ok(Packet {

@@ -48,8 +48,8 @@ pub fn quoted<F: Frame + ?Sized>(frame: &F, error: &Packet) -> Option<Quote> {
 fn v4_header<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<(Header, u8, usize)> {
     let header = frame.read::<IPV4>(at)?;
     let header_length = (header[0] & 0x0f) as usize * 4;
-    let is_first = u16::from_be_bytes([header[6], header[7]]) & 0x1fff == 0;
-    if header[0] >> 4 != 4 || header_length < IPV4 || !is_first || header[9] == PROTOCOL_ICMPV6 {
+    let offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    if header[0] >> 4 != 4 || header_length < IPV4 || offset != 0 || header[9] == PROTOCOL_ICMPV6 {
         return None;
     }
     let addresses = Header {

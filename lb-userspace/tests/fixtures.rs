@@ -1,0 +1,278 @@
+//! Both families and all protocols, both ways: description, packet in, verdict, packet out, byte by byte.
+
+mod bed;
+
+use std::net::IpAddr;
+
+use bed::{Bed, CLIENT_MAC, TENANT_MAC, UPLINK_MAC, Verdict};
+use etherparse::icmpv6::DestUnreachableCode;
+use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+use lb_userspace::net::MacAddr;
+use lb_userspace::service::{Backend, BackendState, Protocol, Reach, ServiceKey};
+
+/// A family's addresses.
+struct Family {
+    vip: IpAddr,
+    client: IpAddr,
+    router: IpAddr,
+    backend: IpAddr,
+    gateway: IpAddr,
+    stranger: IpAddr,
+}
+
+const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x44];
+const IN: Macs = Macs(CLIENT_MAC, UPLINK_MAC);
+const ON: Macs = Macs(TENANT_MAC.0, BACKEND_MAC);
+/// The way back: what comes out has the MAC addresses that the kernel's routes give it, which no test run does.
+const BACK: Macs = Macs(BACKEND_MAC, TENANT_MAC.0);
+
+/// Source and destination.
+#[derive(Clone, Copy)]
+struct Macs([u8; 6], [u8; 6]);
+
+#[derive(Clone)]
+enum What {
+    Tcp(u16, u16),
+    Udp(u16, u16),
+    Request(u16),
+    Reply(u16),
+    /// Port unreachable, about that packet.
+    Error(Vec<u8>),
+}
+
+fn families() -> [Family; 2] {
+    let family = |[vip, client, router, backend, gateway, stranger]: [&str; 6]| {
+        let ip = |text: &str| text.parse().expect("an address");
+        Family {
+            vip: ip(vip),
+            client: ip(client),
+            router: ip(router),
+            backend: ip(backend),
+            gateway: ip(gateway),
+            stranger: ip(stranger),
+        }
+    };
+    [
+        family(["45.45.45.45", "198.51.100.7", "203.0.113.1", "19.0.0.2", "19.0.0.1", "20.0.0.2"]),
+        family([
+            "2001:db8:45::45",
+            "2001:db8:51::7",
+            "2001:db8:113::1",
+            "2001:db8:19::2",
+            "2001:db8:19::1",
+            "2001:db8:20::2",
+        ]),
+    ]
+}
+
+/// A frame with some data, all of its checksums right.
+fn frame(macs: Macs, from: IpAddr, to: IpAddr, hops: u8, what: &What) -> Vec<u8> {
+    let data: &[u8] = if let What::Error(quoted) = what { quoted } else { b"some data" };
+    let ethernet = PacketBuilder::ethernet2(macs.0, macs.1);
+    let is_v6 = from.is_ipv6();
+    let packet = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), hops),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), hops),
+        _ => panic!("one family"),
+    };
+    let mut frame = Vec::new();
+    let written = match what {
+        What::Tcp(from, to) => packet.tcp(*from, *to, 7, 1_000).ack(8).write(&mut frame, data),
+        What::Udp(from, to) => packet.udp(*from, *to).write(&mut frame, data),
+        What::Request(id) if is_v6 => packet.icmpv6_echo_request(*id, 1).write(&mut frame, data),
+        What::Request(id) => packet.icmpv4_echo_request(*id, 1).write(&mut frame, data),
+        What::Reply(id) if is_v6 => packet.icmpv6_echo_reply(*id, 1).write(&mut frame, data),
+        What::Reply(id) => packet.icmpv4_echo_reply(*id, 1).write(&mut frame, data),
+        What::Error(_) if is_v6 => packet
+            .icmpv6(Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port))
+            .write(&mut frame, data),
+        What::Error(_) => packet
+            .icmpv4(Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port))
+            .write(&mut frame, data),
+    };
+    written.expect("a packet");
+    frame
+}
+
+/// A packet as an error quotes it.
+fn quoted(from: IpAddr, to: IpAddr, what: &What) -> Vec<u8> {
+    frame(IN, from, to, 50, what)[14..].to_vec()
+}
+
+/// Services of all protocols on one VIP of each family, TCP and UDP with translated ports.
+fn bed() -> Bed {
+    let mut bed = Bed::with_room_for(8);
+    for family in families() {
+        let mac = MacAddr(BACKEND_MAC);
+        let reach = Reach::Link { interface: bed.interface, source_mac: TENANT_MAC, mac };
+        let backend = Backend { address: family.backend, reach, weight: 1, state: BackendState::Active };
+        for (protocol, port, target_port) in [
+            (Protocol::Tcp, Some(443), Some(8443)),
+            (Protocol::Udp, Some(53), Some(5353)),
+            (Protocol::Icmp, None, None),
+        ] {
+            bed.translate(ServiceKey { vip: family.vip, protocol, port }, target_port, &[backend]);
+        }
+    }
+    bed
+}
+
+#[test]
+fn packets_to_a_vip_reach_the_backend() {
+    let bed = bed();
+    for Family { vip, client, router, backend, .. } in families() {
+        let about = |from, what: &What| What::Error(quoted(from, client, what));
+        for (name, from, sent, arrives) in [
+            ("TCP", client, What::Tcp(40_000, 443), What::Tcp(40_000, 8443)),
+            ("UDP", client, What::Udp(40_000, 53), What::Udp(40_000, 5353)),
+            ("an echo request", client, What::Request(9), What::Request(9)),
+            (
+                "an error about TCP",
+                router,
+                about(vip, &What::Tcp(443, 40_000)),
+                about(backend, &What::Tcp(8443, 40_000)),
+            ),
+            (
+                "an error about UDP",
+                router,
+                about(vip, &What::Udp(53, 40_000)),
+                about(backend, &What::Udp(5353, 40_000)),
+            ),
+            (
+                "an error about an echo reply",
+                router,
+                about(vip, &What::Reply(9)),
+                about(backend, &What::Reply(9)),
+            ),
+        ] {
+            let (verdict, out) = bed.uplink(&frame(IN, from, vip, 64, &sent));
+            assert_eq!(verdict, Verdict::Redirect, "{name} to {vip}");
+            assert_eq!(out, frame(ON, from, backend, 63, &arrives), "{name} to {vip}");
+        }
+    }
+}
+
+#[test]
+fn answers_leave_with_the_vip_and_its_port() {
+    let bed = bed();
+    for Family { vip, client, backend, .. } in families() {
+        let about = |to, what: &What| What::Error(quoted(client, to, what));
+        for (name, sent, arrives) in [
+            ("TCP", What::Tcp(8443, 40_000), What::Tcp(443, 40_000)),
+            ("UDP", What::Udp(5353, 40_000), What::Udp(53, 40_000)),
+            ("an echo reply", What::Reply(9), What::Reply(9)),
+            (
+                "an error about TCP",
+                about(backend, &What::Tcp(40_000, 8443)),
+                about(vip, &What::Tcp(40_000, 443)),
+            ),
+            (
+                "an error about UDP",
+                about(backend, &What::Udp(40_000, 5353)),
+                about(vip, &What::Udp(40_000, 53)),
+            ),
+            (
+                "an error about an echo request",
+                about(backend, &What::Request(9)),
+                about(vip, &What::Request(9)),
+            ),
+        ] {
+            let (verdict, out) = bed.answer(&frame(BACK, backend, client, 64, &sent));
+            assert_eq!(verdict, Verdict::Redirect, "{name} from {backend}");
+            assert_eq!(out, frame(BACK, vip, client, 63, &arrives), "{name} from {backend}");
+        }
+    }
+}
+
+#[test]
+fn udp_without_a_checksum_stays_without() {
+    let bed = bed();
+    let [Family { vip, client, backend, .. }, _] = families();
+    let without = |mut frame: Vec<u8>| {
+        frame[40..42].copy_from_slice(&[0, 0]);
+        frame
+    };
+    let (_, out) = bed.uplink(&without(frame(IN, client, vip, 64, &What::Udp(40_000, 53))));
+    assert_eq!(out, without(frame(ON, client, backend, 63, &What::Udp(40_000, 5353))));
+    let (_, out) = bed.answer(&without(frame(BACK, backend, client, 64, &What::Udp(5353, 40_000))));
+    assert_eq!(out, without(frame(BACK, vip, client, 63, &What::Udp(53, 40_000))));
+}
+
+#[test]
+fn a_tenant_sends_as_nobody_else_and_to_nobody_else() {
+    let bed = bed();
+    for Family { vip, client, backend, gateway, stranger, .. } in families() {
+        let answer = What::Tcp(8443, 40_000);
+        let about_stranger = What::Error(quoted(client, stranger, &What::Udp(40_000, 5353)));
+        let about_other_client = What::Error(quoted(stranger, backend, &What::Udp(40_000, 5353)));
+        for (reason, from, to, what) in [
+            ("source_spoofed", vip, client, &answer),
+            ("source_spoofed", stranger, client, &answer),
+            ("not_allowed", backend, stranger, &What::Request(1)),
+            ("not_allowed", backend, stranger, &What::Udp(40_000, 53)),
+            ("not_allowed", backend, client, &about_stranger),
+            ("not_allowed", backend, client, &about_other_client),
+        ] {
+            let before = bed.drops(reason);
+            let (verdict, _) = bed.answer(&frame(BACK, from, to, 64, what));
+            assert_eq!((verdict, bed.drops(reason)), (Verdict::Drop, before + 1), "{from} to {to}: {reason}");
+        }
+        let to_gateway = frame(BACK, backend, gateway, 64, &What::Udp(40_000, 53));
+        assert_eq!(bed.answer(&to_gateway), (Verdict::Pass, to_gateway));
+    }
+}
+
+#[test]
+fn neighbour_discovery_is_the_kernels() {
+    let bed = bed();
+    let [_, Family { backend, gateway, stranger, .. }] = families();
+    let solicitation = |from: IpAddr| {
+        // An echo request made one: type 135, its checksum changed with it.
+        let mut frame = frame(BACK, from, gateway, 255, &What::Request(0));
+        let sum = u16::from_be_bytes([frame[56], frame[57]]);
+        let sum = lb_common::checksum::update_u16(sum, 128 << 8, 135 << 8);
+        frame[54] = 135;
+        frame[56..58].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    for from in [backend, "::".parse().expect("an address"), "fe80::7".parse().expect("an address")] {
+        let frame = solicitation(from);
+        assert_eq!(bed.answer(&frame), (Verdict::Pass, frame), "{from}");
+    }
+    assert_eq!(bed.answer(&solicitation(stranger)).0, Verdict::Drop);
+    assert_eq!(bed.drops("source_spoofed"), 1);
+}
+
+#[test]
+fn answers_that_cannot_go_on_are_left_to_the_kernel_or_dropped() {
+    let bed = bed();
+    for Family { client, backend, .. } in families() {
+        let over = frame(BACK, backend, client, 1, &What::Udp(5353, 40_000));
+        let before = bed.drops("ttl_exceeded");
+        assert_eq!(bed.answer(&over), (Verdict::Pass, over));
+        assert_eq!(bed.drops("ttl_exceeded"), before + 1);
+    }
+}
+
+#[test]
+fn later_fragments_of_an_answer_follow_the_first() {
+    let bed = bed();
+    let [Family { vip, client, backend, .. }, _] = families();
+    let part = |from: IpAddr, hops: u8, port: u16, fragment: u16| {
+        let mut frame = frame(BACK, from, client, hops, &What::Udp(port, 40_000));
+        let old = u16::from_be_bytes([frame[20], frame[21]]);
+        let sum = u16::from_be_bytes([frame[24], frame[25]]);
+        frame[20..22].copy_from_slice(&fragment.to_be_bytes());
+        let sum = lb_common::checksum::update_u16(sum, old, fragment);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    assert_eq!(bed.answer(&part(backend, 64, 5353, 2)).0, Verdict::Drop, "before the first");
+    assert_eq!(bed.drops("fragment"), 1);
+    assert_eq!(bed.answer(&part(backend, 64, 5353, 0x2000)), (Verdict::Redirect, part(vip, 63, 53, 0x2000)));
+    // What looks like ports in a later fragment is data, and stays; so does what would be its checksum.
+    let (verdict, out) = bed.answer(&part(backend, 64, 5353, 2));
+    assert_eq!((verdict, &out[26..30]), (Verdict::Redirect, &[45, 45, 45, 45][..]));
+    assert_eq!(out[34..], part(backend, 64, 5353, 2)[34..]);
+    assert_eq!(out[..34], part(vip, 63, 5353, 2)[..34]);
+}
