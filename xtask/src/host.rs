@@ -54,17 +54,6 @@ pub(crate) fn cargo_is_rustups() -> bool {
     env::var_os("RUSTUP_TOOLCHAIN").is_some()
 }
 
-/// The version of a Debian package that would be installed, without its revision; `None` where apt knows none.
-pub(crate) fn apt_candidate(package: &str) -> Option<String> {
-    let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output().ok()?;
-    candidate(&String::from_utf8_lossy(&output.stdout))
-}
-
-fn candidate(policy: &str) -> Option<String> {
-    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim();
-    (version != "(none)").then(|| version.to_owned())
-}
-
 /// Whether a Debian package is installed.
 pub(crate) fn apt_installed(package: &str) -> bool {
     let output = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
@@ -74,15 +63,6 @@ pub(crate) fn apt_installed(package: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_candidate_is_read_from_apts_policy() {
-        let policy =
-            "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  Version table:\n";
-        assert_eq!(candidate(policy).as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
-        assert_eq!(candidate("rustup:\n  Installed: (none)\n  Candidate: (none)\n"), None);
-        assert_eq!(candidate(""), None);
-    }
 
     #[test]
     fn programs_are_found_by_name() {

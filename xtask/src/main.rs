@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod guest;
 mod host;
+mod images;
 mod plan;
 mod report;
 mod setup;
@@ -64,6 +65,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Makes the image of a small virtual machine that runs the responder, and prints its paths.
+    ///
+    /// Runs setup if something is missing. Fetches Debian's kernel for guests (it is not installed) and packs it with
+    /// busybox and the responder. A template of the kind `libvirt` boots it by its `kernel`, `initrd` and
+    /// `command_line`.
+    Images,
     /// Runs everything: format, lints, docs, unit and property tests, the end-to-end tests, and the load balancer's
     /// tests on the oldest supported kernel.
     ///
@@ -122,6 +129,7 @@ fn main() -> ExitCode {
         Task::Setup { purpose } => setup::explicit(purpose, yes),
         Task::BuildEbpf => build::object(bpf_toolchain::OBJECT).map(|path| println!("{}", path.display())),
         Task::Demo { arguments } => demo::run(&arguments, yes),
+        Task::Images => images::run(yes),
         Task::Test { filter } => test::run(&filter, yes),
         Task::TestKernel { package, extent, filter } => guest::run(package.as_deref(), extent, &filter, yes),
         Task::Bench { arguments } => bench::run(&arguments, yes),

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 use bpf_toolchain::Toolchain;
+use sluice_machines::kernel::apt_candidate;
 
 use crate::build;
 use crate::host;
@@ -138,7 +139,7 @@ fn compiler_source() -> CompilerSource {
 }
 
 fn debian_compiler_is_new_enough() -> bool {
-    host::apt_candidate("rustc-web").is_some_and(|version| bpf_toolchain::is_new_enough(&version))
+    apt_candidate("rustc-web").is_some_and(|version| bpf_toolchain::is_new_enough(&version))
 }
 
 fn announce(steps: &[Step]) {
@@ -176,7 +177,7 @@ fn consent(yes: bool) -> Result<()> {
 fn run(step: &Step, lists: &mut PackageLists) -> Result<()> {
     if let Step::Packages(packages) = step {
         lists.refresh();
-        if let Some(package) = packages.iter().find(|package| host::apt_candidate(package).is_none()) {
+        if let Some(package) = packages.iter().find(|package| apt_candidate(package).is_none()) {
             bail!(
                 "apt knows no package {package}. On Debian it comes with the updates and security updates of the \
                  release: check /etc/apt/sources.list and /etc/apt/sources.list.d"

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,15 @@ pub struct NicSpec {
     pub gateway: Option<Ipv4Addr>,
     /// The instance's own MAC address.
     pub mac: MacAddr,
+}
+
+impl NicSpec {
+    /// The network's addresses.
+    #[must_use]
+    pub fn subnet(&self) -> Ipv4Net {
+        // A prefix that is none stands for the address alone.
+        Ipv4Net::new(self.address, self.prefix).map_or(Ipv4Net::from(self.address), |net| net.trunc())
+    }
 }
 
 /// All that is needed to make an instance, and to find it again.

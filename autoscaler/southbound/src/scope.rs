@@ -30,6 +30,7 @@ mod prefix {
 /// | an instance's cgroup | `<name>/<instance id>` |
 /// | an instance's libvirt domain, and its files in the storage pool | `<name>-<instance id>`, with `.qcow2`, `.seed` |
 /// | the storage pool | `<name>` |
+/// | a DHCP server's namespace, its bridge port, its files | `<name>.dhcp-` and `sld-` + 8 hex digits, `/run/<name>/dhcp/` |
 /// | an instance's label and log | `/run/<name>/instances/<instance id>.json`, `.log` |
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
 /// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
@@ -121,6 +122,19 @@ impl Scope {
     #[must_use]
     pub fn instance_of_domain(&self, domain: &str) -> Option<InstanceId> {
         self.instance_of_netns(domain)
+    }
+
+    /// The namespace of the DHCP server of a network whose interfaces have these digits in their names. It is no
+    /// instance's: there is no `-` after the daemon's name.
+    #[must_use]
+    pub fn dhcp_netns(&self, digits: &str) -> String {
+        format!("{}.dhcp-{digits}", self.name)
+    }
+
+    /// The mark of a DHCP server's link.
+    #[must_use]
+    pub fn dhcp_mark(&self, digits: &str) -> Mark {
+        self.mark(format!("{} dhcp={digits}", self.name))
     }
 
     /// The cgroup below which the instances' are, relative to a hierarchy's root.

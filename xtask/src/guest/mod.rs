@@ -1,8 +1,6 @@
 //! `test-kernel`: the tests that need a kernel, on the oldest one that is supported, in a guest.
 
 mod console;
-mod initramfs;
-mod kernel;
 mod qemu;
 
 use std::fs;
@@ -12,13 +10,13 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::Value;
+use sluice_machines::initramfs::Initramfs;
+use sluice_machines::kernel::{self, Kernel};
 
 use crate::build::{self, cargo_command, target_dir};
 use crate::plan::Purpose;
 use crate::{host, setup};
 use console::Console;
-use initramfs::Initramfs;
-use kernel::Kernel;
 
 /// How much is run in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +54,10 @@ const SKIPPED: [&str; 4] = [
     "one_instance_is_ready_soon",
     "requests_are_real_load",
 ];
+
+/// What Sluice needs that Debian builds as modules. They are only provided: the kernel loads them when they are first
+/// used, as on a host.
+const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
 
 /// What tests run beside the code under test. busybox has applets of these names too, which behave in other ways.
 const TOOLS: [&str; 5] = ["sh", "ls", "ip", "tc", "bpftool"];
@@ -112,7 +114,7 @@ fn write_image(
     for name in TOOLS {
         image.program(&Path::new("usr/sbin").join(name), &tool(name)?)?;
     }
-    for file in kernel.module_files()? {
+    for file in kernel.module_files(&MODULES)? {
         let place = file.strip_prefix(&kernel.root).unwrap_or(&file);
         image.file(place, &file)?;
     }

@@ -22,6 +22,7 @@ use virt::domain::Domain;
 use virt::error::ErrorNumber;
 use virt::sys;
 
+use crate::dhcp::{DhcpError, DhcpNetwork, DhcpServers, Lease};
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
 use crate::turns::Turns;
@@ -73,23 +74,26 @@ struct Inner {
     place: PoolPlace,
     choice: AccelChoice,
     connection: Connection,
+    /// By which guests get their addresses.
+    servers: DhcpServers,
     /// Found out when the first instance is made.
     accel: OnceCell<Accel>,
     turns: Turns,
 }
 
 impl LibvirtProvider {
-    /// The provider of a scope. Nothing is connected yet: a libvirt that isn't there is a fault of each call.
-    #[must_use]
-    pub fn new(scope: Scope, settings: &LibvirtSettings) -> Self {
-        Self(Arc::new(Inner {
+    /// The provider of a scope. Nothing is connected yet: a libvirt that isn't there is a fault of each call. To be
+    /// called on a tokio runtime.
+    pub fn open(scope: Scope, settings: &LibvirtSettings) -> Result<Self, ProviderError> {
+        Ok(Self(Arc::new(Inner {
             place: PoolPlace::of(&scope, &settings.pool),
+            servers: DhcpServers::open(scope.clone(), &settings.uri).map_err(unavailable)?,
             scope,
             choice: settings.accel,
             connection: Connection::to(&settings.uri),
             accel: OnceCell::new(),
             turns: Turns::default(),
-        }))
+        })))
     }
 
     /// Does `work` on an instance when its turn has come, on a thread of its own and to the end even if nobody waits
@@ -106,6 +110,17 @@ impl LibvirtProvider {
             work(&inner, connect)
         };
         self.0.connection.call(WORK, work).await.map_err(failed(id, step))
+    }
+
+    /// Reserves the instance's addresses on all its networks.
+    async fn lease(&self, spec: &InstanceSpec) -> Result<(), DhcpError> {
+        for nic in spec.nics() {
+            let lease = Lease { id: spec.id.clone(), mac: nic.mac, address: nic.address };
+            let network =
+                DhcpNetwork { bridge: nic.bridge.clone(), subnet: nic.subnet(), router: nic.gateway };
+            self.0.servers.lease(&network, &lease).await?;
+        }
+        Ok(())
     }
 
     /// How guests run here.
@@ -147,6 +162,7 @@ impl Provider for LibvirtProvider {
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
         const STEP: &str = "making the virtual machine";
         let accel = self.accel().await.map_err(failed(&spec.id, STEP))?;
+        self.lease(spec).await.map_err(|error| not_done(&spec.id, STEP, &error))?;
         let owned = spec.clone();
         self.on(&spec.id, STEP, move |inner, connect| inner.create(connect, accel, &owned)).await
     }
@@ -171,8 +187,11 @@ impl Provider for LibvirtProvider {
     }
 
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        const STEP: &str = "removing";
         let own = id.clone();
-        self.on(id, "removing", move |inner, connect| inner.delete(connect, &own)).await
+        self.on(id, STEP, move |inner, connect| inner.delete(connect, &own)).await?;
+        // It has no more use for its addresses.
+        self.0.servers.release(id).await.map_err(|error| not_done(id, STEP, &error))
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
@@ -189,6 +208,7 @@ impl Provider for LibvirtProvider {
         let place = self.0.place.clone();
         let done = self.0.connection.call(WORK, move |connect| place.remove(connect)).await;
         done.map_err(unavailable)?;
+        self.0.servers.sweep().await.map_err(unavailable)?;
         Ok(removed)
     }
 
@@ -288,7 +308,8 @@ impl Inner {
             Some(pool) => pool.instances(&self.scope)?.into_iter().collect(),
             None => BTreeSet::new(),
         };
-        let orphans = files.into_iter().filter(|id| !known.contains(id));
+        let leases = self.servers.instances().map_err(|error| Fault::Other(error.to_string()))?;
+        let orphans = files.union(&leases).filter(|id| !known.contains(id)).cloned();
         found.extend(orphans.map(|id| Observed { id, presence: Presence::Broken, spec: None }));
         Ok(found)
     }
@@ -320,6 +341,10 @@ fn failed(id: &InstanceId, step: &'static str) -> impl FnOnce(Fault) -> Provider
         fault if fault.is_outage() => unavailable(fault),
         fault => ProviderError::Step { id, step, reason: fault.to_string() },
     }
+}
+
+fn not_done(id: &InstanceId, step: &'static str, error: &DhcpError) -> ProviderError {
+    ProviderError::Step { id: id.clone(), step, reason: error.to_string() }
 }
 
 fn unavailable(fault: impl Display) -> ProviderError {

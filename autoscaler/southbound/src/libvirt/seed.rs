@@ -59,6 +59,7 @@ fn meta_data(spec: &InstanceSpec, vm: &LibvirtTemplate) -> Value {
         "local-hostname": hostname(spec, vm),
         "sluice-tenant": spec.tenant.as_str(),
         "sluice-port": spec.template.port.to_string(),
+        "sluice-management-mac": spec.management.as_ref().map_or_else(String::new, |nic| nic.mac.to_string()),
         "sluice-request-cost": spec.template.request_cost.as_micros().to_string(),
     })
 }

@@ -21,6 +21,7 @@ use super::sandbox::PrivateLibvirtd;
 use super::*;
 use crate::provider::NicSpec;
 
+mod boot;
 mod faults;
 mod guests;
 mod life;
@@ -65,28 +66,26 @@ impl Host {
         let scope = Scope::new(&format!("slv{}_{number}", std::process::id())).expect("a scope");
         let directory = tempfile::tempdir().expect("a directory");
         let links = Links::open(&Netns::current().expect("a namespace")).expect("netlink");
-        let bridge = format!("slvb{number}-{}", std::process::id());
+        let bridge = scope.network_links(&tenant(), "management").bridge;
         let mark = scope.network_mark(&tenant(), "nw");
         links
             .ensure_bridge(&mark, &bridge, MacAddr([2, 0, 0, 0, 0, 1]))
             .await
             .expect("a bridge: this needs root");
         links.set_up(&bridge).await.expect("up");
-        let mut host = Self {
-            provider: LibvirtProvider::new(scope.clone(), &settings("test:///default", &directory)),
+        Self {
+            provider: open(&scope, &settings(&libvirtd.uri(), &directory)),
             uri: libvirtd.uri(),
             scope,
             directory,
             bridge,
             links,
-        };
-        host.provider = host.restarted();
-        host
+        }
     }
 
     /// A daemon that has just started and knows nothing.
     fn restarted(&self) -> LibvirtProvider {
-        LibvirtProvider::new(self.scope.clone(), &settings(&self.uri, &self.directory))
+        open(&self.scope, &settings(&self.uri, &self.directory))
     }
 
     fn pool(&self) -> PathBuf {
@@ -182,6 +181,7 @@ impl Host {
         assert_eq!(self.domains().await, BTreeSet::new());
         assert_eq!(self.ports().await, BTreeSet::new());
         assert!(!self.pool().exists(), "{:?}", self.files());
+        assert!(!self.scope.run_dir().join("dhcp").exists(), "a DHCP server is left");
     }
 }
 
@@ -198,7 +198,12 @@ impl Drop for Host {
                 }
             });
         });
+        let _ = fs::remove_dir(self.scope.run_dir());
     }
+}
+
+fn open(scope: &Scope, settings: &LibvirtSettings) -> LibvirtProvider {
+    LibvirtProvider::open(scope.clone(), settings).expect("a provider")
 }
 
 fn settings(uri: &str, directory: &TempDir) -> LibvirtSettings {

@@ -91,8 +91,7 @@ async fn faults_name_what_and_where() {
 
     let mut spec = host.instance(3, &guests::DEAF);
     spec.nic.bridge = "no-such-bridge".to_owned();
-    host.provider.create(&spec).await.expect("created");
-    let error = text(host.provider.start(&spec.id).await);
+    let error = text(host.provider.create(&spec).await);
     assert!(error.contains("no-such-bridge"), "{error}");
     let mut spec = host.instance(4, &guests::DEAF);
     spec.template.libvirt.as_mut().expect("a machine").machine = Some("abacus".to_owned());
@@ -106,7 +105,7 @@ async fn a_libvirt_that_is_not_there_is_said_to_be_away() {
     let directory = tempfile::tempdir().expect("a directory");
     let scope = Scope::new("slvnone").expect("a scope");
     for uri in ["qemu+unix:///system?socket=/no/such/socket", "nonsense://host/system"] {
-        let provider = LibvirtProvider::new(scope.clone(), &settings(uri, &directory));
+        let provider = open(&scope, &settings(uri, &directory));
         let error = provider.list().await.expect_err("nobody is there");
         assert!(matches!(error, ProviderError::Unavailable { .. }), "{error:?}");
         assert!(error.to_string().contains(uri), "{error}");
@@ -149,7 +148,7 @@ async fn a_full_disk_is_named_and_leaves_nothing() {
     let mut host = Host::on(&libvirtd).await;
     let pool = tight.0.join("pool").display().to_string();
     let tight = LibvirtSettings { pool, ..settings(&host.uri, &host.directory) };
-    host.provider = LibvirtProvider::new(host.scope.clone(), &tight);
+    host.provider = open(&host.scope, &tight);
     let spec = host.instance(1, &guests::DEAF);
     let error = text(host.provider.create(&spec).await);
     assert!(error.contains("No space left on device"), "{error}");

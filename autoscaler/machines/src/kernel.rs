@@ -7,34 +7,28 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::host;
-
 /// Depends on the newest kernel of the release for guests: few drivers, so a small package.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
-/// What Sluice needs that Debian builds as modules. They are only provided: the kernel loads them when they are first
-/// used, as on a host.
-const MODULES: [&str; 4] = ["veth", "bridge", "sch_ingress", "cls_bpf"];
-
 /// A kernel's package, unpacked.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub struct Kernel {
     /// What `uname -r` says.
-    pub(super) release: String,
+    pub release: String,
     /// The kernel itself.
-    pub(super) image: PathBuf,
+    pub image: PathBuf,
     /// The folder that stands for `/`.
-    pub(super) root: PathBuf,
+    pub root: PathBuf,
 }
 
 impl Kernel {
-    /// The modules, those that they need, and the indices in which `modprobe` finds them.
-    pub(super) fn module_files(&self) -> Result<Vec<PathBuf>> {
+    /// These modules, those that they need, and the indices in which `modprobe` finds them.
+    pub fn module_files(&self, modules: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("lib/modules").join(&self.release);
         let index = folder.join("modules.dep");
         let text = fs::read_to_string(&index).with_context(|| format!("cannot read {}", index.display()))?;
         let mut files = vec![index, folder.join("modules.alias"), folder.join("modules.symbols")];
-        files.extend(needed(&text, &MODULES)?.into_iter().map(|module| folder.join(module)));
+        files.extend(needed(&text, modules)?.into_iter().map(|module| folder.join(module)));
         Ok(files)
     }
 }
@@ -56,7 +50,7 @@ fn needed<'a>(index: &'a str, modules: &[&str]) -> Result<BTreeSet<&'a str>> {
 }
 
 /// The newest kernel of this host's release of Debian, fetched once for each of its versions.
-pub(super) fn of_this_release(folder: &Path) -> Result<Kernel> {
+pub fn of_this_release(folder: &Path) -> Result<Kernel> {
     let package = newest().with_context(|| {
         format!(
             "apt knows no package {NEWEST}: run `apt-get update` on Debian, or name a package with --package"
@@ -64,16 +58,16 @@ pub(super) fn of_this_release(folder: &Path) -> Result<Kernel> {
     })?;
     let packages = folder.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("cannot create {}", packages.display()))?;
-    let version = host::apt_candidate(&package).unwrap_or_default();
+    let version = apt_candidate(&package).unwrap_or_default();
     if let Some(file) = fetched(&packages, &package, &version) {
         return unpack(&file, folder);
     }
-    if !download(&package, &packages)? && host::is_root() {
+    if !download(&package, &packages)? && nix::unistd::geteuid().is_root() {
         // Old lists name files that security updates have replaced.
         let _ = Command::new("apt-get").arg("update").status();
         download(&package, &packages)?;
     }
-    let version = host::apt_candidate(&package).unwrap_or_default();
+    let version = apt_candidate(&package).unwrap_or_default();
     let file = fetched(&packages, &package, &version)
         .with_context(|| format!("apt-get did not fetch {package} {version}; its reason is above"))?;
     unpack(&file, folder)
@@ -99,7 +93,7 @@ fn fetched(folder: &Path, package: &str, version: &str) -> Option<PathBuf> {
 }
 
 /// Unpacks a kernel's package, and indexes its modules.
-pub(super) fn unpack(package: &Path, folder: &Path) -> Result<Kernel> {
+pub fn unpack(package: &Path, folder: &Path) -> Result<Kernel> {
     let name = package.file_stem().with_context(|| format!("{} is no file", package.display()))?;
     let root = folder.join(name);
     if let Ok(kernel) = find(&root) {
@@ -143,6 +137,18 @@ fn succeed(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("{name} failed ({status})") }
 }
 
+/// The version of a Debian package that would be installed, without its revision; `None` where apt knows none.
+#[must_use]
+pub fn apt_candidate(package: &str) -> Option<String> {
+    let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output().ok()?;
+    candidate(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn candidate(policy: &str) -> Option<String> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim();
+    (version != "(none)").then(|| version.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +169,14 @@ mod tests {
         ];
         assert_eq!(files.into_iter().collect::<Vec<_>>(), expected);
         assert!(needed(INDEX, &["cls_bpf"]).expect_err("not there").to_string().contains("cls_bpf"));
+    }
+
+    #[test]
+    fn the_candidate_is_read_from_apts_policy() {
+        let policy =
+            "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  Version table:\n";
+        assert_eq!(candidate(policy).as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
+        assert_eq!(candidate("rustup:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+        assert_eq!(candidate(""), None);
     }
 }

@@ -15,19 +15,20 @@ const EXECUTABLE: u32 = 0o100_755;
 
 /// An archive that is being written. Paths in it are relative to the guest's root.
 #[derive(Debug)]
-pub(super) struct Initramfs {
+pub struct Initramfs {
     out: BufWriter<File>,
     present: BTreeSet<PathBuf>,
 }
 
 impl Initramfs {
     /// An empty archive that is written to `file`.
-    pub(super) fn new(file: File) -> Self {
+    #[must_use]
+    pub fn new(file: File) -> Self {
         Self { out: BufWriter::new(file), present: BTreeSet::new() }
     }
 
     /// Makes a folder and those above it, where they are not there yet: the kernel makes none by itself.
-    pub(super) fn folder(&mut self, path: &Path) -> Result<()> {
+    pub fn folder(&mut self, path: &Path) -> Result<()> {
         let mut missing: Vec<&Path> =
             path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()).collect();
         missing.reverse();
@@ -40,19 +41,19 @@ impl Initramfs {
     }
 
     /// Adds an executable text.
-    pub(super) fn text(&mut self, path: &Path, text: &str) -> Result<()> {
+    pub fn text(&mut self, path: &Path, text: &str) -> Result<()> {
         self.add(path, text.len() as u64, &mut text.as_bytes())
     }
 
     /// Adds a copy of a file, once.
-    pub(super) fn file(&mut self, path: &Path, original: &Path) -> Result<()> {
+    pub fn file(&mut self, path: &Path, original: &Path) -> Result<()> {
         let mut file = File::open(original).with_context(|| format!("cannot open {}", original.display()))?;
         let size = file.metadata()?.len();
         self.add(path, size, &mut file)
     }
 
     /// Adds a program with the libraries that it loads, which have the same paths as here.
-    pub(super) fn program(&mut self, path: &Path, original: &Path) -> Result<()> {
+    pub fn program(&mut self, path: &Path, original: &Path) -> Result<()> {
         self.file(path, original)?;
         for library in libraries(original)? {
             let place = library.strip_prefix("/").unwrap_or(&library);
@@ -81,7 +82,7 @@ impl Initramfs {
     }
 
     /// Ends the archive.
-    pub(super) fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         newc::trailer(self.out)?.flush().context("cannot write the initramfs")
     }
 }

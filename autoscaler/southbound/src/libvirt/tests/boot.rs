@@ -1,0 +1,115 @@
+//! A whole machine: Debian's kernel, addresses by DHCP, the responder, metrics on the management network.
+
+use std::net::SocketAddrV4;
+
+use lb_userspace::net::Address;
+use sluice_logic::spec::NetworkSpec;
+use sluice_machines::Image;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::networks::Networks;
+use crate::probe;
+
+/// Emulated, on a busy host.
+const BOOT: Duration = Duration::from_mins(3);
+
+/// Networks, which go with the value.
+struct Wires {
+    transit: Netns,
+    name: String,
+    networks: Networks,
+}
+
+impl Wires {
+    fn new(host: &Host) -> Self {
+        let name = format!("{}-transit", host.scope.name());
+        let transit = Netns::create(&name).expect("a namespace");
+        let networks = Networks::open(host.scope.clone(), &transit, "uplink").expect("networks");
+        Self { transit, name, networks }
+    }
+}
+
+impl Drop for Wires {
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let _ = self.networks.remove_all().await;
+            });
+        });
+        let _ = Netns::delete(&self.name);
+    }
+}
+
+fn image() -> Image {
+    let own = std::env::current_exe().expect("a path");
+    let debug = own.ancestors().nth(2).expect("target/debug");
+    let responder = debug.join("examples/responder");
+    assert!(responder.exists(), "`cargo build -p sluice-southbound --examples` makes the responder");
+    Image::make(&debug.join("test-images"), &responder)
+        .expect("an image: `cargo xtask setup` installs what it needs")
+}
+
+async fn exchange(mut stream: TcpStream, question: &str) -> String {
+    stream.write_all(question.as_bytes()).await.expect("sent");
+    stream.shutdown().await.expect("all sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_boots_answers_and_shuts_down() {
+    let host = Host::new().await;
+    let image = image();
+    let boot = VmBoot::Kernel {
+        kernel: image.kernel,
+        initrd: Some(image.initrd),
+        command_line: Image::COMMAND_LINE.to_owned(),
+        disk: None,
+    };
+    let mut spec = host.instance_of(7, boot);
+    spec.template.memory = Some(Image::MEMORY);
+    let wires = Wires::new(&host);
+    let (subnet, gateway) = ("10.98.0.0/24".parse().expect("a network"), Ipv4Addr::new(10, 98, 0, 254));
+    let network = NetworkSpec {
+        name: "nw".to_owned(),
+        subnet,
+        gateway,
+        dhcp_start: Ipv4Addr::new(10, 98, 0, 1),
+        dhcp_end: Ipv4Addr::new(10, 98, 0, 253),
+    };
+    spec.nic.gateway = Some(gateway);
+    spec.nic.bridge = wires.networks.ensure(&tenant(), &network).await.expect("a network").bridge;
+    let management = spec.management.clone().expect("a management NIC");
+    let of_host = Address { net: "10.97.0.254/24".parse().expect("a network"), protocol: 0 };
+    host.links.add_address(&host.bridge, &of_host).await.expect("an address");
+
+    let begin = Instant::now();
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    let target = SocketAddrV4::new(spec.nic.address, 80);
+    probe::wait_until_ready(&wires.transit, target, BOOT).await.expect("ready");
+    eprintln!("the machine serves after {:?}", begin.elapsed());
+    let stream = probe::connect(&wires.transit, target).await.expect("connected");
+    assert_eq!(exchange(stream, "hello\n").await, format!("{} hello\n", spec.id));
+
+    let scrape = SocketAddrV4::new(management.address, 9100);
+    until("the exporter answers", async || TcpStream::connect(scrape).await.is_ok()).await;
+    let stream = TcpStream::connect(scrape).await.expect("connected");
+    let metrics = exchange(stream, "GET /cgi-bin/metrics HTTP/1.0\r\n\r\n").await;
+    for name in ["node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"}", "node_memory_MemAvailable_bytes "] {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    let used = host.provider.metrics(&spec.id).await.expect("metrics");
+    assert!(used.cpu > Duration::from_millis(500), "{used:?}");
+
+    let begin = Instant::now();
+    host.provider.stop(&spec.id, PATIENCE).await.expect("stopped");
+    assert!(begin.elapsed() < PATIENCE, "it was switched off by force");
+    eprintln!("the machine has shut down within {:?}", begin.elapsed());
+    host.provider.delete(&spec.id).await.expect("deleted");
+    host.down().await;
+    drop(wires);
+}

@@ -1,0 +1,136 @@
+//! DHCP on a bridge, with Debian's dnsmasq and busybox's client. Needs root, `dnsmasq-base` and `busybox-static`, which
+//! `cargo xtask setup` installs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use lb_userspace::net::{Links, MacAddr, Netns, VethEnd};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::TenantName;
+use sluice_southbound::dhcp::{DhcpNetwork, DhcpServers, Lease};
+use sluice_southbound::scope::Scope;
+
+/// A bridge with a client in a namespace of its own. All of it goes with the value, also on a panic.
+struct Bed {
+    scope: Scope,
+    servers: DhcpServers,
+    links: Links,
+    client: Netns,
+    bridge: String,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let number = std::process::id();
+        let scope = Scope::new(&format!("sld{number}")).expect("a scope");
+        let links = Links::open(&Netns::current().expect("a namespace")).expect("netlink");
+        let bridge = scope.network_links(&tenant(), "nw").bridge;
+        let mark = scope.network_mark(&tenant(), "nw");
+        links
+            .ensure_bridge(&mark, &bridge, MacAddr([2, 0, 0, 0, 0, 1]))
+            .await
+            .expect("a bridge: this needs root");
+        links.set_up(&bridge).await.expect("up");
+        let client = Netns::create(&format!("sld{number}-client")).expect("a namespace");
+        let inside = Links::open(&client).expect("netlink");
+        let master = Some(links.get(&bridge).await.expect("the bridge").index);
+        let outer = VethEnd { links: &links, name: &format!("sldc{number}"), mac: None, master };
+        let inner = VethEnd { links: &inside, name: "eth0", mac: Some(lease(1).mac), master: None };
+        links.ensure_veth(&mark, &outer, &inner).await.expect("a veth");
+        links.set_up(outer.name).await.expect("up");
+        inside.set_up("eth0").await.expect("up");
+        links.wait_until_forwarding(outer.name).await.expect("forwarding");
+        let servers = DhcpServers::open(scope.clone(), "test").expect("servers");
+        Self { scope, servers, links, client, bridge }
+    }
+
+    fn network(&self, router: Option<Ipv4Addr>) -> DhcpNetwork {
+        DhcpNetwork {
+            bridge: self.bridge.clone(),
+            subnet: "10.96.0.0/24".parse().expect("a network"),
+            router,
+        }
+    }
+
+    /// What busybox's client gets: the lines of its environment, none where nobody answers.
+    fn ask(&self) -> BTreeSet<String> {
+        let script = tempfile::Builder::new().suffix(".sh").tempfile().expect("a file");
+        fs::write(script.path(), "#!/bin/sh\n[ \"$1\" != bound ] || env\n").expect("written");
+        let (_, script) = script.into_parts();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&script, mode).expect("executable");
+        let output = self.client.run(|| {
+            let mut udhcpc = Command::new("busybox");
+            udhcpc.args(["udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "4", "-T", "1", "-s"]);
+            udhcpc.arg(&script).stdin(Stdio::null()).output()
+        });
+        let output = output.expect("the namespace").expect("busybox");
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                for id in self.servers.instances().unwrap_or_default() {
+                    let _ = self.servers.release(&id).await;
+                }
+                let _ = self.servers.sweep().await;
+                let _ = self.links.delete(&self.bridge).await;
+            });
+        });
+        let _ = Netns::delete(&format!("{}-client", self.scope.name()));
+        let _ = fs::remove_dir(self.scope.run_dir());
+    }
+}
+
+fn tenant() -> TenantName {
+    TenantName::try_from("demo".to_owned()).expect("a tenant name")
+}
+
+fn lease(number: u8) -> Lease {
+    let address = Ipv4Addr::new(10, 96, 0, number);
+    Lease { id: InstanceId::new(&tenant(), number.into()), mac: MacAddr::of_instance(address), address }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_gets_its_lease_and_nobody_else_one() {
+    let bed = Bed::new().await;
+    let network = bed.network(Some(Ipv4Addr::new(10, 96, 0, 254)));
+    bed.servers.lease(&network, &lease(2)).await.expect("a server");
+    assert_eq!(bed.ask(), BTreeSet::new(), "an unknown client gets nothing");
+
+    bed.servers.lease(&network, &lease(1)).await.expect("a lease");
+    bed.servers.lease(&network, &lease(1)).await.expect("a lease again");
+    let got = bed.ask();
+    for expected in
+        ["ip=10.96.0.1", "mask=24", "router=10.96.0.254", "lease=4294967295", "hostname=demo-00000001"]
+    {
+        assert!(got.contains(expected), "{expected} is not in {got:#?}");
+    }
+
+    // A daemon that has just started knows nothing, and finds what is there.
+    let fresh = DhcpServers::open(bed.scope.clone(), "test").expect("servers");
+    let other = DhcpServers::open(bed.scope.clone(), "other").expect("servers");
+    assert_eq!(other.instances().expect("instances"), BTreeSet::new());
+    other.release(&lease(1).id).await.expect("it has none of its own");
+    assert_eq!(fresh.instances().expect("instances"), [1, 2].map(|number| lease(number).id).into());
+    fresh.release(&lease(1).id).await.expect("released");
+    assert_eq!(bed.ask(), BTreeSet::new(), "the lease has ended");
+    fresh.lease(&bed.network(None), &lease(1)).await.expect("another configuration");
+    let got = bed.ask();
+    assert!(got.contains("ip=10.96.0.1") && !got.iter().any(|line| line.starts_with("router=")), "{got:#?}");
+
+    for number in [1, 2, 2] {
+        fresh.release(&lease(number).id).await.expect("released");
+    }
+    assert_eq!(bed.ask(), BTreeSet::new());
+    let names = Netns::names().expect("names");
+    assert!(!names.iter().any(|name| name.starts_with(&format!("{}.", bed.scope.name()))), "{names:?}");
+    let links = bed.links.list().await.expect("links");
+    assert!(!links.iter().any(|link| link.name.starts_with("sld-") && link.group == bed.scope.group()));
+    assert!(!bed.scope.run_dir().join("dhcp").exists());
+}
