@@ -1,13 +1,15 @@
 //! The flat form, that of the original system.
 
+use std::time::Duration;
+
 use ipnet::Ipv4Net;
-use sluice_logic::spec::{Metric, Pace, PolicySpec, Protocol, Reactive, Signal};
+use sluice_logic::spec::{Metric, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
 use crate::diagnostic::Faults;
 use crate::reader::Fields;
-use crate::value;
+use crate::value::{self, Complaint};
 use crate::yaml::{Node, Spanned};
 
 /// Every key, to tell the forms apart.
@@ -107,13 +109,25 @@ fn services(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Vec<ServiceDraf
 #[derive(Clone, Copy, PartialEq)]
 enum Policy {
     Reactive,
+    Proactive,
     None,
 }
 
 fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<PolicySpec>> {
     let policy = fields.required(faults, &["policy"], |node| {
-        let choices = [("dynamic", Policy::Reactive), ("reactive", Policy::Reactive), ("none", Policy::None)];
-        value::choice(&choices, &["static", "proactive", "custom"], node)
+        let choices = [
+            ("dynamic", Policy::Reactive),
+            ("reactive", Policy::Reactive),
+            ("proactive", Policy::Proactive),
+            ("none", Policy::None),
+        ];
+        match value::text(node).as_deref() {
+            Ok(word @ ("static" | "custom")) => Err(Complaint::with_help(
+                format!("`{word}` needs a schedule, and the flat form has none"),
+                "write the file in the structured form, with a list of `policies`",
+            )),
+            _ => value::choice(&choices, &[], node),
+        }
     });
     let threshold = fields.optional(faults, &["threshold"], value::share);
     let window = fields.defaulted(faults, &["window"], DEFAULT_WINDOW, draft::window);
@@ -124,7 +138,7 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
             faults.warning(threshold.span, message, "with `policy: dynamic` the group scales by it");
             Some(Vec::new())
         }
-        (Policy::Reactive, None) => {
+        (Policy::Reactive | Policy::Proactive, None) => {
             fields.report_missing(faults, "threshold");
             None
         }
@@ -132,5 +146,11 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
             let signal = Signal::mean(Metric::Cpu, window?);
             Some(vec![PolicySpec::Reactive(Reactive { signal, threshold: threshold.value })])
         }
+        (Policy::Proactive, Some(threshold)) => Some(vec![PolicySpec::Proactive(Proactive {
+            signal: Signal::mean(Metric::Cpu, window?),
+            threshold: threshold.value,
+            margin: Duration::ZERO,
+            shortage_cost: Proactive::default_shortage_cost(),
+        })]),
     }
 }

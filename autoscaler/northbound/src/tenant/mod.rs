@@ -16,7 +16,7 @@
 //! | `dhcp_start`, `dhcp_end` | the addresses given to instances | all but the gateway |
 //! | `min_containers`, `max_containers` (or `min_instances`, `max_instances`) | the group's limits | required |
 //! | `public_ip` | the VIP: ICMP echo and TCP on every port | required |
-//! | `policy` | `dynamic` (or `reactive`) scales by CPU, `none` leaves the number to people | required |
+//! | `policy` | `dynamic` (or `reactive`) scales by CPU, `proactive` by the CPU that is expected, `none` leaves the number to people | required |
 //! | `threshold` | CPU utilisation, see below | required with `dynamic` |
 //! | `window` | the mean is taken over so long | `5m` |
 //! | `buffer_time`, `cool_down` | the group's pace | `120s`, `300s` |
