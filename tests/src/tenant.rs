@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use sluice_logic::spec::TenantName;
 
-/// A tenant file in its flat form.
+/// A tenant file.
 #[derive(Debug, Clone)]
 pub struct TenantFile {
     name: &'static str,
@@ -12,6 +12,7 @@ pub struct TenantFile {
     min: u32,
     max: u32,
     more: String,
+    structured: bool,
 }
 
 impl TenantFile {
@@ -22,7 +23,13 @@ impl TenantFile {
     #[must_use]
     pub fn new(name: &'static str, subnet: u8, min: u32, max: u32) -> Self {
         let more = "policy: none\nbuffer_time: 1s\ncool_down: 12s\ncpus: 1\nrequest_cost: 0s\n".to_owned();
-        Self { name, subnet, min, max, more }
+        Self { name, subnet, min, max, more, structured: false }
+    }
+
+    /// The same in the structured form.
+    #[must_use]
+    pub fn structured(name: &'static str, subnet: u8, min: u32, max: u32) -> Self {
+        Self { more: String::new(), structured: true, ..Self::new(name, subnet, min, max) }
     }
 
     /// Replaces all that is not name, network and limits.
@@ -56,7 +63,15 @@ impl TenantFile {
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { name, subnet, min, max, more } = self;
+        let Self { name, subnet, min, max, more, structured } = self;
+        if *structured {
+            let vip = self.vip();
+            return format!(
+                "tenant: {name}\nnetworks: [{{name: {name}-net, subnet: 10.232.{subnet}.0/24}}]\nservices: [{{vip: \
+                 {vip}, protocol: icmp}}, {{vip: {vip}, protocol: tcp}}]\ngroup: {{min: {min}, max: {max}, buffer_time: \
+                 1s, cool_down: 12s}}\n{more}"
+            );
+        }
         format!(
             "t_name: {name}\nnw_name: {name}-net\nsubnet: 10.232.{subnet}.0/24\npublic_ip: {}\nmin_instances: \
              {min}\nmax_instances: {max}\n{more}",

@@ -59,17 +59,17 @@ enum Task {
     ///
     /// Runs setup if something is missing, builds `sluice` (release) and runs `sluice demo`. Needs root. It
     /// makes namespaces of its own and removes them.
-    #[command(after_help = "Example: ./x demo --json")]
+    #[command(after_help = "Examples:\n  ./x demo --json\n  ./x demo --provider docker")]
     Demo {
         /// Arguments for `sluice demo`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
-    /// Makes the image of a small virtual machine that runs the responder, and prints its paths.
+    /// Makes what the demo and the tests run: a container image, and a small virtual machine. Prints how to use them.
     ///
-    /// Runs setup if something is missing. Fetches Debian's kernel for guests (it is not installed) and packs it with
-    /// busybox and the responder. A template of the kind `libvirt` boots it by its `kernel`, `initrd` and
-    /// `command_line`.
+    /// Runs setup if something is missing. The container is `docker load`ed from a file: the responder with a busybox. For
+    /// the machine Debian's kernel for guests is fetched (it is not installed) and packed with the same. A template of
+    /// the kind `libvirt` boots it by its `kernel`, `initrd` and `command_line`.
     Images,
     /// Runs everything: format, lints, docs, unit and property tests, the end-to-end tests, and the load balancer's
     /// tests on the oldest supported kernel.

@@ -91,6 +91,14 @@ impl Dockerd {
             .with_context(|| format!("{} can't be loaded", image.name()))
     }
 
+    /// The names of all containers that there are.
+    pub async fn containers(&self) -> Result<Vec<String>> {
+        let client = self.client()?.negotiate_version().await?;
+        let all = ListContainersOptionsBuilder::default().all(true).build();
+        let containers = client.list_containers(Some(all)).await?;
+        Ok(containers.into_iter().flat_map(|container| container.names.unwrap_or_default()).collect())
+    }
+
     /// Starts it after it was stopped or killed; its containers are there again.
     pub async fn start_again(&self) -> Result<()> {
         let mut process = self.process.lock().await;

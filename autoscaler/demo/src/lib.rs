@@ -1,5 +1,6 @@
 //! Real traffic in namespaces of its own: the demo, its world, and the end-to-end tests' clients.
 
+mod ground;
 pub mod observer;
 mod phases;
 pub mod report;

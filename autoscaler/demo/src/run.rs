@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sluice_logic::group::InstanceState;
+use sluice_logic::spec::ProviderKind;
 use sluice_northbound::api::{EventKind, TenantStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::ground::Ground;
 use crate::observer::Observer;
 use crate::phases::{LATEST_END, phase_at, planned};
 use crate::report;
@@ -20,7 +22,7 @@ use crate::traffic::{
     Arrivals, ClientThread, HolderSettings, HttpLoad, HttpSettings, PingSettings, Pings, TcpHolders,
 };
 use crate::view::{Frame, Output};
-use crate::world::{HostSettings, World};
+use crate::world::World;
 
 /// The demo's world, and the scope of all that its daemon makes.
 const WORLD: &str = "sluice_demo";
@@ -31,27 +33,7 @@ const FRAME: Duration = Duration::from_millis(250);
 /// The load begins when the first instances serve, at the latest so long after the daemon's start.
 const FIRST_INSTANCES_WITHIN: Duration = Duration::from_secs(15);
 
-/// The one tenant. Connections are held for less than the cool-down, so that every drain can end by itself; a tenth
-/// of a core is little enough for real load on a small machine.
-const TENANT: &str = "\
-t_name: demo
-nw_name: demo-net
-subnet: 10.231.80.0/24
-subnet_addr: 10.231.80.1
-dhcp_start: 10.231.80.10
-dhcp_end: 10.231.80.99
-public_ip: 198.51.100.80
-min_instances: 2
-max_instances: 5
-policy: dynamic
-threshold: 0.5
-window: 4s
-buffer_time: 5s
-cool_down: 15s
-cpus: 0.1
-request_cost: 2ms
-";
-/// The built-in responder's port in [`TENANT`], by default.
+/// The responder's port in the tenant's template, by default.
 const PORT: u16 = 80;
 
 /// How long a connection is held.
@@ -64,6 +46,8 @@ const PING_LIFETIME: RangeInclusive<Duration> = Duration::from_secs(3)..=Duratio
 pub struct Options {
     /// The program `sluice`, which is the daemon.
     pub sluice: PathBuf,
+    /// Where instances run.
+    pub provider: ProviderKind,
     /// Prints the summary as JSON, and everything else to standard error.
     pub json: bool,
 }
@@ -75,10 +59,15 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<Summary> {
     let output = Output::choose(options.json);
     let mut interrupt = Interrupt::new()?;
-    output.note("making namespaces, and starting the daemon");
-    let mut world = World::create(WORLD, &options.sluice, &HostSettings::default()).await?;
+    output.note(match options.provider {
+        ProviderKind::Docker => "starting a dockerd, making an image and namespaces, and starting the daemon",
+        _ => "making namespaces, and starting the daemon",
+    });
+    // It outlives the world: the daemon's containers are in it.
+    let ground = Ground::prepare(options.provider, &options.sluice).await?;
+    let mut world = World::create(WORLD, &options.sluice, &ground.settings()).await?;
     let outcome = tokio::select! {
-        outcome = play(&mut world, output) => outcome,
+        outcome = play(&mut world, ground.tenant(), output) => outcome,
         () = interrupt.wait() => Ok(None),
     };
     output.note("taking everything down");
@@ -154,8 +143,8 @@ impl Clients {
 }
 
 /// The demo's course; `None` when somebody has ended it.
-async fn play(world: &mut World, output: Output) -> Result<Option<Summary>> {
-    world.write_tenant("demo.yml", TENANT)?;
+async fn play(world: &mut World, tenant_text: &str, output: Output) -> Result<Option<Summary>> {
+    world.write_tenant("demo.yml", tenant_text)?;
     let client = world.start_daemon().await?;
     let mut observer = Observer::new(client).await?;
     observer
@@ -284,10 +273,17 @@ impl Interrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::HostSettings;
 
     #[test]
-    fn the_tenant_is_a_good_one_and_its_drains_can_end() {
-        let tenant = sluice_northbound::tenant::parse("demo.yml", TENANT);
+    fn the_tenants_are_good_ones_and_their_drains_can_end() {
+        for text in crate::ground::TENANTS {
+            is_good(text);
+        }
+    }
+
+    fn is_good(text: &str) {
+        let tenant = sluice_northbound::tenant::parse("demo.yml", text);
         let tenant = tenant.unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert!(tenant.warnings.is_empty(), "{:#?}", tenant.warnings);
         let cool_down = tenant.spec.group.cool_down;

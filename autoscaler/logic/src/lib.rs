@@ -14,6 +14,7 @@ pub mod forecast;
 pub mod group;
 pub mod history;
 pub mod outlook;
+pub mod placement;
 pub mod planner;
 pub mod policy;
 pub mod samples;

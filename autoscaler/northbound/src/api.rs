@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/events?tenant=&limit=&after=&wait=` | | [`EventPage`] |
+//! | `GET /v1/clouds` | | a list of [`CloudStatus`] |
 //! | `POST /v1/tenants/{tenant}/scale` | [`ScaleRequest`] | [`ScaleAnswer`] |
 //! | `POST /v1/instances/{id}/drain` | [`DrainRequest`] | [`DrainAnswer`] |
 //! | `GET /v1/tenants/{tenant}/explain` | | [`Explanation`] |
@@ -27,7 +28,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluice_logic::decision::Decision;
 use sluice_logic::group::{InstanceId, InstanceState};
-use sluice_logic::spec::{Metric, TenantName};
+use sluice_logic::spec::{CloudName, Metric, ProviderKind, TenantName};
 
 pub use explain::{Explanation, NewestSample};
 pub use push::{PushAnswer, PushRequest};
@@ -158,6 +159,8 @@ pub struct ServiceCounters {
 pub struct InstanceStatus {
     /// Its name.
     pub id: InstanceId,
+    /// Where it runs.
+    pub cloud: CloudName,
     /// Its address on the tenant's first network.
     pub address: Ipv4Addr,
     /// Where it is in its life.
@@ -179,6 +182,44 @@ pub struct InstanceStatus {
     /// Its part of all flows that the tenant's instances began between the last two samples, 0 to 1; `None`
     /// when none began.
     pub new_flow_share: Option<f64>,
+}
+
+/// A cloud, the most preferred one first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloudStatus {
+    /// Its name.
+    pub name: CloudName,
+    /// Its driver.
+    pub kind: ProviderKind,
+    /// Where the driver finds it.
+    pub address: String,
+    /// The place that it shares its fate with.
+    pub zone: Option<String>,
+    /// The one with the highest gets instances first.
+    pub priority: u32,
+    /// What an instance costs in an hour.
+    pub price_per_hour: f64,
+    /// Most instances; `None` is no limit.
+    pub capacity: Option<u32>,
+    /// The instances that are there, of all tenants.
+    pub used: u32,
+    /// Why it does not answer, while it doesn't.
+    pub fault: Option<String>,
+    /// Then it is asked again in so many seconds.
+    pub asked_again_in: Option<f64>,
+    /// Tenants whose last instance there has failed.
+    pub troubles: Vec<CloudTrouble>,
+}
+
+/// A tenant's instance has failed on a cloud before it had worked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloudTrouble {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Why.
+    pub reason: String,
+    /// It gets no other one there for so many seconds.
+    pub backed_off_for: f64,
 }
 
 /// What kind of thing happened.
@@ -225,6 +266,10 @@ pub enum EventKind {
     OrphanRemoved,
     /// A step on the host failed; it is tried again.
     StepFailed,
+    /// A cloud does not answer any more.
+    CloudLost,
+    /// A cloud answers again.
+    CloudBack,
 }
 
 /// Something that happened.
@@ -343,6 +388,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `GET`: [`EventPage`](super::EventPage).
     pub const EVENTS: &str = "/v1/events";
+    /// `GET`: a list of [`CloudStatus`](super::CloudStatus).
+    pub const CLOUDS: &str = "/v1/clouds";
     /// `POST`: [`ScaleRequest`](super::ScaleRequest).
     pub const SCALE: &str = "/v1/tenants/{tenant}/scale";
     /// `POST`: [`DrainRequest`](super::DrainRequest).

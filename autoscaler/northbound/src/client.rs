@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer, PushRequest,
-    RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
+    CloudStatus, DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer,
+    PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
 };
 use crate::export::Query;
 
@@ -91,6 +91,11 @@ impl Client {
         // Tenant names and numbers need no escaping.
         let pairs: Vec<String> = pairs.into_iter().flatten().collect();
         self.get(&format!("{}?{}", path::EVENTS, pairs.join("&"))).await
+    }
+
+    /// The clouds, the most preferred one first.
+    pub async fn clouds(&self) -> Result<Vec<CloudStatus>, ClientError> {
+        self.get(path::CLOUDS).await
     }
 
     /// Sets a group's desired count.

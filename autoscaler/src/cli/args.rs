@@ -98,6 +98,8 @@ pub(crate) enum Command {
     /// the future is refused, counted and explained.
     #[command(after_help = PUSH_BY_HTTP)]
     Push(PushArgs),
+    /// Show where instances can run: room, use, price, what has failed and when it is tried again.
+    Clouds(CloudsArgs),
     /// Set how many instances a tenant should have.
     ///
     /// Within its limits; no policy changes it again before the group's buffer time is over.
@@ -171,6 +173,13 @@ pub(crate) struct EventsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloudsArgs {
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -315,8 +324,20 @@ pub(crate) struct DownArgs {
     pub(crate) json: bool,
 }
 
+/// What the demo's instances are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoProvider {
+    /// Namespaces with a process in them.
+    Netns,
+    /// Containers.
+    Docker,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
+    /// What instances are. `docker` starts a dockerd of the demo's own and needs Debian's docker.io.
+    #[arg(long, value_name = "KIND", default_value = "netns")]
+    pub(crate) provider: DemoProvider,
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,12 +12,12 @@ use serde::Serialize;
 use sluice_northbound::client::Client;
 use sluice_northbound::host::HostConfig;
 use sluice_southbound::networks::Networks;
-use sluice_southbound::provider::Provider as _;
 use sluice_southbound::scope::Scope;
 
 use super::args::DownArgs;
 use super::check::host_config;
 use super::{Failure, output};
+use crate::daemon::clouds::Clouds;
 use crate::daemon::lock::{self, Holder, Lock};
 use crate::daemon::open;
 
@@ -75,8 +75,7 @@ async fn end_daemon(config: &HostConfig, scope: &Scope, stop: bool) -> Result<Lo
 
 async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Removed> {
     let mut removed = Removed::default();
-    let instances = open::provider(scope.clone())?.remove_all().await.context("removing instances")?;
-    removed.instances = instances.iter().map(ToString::to_string).collect();
+    removed.instances = remove_instances(config, scope).await?;
     if let Some(transit) = transit(config)? {
         let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
         removed.networks = networks.remove_all().await.context("removing networks")?;
@@ -85,6 +84,26 @@ async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Remov
     removed.pins = pins.iter().map(|pin| pin.display().to_string()).collect();
     remove_files(config, scope, purge, &mut removed.files)?;
     Ok(removed)
+}
+
+/// Of every cloud, also where another one fails: what can't be removed now is by the next `sluice down`.
+async fn remove_instances(config: &HostConfig, scope: &Scope) -> Result<Vec<String>> {
+    let clouds = Clouds::open(scope, &config.clouds)?;
+    let (mut removed, mut faults) = (Vec::new(), Vec::new());
+    for (cloud, provider) in clouds.providers() {
+        match provider.remove_all().await {
+            Ok(instances) => removed.extend(instances.iter().map(ToString::to_string)),
+            Err(error) => faults.push(format!("the cloud `{cloud}`: {error}")),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(removed);
+    }
+    bail!(
+        "instances are left, so their networks stay too: {}. Run this again when that works, or take the cloud out of \
+         the host file",
+        faults.join("; ")
+    )
 }
 
 /// Only what the daemon has made: the directories are named by a person, who may keep other things in them.

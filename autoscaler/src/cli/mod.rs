@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod clouds;
 mod down;
 mod evaluate;
 mod events;
@@ -17,11 +18,12 @@ mod status;
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigHandler, Signal, signal};
+use sluice_logic::spec::ProviderKind;
 use sluice_northbound::client::{Client, ClientError};
 use sluice_southbound::responder;
 
 pub(crate) use self::args::{Cli, LogFormat};
-use self::args::{Command, DemoArgs};
+use self::args::{Command, DemoArgs, DemoProvider};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -89,6 +91,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Explain(args) => in_runtime(explain::explain(&client, &args)),
         Command::Export(args) => export::export(&client, &args),
         Command::Push(args) => in_runtime(push::push(&client, &args)),
+        Command::Clouds(args) => in_runtime(clouds::clouds(&client, &args)),
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
         Command::Lb(args) => lb::lb(&args),
@@ -109,7 +112,11 @@ fn end_with_the_reader() {
 
 /// Runs the demo with this very program as its daemon.
 fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let options = sluice_demo::Options { sluice: std::env::current_exe()?, json: args.json };
+    let provider = match args.provider {
+        DemoProvider::Netns => ProviderKind::Netns,
+        DemoProvider::Docker => ProviderKind::Docker,
+    };
+    let options = sluice_demo::Options { sluice: std::env::current_exe()?, provider, json: args.json };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(sluice_demo::run(&options))?;
     if summary.is_good() { Ok(()) } else { Err(Failure::Shown) }

@@ -74,8 +74,18 @@ fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
         anstream::println!("{}  {QUIET}({} ago){QUIET:#}", decision.reason, ago(decision.at, now));
     }
     if !tenant.instances.is_empty() {
-        let header =
-            ["INSTANCE", "ADDRESS", "STATE", "SINCE", "CPU", "PACKETS/S", "LIVE FLOWS", "NEW FLOWS", "SHARE"];
+        let header = [
+            "INSTANCE",
+            "CLOUD",
+            "ADDRESS",
+            "STATE",
+            "SINCE",
+            "CPU",
+            "PACKETS/S",
+            "LIVE FLOWS",
+            "NEW FLOWS",
+            "SHARE",
+        ];
         let mut table = output::table(&header);
         for instance in &tenant.instances {
             table.add_row(row(instance, now));
@@ -87,6 +97,7 @@ fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
 fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {
     vec![
         instance.id.as_str().into(),
+        instance.cloud.as_str().into(),
         instance.address.into(),
         output::state(instance.state),
         ago(instance.since, now).into(),

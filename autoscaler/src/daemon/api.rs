@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{
-    DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer, PushRequest,
-    RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
+    CloudStatus, DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer,
+    PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
 };
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
@@ -53,6 +53,7 @@ fn router(registry: Arc<Registry>) -> Router {
     Router::new()
         .route(path::STATUS, get(status))
         .route(path::EVENTS, get(events))
+        .route(path::CLOUDS, get(clouds))
         .route(path::SCALE, post(scale))
         .route(path::DRAIN, post(drain))
         .route(path::EXPLAIN, get(explain))
@@ -70,6 +71,10 @@ async fn status(State(registry): Shared) -> Json<Status> {
 
 async fn events(State(registry): Shared, Query(query): Query<EventQuery>) -> Json<EventPage> {
     Json(registry.host.events.query(&query).await)
+}
+
+async fn clouds(State(registry): Shared) -> Json<Vec<CloudStatus>> {
+    Json(registry.host.clouds.status(tokio::time::Instant::now()))
 }
 
 async fn scale(

@@ -1,4 +1,4 @@
-//! A look at the host: what the load balancer has counted, and what the provider has.
+//! A look at the host: what the load balancer has counted, and what the clouds have.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lb_userspace::lb::{Counters, LoadBalancer};
 use lb_userspace::service::Service;
+use sluice_logic::spec::CloudName;
+use sluice_northbound::api::EventKind;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::balancer::Balancer;
+use super::events::NewEvent;
 use super::host::Host;
 use super::tenant::Tick;
 
@@ -18,7 +21,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Takes a look. What can't be had is missing, with a line in the log.
 pub(crate) async fn look(host: Arc<Host>) -> Tick {
     let began = Instant::now();
-    let (counted, observed) = tokio::join!(host.balancer.call(count), host.provider.list());
+    let (counted, sight) = tokio::join!(host.balancer.call(count), host.clouds.look());
     let (counters, services) = match counted {
         Ok((counters, services)) => (counters, Some(services)),
         Err(error) => {
@@ -26,8 +29,21 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
             (None, None)
         }
     };
-    let observed = observed.inspect_err(|error| tracing::warn!(%error, "instances can't be listed")).ok();
-    Tick { began, counters, services, observed }
+    report(&host, &sight.news);
+    Tick { began, counters, services, sight }
+}
+
+/// Says which clouds have gone, and which are back.
+fn report(host: &Host, news: &[(CloudName, Option<String>)]) {
+    for (cloud, fault) in news {
+        host.events.record(match fault {
+            Some(reason) => {
+                let message = format!("the cloud `{cloud}`: {reason}; what runs there is left as it is");
+                NewEvent::new(EventKind::CloudLost, message)
+            }
+            None => NewEvent::new(EventKind::CloudBack, format!("the cloud `{cloud}` answers again")),
+        });
+    }
 }
 
 /// Sweeps the flow tables while looks are too rare for the flows' clock; a look sweeps too. Never returns.

@@ -10,8 +10,11 @@ mod api;
 mod backoff;
 mod balancer;
 mod change;
+pub(crate) mod clouds;
 mod events;
 mod export;
+#[cfg(test)]
+mod faults;
 mod host;
 pub(crate) mod lock;
 mod look;
@@ -45,6 +48,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use self::clouds::Clouds;
 use self::events::NewEvent;
 use self::host::Host;
 use self::lock::{Holder, Lock};
@@ -67,12 +71,20 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
             config.name
         ),
     };
-    let Opened { host, found, mode } = open::open(&config, scope, transit).await?;
+    let clouds = Clouds::open(&scope, &config.clouds)?;
+    serve(&config, open::open(&config, scope, transit, clouds).await?, begun).await?;
+    drop(lock);
+    Ok(())
+}
+
+/// Does what the daemon is for, until it is told to end.
+async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()> {
+    let Opened { host, found, mode } = opened;
     let directory = TenantDirectory::new(&config.tenants)
         .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
 
-    let (registry, requests) = Registry::new(host.clone(), daemon_status(&config, mode));
+    let (registry, requests) = Registry::new(host.clone(), daemon_status(config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
     let listener = api::listen(&config.api.socket)?;
@@ -80,7 +92,7 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     let message = format!("serving after {} ms", begun.elapsed().as_millis());
     host.events.record(NewEvent::new(EventKind::DaemonStarted, message));
 
-    let reason = Loop { config: &config, host: host.clone(), supervisor, requests }.run().await?;
+    let reason = Loop { config, host: host.clone(), supervisor, requests }.run().await?;
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
     let kept = host.clone();
     let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;
@@ -88,7 +100,6 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     api.abort();
     let _ = std::fs::remove_file(&config.api.socket);
-    drop(lock);
     Ok(())
 }
 

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
 use lb_userspace::net::Netns;
-use sluice_logic::spec::ProviderKind;
 use sluice_northbound::host::HostConfig;
-use sluice_southbound::netns::NetnsProvider;
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
-use sluice_southbound::provider::Provider;
 use sluice_southbound::scope::Scope;
 use sluice_store::{self as store, Store};
 
 use super::balancer::Balancer;
+use super::clouds::Clouds;
 use super::events::EventLog;
-use super::host::{Host, Slots};
+use super::host::Host;
 use super::state::StateDir;
 use super::supervisor::Found;
 
@@ -40,7 +38,12 @@ pub(crate) struct Opened {
 
 /// Opens everything, and looks at what there is. Changes nothing but the load balancer's programs, which are
 /// replaced in place.
-pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> Result<Opened> {
+pub(crate) async fn open(
+    config: &HostConfig,
+    scope: Scope,
+    transit: Netns,
+    clouds: Clouds,
+) -> Result<Opened> {
     if let Some(warning) = bridge_filter_warning() {
         tracing::warn!("{warning}");
     }
@@ -49,12 +52,7 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
     let store = Store::open(store_settings(config)).context("the store's thread can't be made")?;
-    let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
-    let cloud = config.clouds.first().map(|cloud| cloud.name.clone()).unwrap_or_default();
-    if let Some(other) = config.clouds.iter().find(|cloud| cloud.provider.kind() != ProviderKind::Netns) {
-        bail!("the cloud `{}`: the daemon can't use {} yet", other.name, other.provider.kind());
-    }
-    let provider: Arc<dyn Provider> = Arc::new(provider(scope)?);
+    let networks = Networks::open(scope, &transit, &config.transit.uplink)?;
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
     let mode = balancer.mode();
@@ -66,36 +64,23 @@ pub(crate) async fn open(config: &HostConfig, scope: Scope, transit: Netns) -> R
     }
     tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
-    let observed = provider.list().await?;
+    let sight = clouds.look().await;
+    for (cloud, fault) in &sight.news {
+        let fault = fault.as_deref().unwrap_or_default();
+        tracing::error!(%cloud, "{fault}; what it had is taken for what is in the state files until it answers");
+    }
     let host = Host {
         balancer: Balancer::spawn(balancer)?,
-        provider,
-        cloud,
+        clouds,
         networks,
         transit,
         events,
         state: state_dir,
         store,
-        slots: capacity(config).map(Slots::new),
         sample_interval: config.sample_interval,
     };
     let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
-    Ok(Opened { host: Arc::new(host), found: Found { saved, observed, services }, mode })
-}
-
-/// The provider of instances on this host.
-pub(crate) fn provider(scope: Scope) -> Result<NetnsProvider> {
-    Ok(NetnsProvider::open(scope)?)
-}
-
-/// The most instances of all clouds together, which are all this host; `None` where one of them has no limit.
-fn capacity(config: &HostConfig) -> Option<u32> {
-    config
-        .clouds
-        .iter()
-        .map(|cloud| cloud.capacity)
-        .sum::<Option<u32>>()
-        .filter(|_| !config.clouds.is_empty())
+    Ok(Opened { host: Arc::new(host), found: Found { saved, sight, services }, mode })
 }
 
 /// The store of samples and decisions.

@@ -8,10 +8,10 @@ use lb_userspace::service::{BackendState, Service};
 use sluice_logic::group::{Event, GroupState, Instance, InstanceId, InstanceState, WrongTransition};
 use sluice_logic::spec::TenantName;
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clouds::Place;
 use super::rates::{Rates, Reading};
 
 /// One instance.
@@ -31,8 +31,8 @@ pub(crate) struct Member {
     pub(crate) not_before: Option<Instant>,
     /// A job waits for its end.
     pub(crate) watched: bool,
-    /// Its place among those that may exist on this host, where their number is limited.
-    _slot: Option<OwnedSemaphorePermit>,
+    /// Its place in its cloud; `None` where that is not in the host file any more.
+    _place: Option<Place>,
     /// The state that the load balancer has been told of, and when it had taken it in.
     told: Option<(InstanceState, Instant)>,
     /// A drain of which the load balancer has not been told.
@@ -53,9 +53,11 @@ impl Member {
         Self::found(spec, InstanceState::Pending, created)
     }
 
-    /// The same, with a place that is given back when the instance is gone.
-    pub(crate) fn with_slot(self, slot: Option<OwnedSemaphorePermit>) -> Self {
-        Self { _slot: slot, ..self }
+    /// The same with its cloud's place in the order of preference, and its place there, which is given back when the
+    /// instance is gone.
+    pub(crate) fn in_cloud(mut self, rank: usize, place: Option<Place>) -> Self {
+        self.instance.rank = rank;
+        Self { _place: place, ..self }
     }
 
     fn found(spec: InstanceSpec, state: InstanceState, since: Timestamp) -> Self {
@@ -78,7 +80,7 @@ impl Member {
             job: None,
             not_before: None,
             watched: false,
-            _slot: None,
+            _place: None,
             told: None,
             decided: None,
         }

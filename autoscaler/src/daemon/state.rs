@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sluice_logic::group::GroupState;
 use sluice_logic::spec::{TenantName, TenantSpec};
+use sluice_southbound::provider::InstanceSpec;
 
 /// A tenant's state file.
 ///
@@ -20,6 +21,9 @@ pub(crate) struct SavedTenant {
     pub(crate) spec: TenantSpec,
     /// The group.
     pub(crate) group: GroupState,
+    /// Its instances: what the daemon goes by while their cloud does not answer.
+    #[serde(default)]
+    pub(crate) instances: Vec<InstanceSpec>,
 }
 
 /// The state files of all tenants.
@@ -88,7 +92,8 @@ mod tests {
 
     fn saved() -> SavedTenant {
         let group = GroupState { desired: Some(3), last_action: Some(at(5)), ..GroupState::default() };
-        SavedTenant { file: "/etc/sluice/tenants/demo.yml".into(), spec: tenant("demo"), group }
+        let instances = Vec::new();
+        SavedTenant { file: "/etc/sluice/tenants/demo.yml".into(), spec: tenant("demo"), group, instances }
     }
 
     #[test]

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use lb_userspace::service::{Service, ServiceKey};
 use sluice_logic::group::{GroupState, InstanceId};
-use sluice_logic::spec::{TenantName, TenantSpec};
+use sluice_logic::spec::{CloudName, TenantName, TenantSpec};
 use sluice_northbound as northbound;
 use sluice_northbound::api::{EventKind, RefusedFile, RescanAnswer};
 use sluice_northbound::watch::{Change, TenantDirectory};
-use sluice_southbound::provider::{Observed, Presence};
+use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 use tokio::task::{self, JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::change;
+use super::clouds::{Seen, Sight};
 use super::events::NewEvent;
 use super::host::Host;
 use super::network;
@@ -25,6 +27,9 @@ use super::tenant::{Beginning, Message, Tenant, Tick};
 
 /// A task that meets the same bug again and again must not take the host with it.
 const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is nobody's for so long is removed.
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// For the last writes when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -44,6 +49,8 @@ pub(crate) struct Supervisor {
     unchangeable: BTreeMap<PathBuf, RefusedFile>,
     /// What is being removed because it is nobody's.
     orphans: BTreeMap<InstanceId, JoinHandle<()>>,
+    /// What has been seen and is nobody's, where, and since when.
+    unclaimed: BTreeMap<InstanceId, (CloudName, Instant)>,
     tasks: JoinSet<TenantName>,
     running: HashMap<task::Id, TenantName>,
 }
@@ -62,8 +69,8 @@ pub(crate) enum Ended {
 pub(crate) struct Found {
     /// From the state files, by tenant.
     pub(crate) saved: BTreeMap<TenantName, SavedTenant>,
-    /// From the providers.
-    pub(crate) observed: Vec<Observed>,
+    /// From the clouds.
+    pub(crate) sight: Sight,
     /// From the load balancer.
     pub(crate) services: Vec<Service>,
 }
@@ -72,15 +79,28 @@ impl Found {
     /// What is there of one tenant.
     fn beginning(&self, file: PathBuf, spec: TenantSpec) -> Beginning {
         let saved = self.saved.get(&spec.name);
+        let seen = self.sight.seen.iter().map(|seen| &seen.observed);
         let mine = |found: &&Observed| found.spec.as_ref().is_some_and(|s| s.tenant == spec.name);
+        let mut observed: Vec<Observed> = seen.filter(mine).cloned().collect();
+        observed.extend(saved.into_iter().flat_map(|saved| self.out_of_sight(saved)));
         Beginning {
             group: saved.map_or_else(GroupState::default, |saved| saved.group.clone()),
             former: saved.map(|saved| keys(&saved.spec)).unwrap_or_default(),
-            observed: self.observed.iter().filter(mine).cloned().collect(),
+            observed,
             services: self.services.clone(),
             file,
             spec,
         }
+    }
+
+    /// What a tenant had on clouds that do not answer. As long as nobody knows better it runs.
+    fn out_of_sight(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
+        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
+        saved.instances.iter().filter(hidden).map(|spec| Observed {
+            id: spec.id.clone(),
+            presence: Presence::Running,
+            spec: Some(spec.clone()),
+        })
     }
 }
 
@@ -95,6 +115,7 @@ impl Supervisor {
             waiting: BTreeMap::new(),
             unchangeable: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
         }
@@ -145,9 +166,7 @@ impl Supervisor {
         for (_, handle) in self.registry.handles() {
             handle.show(tick.clone());
         }
-        for orphan in tick.observed.iter().flatten() {
-            self.remove_orphan(orphan);
-        }
+        self.remove_orphans(&tick.sight);
         if let Some(services) = &tick.services {
             self.remove_stray_services(services).await;
         }
@@ -312,33 +331,56 @@ impl Supervisor {
 
     /// For a tenant that is new or comes back: what it may have left.
     async fn found_now(&self) -> Found {
-        let observed = self.host.provider.list().await.unwrap_or_default();
+        let sight = self.host.clouds.look().await;
         let services = self.host.balancer.call(|balancer| balancer.services()).await.unwrap_or_default();
-        Found { saved: BTreeMap::new(), observed, services }
+        Found { saved: BTreeMap::new(), sight, services }
     }
 
-    /// An instance of a tenant that is not, or remains without a label that no tenant is making just now.
-    fn remove_orphan(&mut self, orphan: &Observed) {
-        let known = orphan.spec.as_ref().is_some_and(|spec| self.told.contains_key(&spec.tenant));
-        if known || self.registry.find(&orphan.id).is_some() {
-            return;
+    /// Instances of tenants that are not, and remains without a label that no tenant is making just now. They have to
+    /// be seen for a while: what is only just being made or removed looks the same for a moment.
+    fn remove_orphans(&mut self, sight: &Sight) {
+        let now = Instant::now();
+        let orphans: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_orphan(&seen.observed)).collect();
+        // Of clouds that do not answer nothing is known: what was seen there keeps its time.
+        let there = |id: &InstanceId| orphans.iter().any(|seen| seen.observed.id == *id);
+        self.unclaimed.retain(|id, (cloud, _)| there(id) || !sight.answered.contains(cloud));
+        for seen in orphans {
+            let first = (seen.cloud.clone(), now);
+            let (_, since) = self.unclaimed.entry(seen.observed.id.clone()).or_insert(first);
+            if now.duration_since(*since) >= ORPHAN_GRACE {
+                self.remove_orphan(seen);
+            }
         }
+    }
+
+    fn is_orphan(&self, found: &Observed) -> bool {
+        let known = found.spec.as_ref().is_some_and(|spec| self.told.contains_key(&spec.tenant));
+        !known && self.registry.find(&found.id).is_none()
+    }
+
+    fn remove_orphan(&mut self, Seen { cloud, observed: orphan }: &Seen) {
         self.orphans.retain(|_, removal| !removal.is_finished());
         if self.orphans.contains_key(&orphan.id) {
             return;
         }
-        let (host, id) = (self.host.clone(), orphan.id.clone());
+        let (host, id, cloud) = (self.host.clone(), orphan.id.clone(), cloud.clone());
         let why = match orphan.presence {
             Presence::Broken => "remains without a label",
             _ => "an instance of a tenant that is not",
         };
         let removal = tokio::spawn(async move {
-            match host.provider.delete(&id).await {
+            let removed = match host.clouds.provider(&cloud) {
+                Ok(provider) => provider.delete(&id).await.map_err(anyhow::Error::from),
+                Err(error) => Err(error),
+            };
+            match removed {
                 Ok(()) => {
                     let event = NewEvent::new(EventKind::OrphanRemoved, format!("{why}: removed"));
                     host.events.record(event.about(&id));
                 }
-                Err(error) => tracing::warn!(%id, %error, "an orphan can't be removed; it is tried again"),
+                Err(error) => {
+                    tracing::warn!(%id, %cloud, "{error:#}: an orphan can't be removed; it is tried again")
+                }
             }
         });
         self.orphans.insert(orphan.id.clone(), removal);

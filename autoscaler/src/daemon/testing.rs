@@ -3,17 +3,54 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::spec::{
-    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Pace, Protocol, ServiceSpec, TemplateSpec, TenantName,
-    TenantSpec,
+    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Pace, Protocol, ProviderKind, ServiceSpec,
+    TemplateSpec, TenantName, TenantSpec,
 };
-use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
+use sluice_southbound::provider::{
+    InstanceMetrics, InstanceSpec, NicSpec, Observed, Presence, Provider, ProviderError,
+};
 
 pub(super) fn name(text: &str) -> TenantName {
     TenantName::try_from(text.to_owned()).unwrap()
+}
+
+/// A provider of nothing, for tests that ask none.
+pub(super) struct Silent;
+
+#[async_trait]
+impl Provider for Silent {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Netns
+    }
+
+    async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        Err(ProviderError::Unknown(spec.id.clone()))
+    }
+
+    async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        Err(ProviderError::Unknown(id.clone()))
+    }
+
+    async fn stop(&self, id: &InstanceId, _grace: Duration) -> Result<(), ProviderError> {
+        Err(ProviderError::Unknown(id.clone()))
+    }
+
+    async fn delete(&self, _id: &InstanceId) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+        Err(ProviderError::Unknown(id.clone()))
+    }
 }
 
 /// A moment, in seconds after one that all tests share.

@@ -151,6 +151,7 @@ mod testing {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let instance = |name: &str, state| InstanceStatus {
             id: InstanceId::from_label(name),
+            cloud: sluice_logic::spec::CloudName::default(),
             address: std::net::Ipv4Addr::new(10, 0, 0, 2),
             state,
             created: now,

@@ -22,6 +22,9 @@ pub struct HostSettings {
     pub icmp_timeout: Duration,
     /// Room in the flow table.
     pub max_flows: u32,
+    /// Where instances can run, as a list in YAML's flow style: `[{name: a, provider: netns}]`. `None` is what the
+    /// daemon has by default.
+    pub clouds: Option<String>,
 }
 
 impl Default for HostSettings {
@@ -30,6 +33,7 @@ impl Default for HostSettings {
             sample_interval: Duration::from_millis(500),
             icmp_timeout: Duration::from_secs(5),
             max_flows: 131_072,
+            clouds: None,
         }
     }
 }
@@ -97,6 +101,9 @@ impl Files {
             settings.max_flows,
             settings.icmp_timeout.as_millis(),
         );
+        if let Some(clouds) = &settings.clouds {
+            let _ = writeln!(text, "clouds: {clouds}");
+        }
         text
     }
 

@@ -6,6 +6,7 @@ mod histories;
 mod kinds;
 mod lives;
 mod loads;
+mod placements;
 mod plans;
 mod published;
 mod rules;

@@ -8,14 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
+use sluice_logic::placement::NoPlace;
+use sluice_logic::spec::CloudName;
 use sluice_northbound::api::EventKind;
 use sluice_southbound::addresses::lowest_free;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
 use tokio::time::Instant;
 
 use super::problems::Work;
-use super::{Tenant, Tick};
-use crate::daemon::host::Slots;
+use super::{Tenant, Tick, settled_in};
 use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
@@ -54,28 +55,31 @@ impl Tenant {
         if !self.launches.allows(now) {
             return;
         }
-        match self.next_member() {
+        let made = self.next_member(now);
+        // The clouds have their own time to wait; the next round asks them again.
+        let has_no_place = made.as_ref().is_err_and(|error| error.is::<NoPlace>());
+        match self.outcome(Work::Launch, made) {
             Some(member) => {
                 let spec = &member.spec;
-                let message = format!("launching at {}: {reason}", spec.nic.address);
+                let message = format!("launching at {} on `{}`: {reason}", spec.nic.address, spec.cloud);
                 self.host.events.record(self.event(EventKind::Launch, message).about(&spec.id));
                 self.members.insert(member.spec.id.clone(), member);
             }
+            None if has_no_place => {}
             None => {
                 self.launches.failed(now, fastrand::f64());
             }
         }
     }
 
-    fn next_member(&mut self) -> Option<Member> {
-        let made = self.new_spec().and_then(|spec| {
-            let slot = self.host.slots.as_ref().map(Slots::take).transpose()?;
-            Ok(Member::pending(spec).with_slot(slot))
-        });
-        self.outcome(Work::Launch, made)
+    fn next_member(&self, now: Instant) -> Result<Member> {
+        let clouds = &self.host.clouds;
+        let (cloud, place) = clouds.place(&self.spec.name, &self.spec.template, now)?;
+        let rank = clouds.rank(&cloud);
+        Ok(Member::pending(self.new_spec(cloud)?).in_cloud(rank, Some(place)))
     }
 
-    fn new_spec(&self) -> Result<InstanceSpec> {
+    fn new_spec(&self, cloud: CloudName) -> Result<InstanceSpec> {
         let attached = self.attached.as_ref().context("its network is not ready")?;
         let network = self.spec.networks.first().context("it has no network")?;
         let taken: BTreeSet<_> = self.members.values().map(|member| member.instance.address).collect();
@@ -86,7 +90,7 @@ impl Tenant {
             id: free_id(&self.spec.name, &self.members, || fastrand::u32(..)),
             tenant: self.spec.name.clone(),
             created: Timestamp::now(),
-            cloud: self.host.cloud.clone(),
+            cloud,
             template: self.spec.template.clone(),
             nic: NicSpec {
                 bridge: attached.bridge.clone(),
@@ -124,10 +128,12 @@ impl Tenant {
     pub(super) fn fail(&mut self, id: &InstanceId, reason: &str) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.instance.failed = true;
+        let cloud = &member.spec.cloud;
         let mut message = reason.to_owned();
         if has_yet_to_work(member, Timestamp::now()) {
-            let wait = self.launches.failed(Instant::now(), fastrand::f64());
-            message = format!("{reason}; the next try is in {:.1} s", wait.as_secs_f64());
+            let (tenant, now) = (&self.spec.name, Instant::now());
+            let wait = self.host.clouds.failed(cloud, tenant, reason, now, fastrand::f64());
+            message = format!("{reason}; the next try on `{cloud}` is in {:.1} s", wait.as_secs_f64());
         }
         self.host.events.record(self.event(EventKind::InstanceFailed, message).about(id));
         self.terminate(id, "it has failed");
@@ -135,9 +141,10 @@ impl Tenant {
 
     /// Failures of the past are forgotten once an instance works.
     pub(super) fn forgive(&mut self, now: Timestamp) {
-        let works = |member: &Member| member.instance.is_serving() && !has_yet_to_work(member, now);
-        if self.members.values().any(works) {
+        let works = |member: &&Member| member.instance.is_serving() && !has_yet_to_work(member, now);
+        for member in self.members.values().filter(works) {
             self.launches.succeeded();
+            self.host.clouds.works(&member.spec.cloud, &self.spec.name);
         }
     }
 
@@ -164,12 +171,12 @@ impl Tenant {
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));
     }
 
-    /// Compares the instances with what the provider has. What a look can't know yet, because it began before
-    /// the instance's last change, it says nothing about.
-    pub(super) fn compare(&mut self, tick: &Tick, observed: &[Observed]) {
-        let mine = || {
-            observed.iter().filter(|found| found.spec.as_ref().is_some_and(|s| s.tenant == self.spec.name))
-        };
+    /// Compares the instances with what the clouds have. What a look can't know yet, because it began before
+    /// the instance's last change or a cloud has not answered, it says nothing about.
+    pub(super) fn compare(&mut self, tick: &Tick) {
+        let observed = || tick.sight.seen.iter().map(|seen| &seen.observed);
+        let mine =
+            || observed().filter(|found| found.spec.as_ref().is_some_and(|s| s.tenant == self.spec.name));
         let unknown: Vec<Observed> = mine()
             .filter(|found| !self.members.contains_key(&found.id))
             .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.began))
@@ -178,8 +185,9 @@ impl Tenant {
         let ended: Vec<(InstanceId, &str)> = self
             .members
             .values()
+            .filter(|member| tick.sight.answered.contains(&member.spec.cloud))
             .filter_map(|member| {
-                let found = observed.iter().find(|found| found.id == member.spec.id);
+                let found = observed().find(|found| found.id == member.spec.id);
                 Some((member.spec.id.clone(), why_ended(member, found, tick.began)?))
             })
             .collect();
@@ -196,7 +204,7 @@ impl Tenant {
         member.instance.state = InstanceState::Terminating;
         let message = "found on the host and in no group: it is removed";
         self.host.events.record(self.event(EventKind::OrphanRemoved, message).about(&found.id));
-        self.members.insert(found.id.clone(), member);
+        self.members.insert(found.id.clone(), settled_in(&self.host, member));
     }
 
     pub(super) fn report_adopted(&self) {

@@ -62,7 +62,7 @@ impl Tenant {
                     if member.settled().is_some() && member.not_before.is_none_or(|at| at <= now) =>
                 {
                     self.jobs.spawn(async move {
-                        Done::Removed(spec.id.clone(), caught(remove(host, spec.id)).await)
+                        Done::Removed(spec.id.clone(), caught(remove(host, spec)).await)
                     });
                 }
                 _ => continue,
@@ -91,8 +91,12 @@ impl Tenant {
             if matches!(member.instance.state, InstanceState::InService | InstanceState::Draining) {
                 member.watched = true;
                 let (host, id) = (self.host.clone(), member.spec.id.clone());
+                let cloud = member.spec.cloud.clone();
                 self.jobs.spawn(async move {
-                    host.provider.ended(&id).await;
+                    match host.clouds.provider(&cloud) {
+                        Ok(provider) => provider.ended(&id).await,
+                        Err(_) => std::future::pending().await,
+                    }
                     Done::Ended(id)
                 });
             }
@@ -142,8 +146,9 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
     let limit = spec.template.start_timeout;
     let making = async {
         let started = async {
-            host.provider.create(&spec).await?;
-            host.provider.start(&spec.id).await
+            let provider = host.clouds.provider(&spec.cloud)?;
+            provider.create(&spec).await?;
+            anyhow::Ok(provider.start(&spec.id).await?)
         };
         let started = tokio::time::timeout(limit, started).await;
         started.with_context(|| format!("not started after {} s", limit.as_secs_f64()))??;
@@ -156,12 +161,13 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
     }
 }
 
-async fn remove(host: Arc<Host>, id: InstanceId) -> Result<()> {
+async fn remove(host: Arc<Host>, spec: InstanceSpec) -> Result<()> {
+    let (id, provider) = (spec.id, host.clouds.provider(&spec.cloud)?);
     // One that does not end, or can't be asked to, is removed all the same.
-    if let Err(error) = host.provider.stop(&id, GRACE).await {
+    if let Err(error) = provider.stop(&id, GRACE).await {
         tracing::debug!(%id, %error, "not stopped");
     }
-    Ok(host.provider.delete(&id).await?)
+    Ok(provider.delete(&id).await?)
 }
 
 /// Turns a panic into an error of the instance, so that it does not end the tenant's task.

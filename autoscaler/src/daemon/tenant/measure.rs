@@ -8,13 +8,14 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::samples::Rejected;
-use sluice_logic::spec::Metric;
+use sluice_logic::spec::{CloudName, Metric};
 use sluice_southbound::provider::InstanceMetrics;
 use sluice_store::{Sample, Subject};
 use tokio::time::Instant;
 
 use super::jobs::{self, Done};
 use super::{Tenant, Tick};
+use crate::daemon::host::Host;
 use crate::daemon::rates::{Rates, Reading};
 use crate::daemon::roster::Member;
 
@@ -36,20 +37,15 @@ impl Tenant {
         let counted = tick.counters.iter().flat_map(|(_, counters)| &counters.services);
         self.counters =
             counted.filter(|(key, _)| self.keys.contains(key)).map(|(&key, &count)| (key, count)).collect();
-        if let Some(observed) = &tick.observed {
-            self.compare(tick, observed);
-        }
+        self.compare(tick);
         if self.measuring {
             return;
         }
         self.measuring = true;
         let (host, tick, ids) = (self.host.clone(), tick.clone(), self.measurable());
         self.jobs.spawn(async move {
-            let metrics = ids.into_iter().map(async |id| {
-                let read = tokio::time::timeout(jobs::MEASURE_TIMEOUT, host.provider.metrics(&id)).await;
-                let metrics = read.ok().and_then(|read| {
-                    read.inspect_err(|error| tracing::debug!(%id, %error, "no metrics")).ok()
-                });
+            let metrics = ids.into_iter().map(async |(id, cloud)| {
+                let metrics = metrics(&host, &id, &cloud).await;
                 (id, metrics)
             });
             let metrics = join_all(metrics).await;
@@ -57,10 +53,10 @@ impl Tenant {
         });
     }
 
-    fn measurable(&self) -> Vec<InstanceId> {
+    fn measurable(&self) -> Vec<(InstanceId, CloudName)> {
         let measurable = |state| matches!(state, InstanceState::InService | InstanceState::Draining);
         let members = self.members.values().filter(|member| measurable(member.instance.state));
-        members.map(|member| member.spec.id.clone()).collect()
+        members.map(|member| (member.spec.id.clone(), member.spec.cloud.clone())).collect()
     }
 
     /// Turns what was read into samples, and decides at once.
@@ -115,6 +111,13 @@ impl Tenant {
             }
         }
     }
+}
+
+/// An instance's metrics; what can't be had in time is missing.
+async fn metrics(host: &Host, id: &InstanceId, cloud: &CloudName) -> Option<InstanceMetrics> {
+    let provider = host.clouds.provider(cloud).ok()?;
+    let read = tokio::time::timeout(jobs::MEASURE_TIMEOUT, provider.metrics(id)).await.ok()?;
+    read.inspect_err(|error| tracing::debug!(%id, %cloud, %error, "no metrics")).ok()
 }
 
 /// Whether a sweep that began then counts every flow that the instance has: one that began before the load balancer

@@ -42,6 +42,7 @@ use self::jobs::Done;
 use self::problems::Work;
 use self::saving::Saving;
 use super::backoff::Backoff;
+use super::clouds::Sight;
 use super::events::NewEvent;
 use super::host::Host;
 use super::network::Attached;
@@ -60,8 +61,8 @@ pub(crate) struct Tick {
     pub(crate) counters: Option<(Timestamp, Counters)>,
     /// The load balancer's services.
     pub(crate) services: Option<Vec<Service>>,
-    /// Everything that the provider has.
-    pub(crate) observed: Option<Vec<Observed>>,
+    /// Everything that the clouds have.
+    pub(crate) sight: Sight,
 }
 
 /// What a tenant's task is told.
@@ -135,6 +136,12 @@ impl Handle {
     }
 }
 
+/// A member that is there has a place in its cloud, even where there is more than there may be.
+fn settled_in(host: &Host, member: Member) -> Member {
+    let cloud = member.spec.cloud.clone();
+    member.in_cloud(host.clouds.rank(&cloud), host.clouds.occupy(&cloud))
+}
+
 /// A tenant's reconciler.
 #[derive(Debug)]
 pub(crate) struct Tenant {
@@ -159,6 +166,7 @@ pub(crate) struct Tenant {
     counters: BTreeMap<ServiceKey, FlowCounters>,
     /// The keys of services that may be this tenant's.
     keys: BTreeSet<ServiceKey>,
+    /// Launches that failed before a cloud was asked.
     launches: Backoff,
     jobs: JoinSet<Done>,
     measuring: bool,
@@ -188,10 +196,8 @@ impl Tenant {
         let mut keys: BTreeSet<ServiceKey> = spec.services.iter().map(super::services::key).collect();
         keys.extend(former);
         let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
-        // What is there has a place, even where there is more than there may be.
-        let slot = || host.slots.as_ref().and_then(|slots| slots.take().ok());
         let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
-        let members = adopted.map(|member| (member.spec.id.clone(), member.with_slot(slot()))).collect();
+        let members = adopted.map(|member| (member.spec.id.clone(), settled_in(&host, member))).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let mut tenant = Self {
@@ -360,6 +366,7 @@ impl Tenant {
         if self.outcome(Work::State, forgotten).is_none() {
             return false;
         }
+        self.host.clouds.forget(&self.spec.name);
         self.host.events.record(self.event(EventKind::TenantRemoved, "nothing is left of it"));
         true
     }

@@ -74,6 +74,12 @@ impl Tenant {
 
     fn current_state(&mut self) -> SavedTenant {
         self.group.remember(&self.instances());
-        SavedTenant { file: self.file.clone(), spec: self.spec.clone(), group: self.group.clone() }
+        let carrying = self.members.values().filter(|member| member.settled().is_some());
+        SavedTenant {
+            file: self.file.clone(),
+            spec: self.spec.clone(),
+            group: self.group.clone(),
+            instances: carrying.map(|member| member.spec.clone()).collect(),
+        }
     }
 }

@@ -81,6 +81,7 @@ fn instance(member: &Member, begun: u64) -> InstanceStatus {
     let (state, since) = member.in_force();
     InstanceStatus {
         id: member.spec.id.clone(),
+        cloud: member.spec.cloud.clone(),
         address: member.instance.address,
         state,
         created: member.instance.created,

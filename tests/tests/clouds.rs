@@ -1,0 +1,156 @@
+//! Containers and namespaces behind one address: several clouds at once, a dockerd that comes and goes, a daemon that
+//! is killed, and nothing left.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::net::{Links, Netns};
+use sluice_containers::{Dockerd, Image};
+use sluice_demo::world::HostSettings;
+use sluice_northbound::api::EventKind;
+use sluice_tests::{Scene, TenantFile, sluice};
+use tokio::time::{Instant, sleep};
+
+/// Longer than the test: no flow ends in it.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_mins(5);
+const IMAGE: &str = "sluice/responder:test";
+
+async fn dockerd() -> Result<Dockerd> {
+    let dockerd = Dockerd::start().await?;
+    dockerd.load(&Image::of(IMAGE, &sluice()?, &["responder"])?).await?;
+    Ok(dockerd)
+}
+
+/// Containers are preferred, and there is room for `capacity` of them.
+fn settings(dockerd: &Dockerd, capacity: u32) -> HostSettings {
+    let clouds = format!(
+        "[{{name: spare, provider: netns}}, {{name: containers, provider: docker, priority: 9, capacity: {capacity}, \
+         socket: {}}}]",
+        dockerd.socket().display()
+    );
+    HostSettings { clouds: Some(clouds), ..HostSettings::default() }
+}
+
+/// A tenant whose instances may be either.
+fn tenant(min: u32, max: u32) -> TenantFile {
+    TenantFile::structured("web", 80, min, max).with(&format!(
+        "template: {{cpus: 0.5, request_cost: 0s, netns: {{}}, docker: {{image: '{IMAGE}', pull: never}}}}\n"
+    ))
+}
+
+/// How many instances are on the containers' cloud and on the other one.
+fn spread(scene: &Scene, web: &TenantFile) -> (usize, usize) {
+    let instances = scene.group(&web.name()).map_or(&[][..], |group| &group.instances);
+    let containers = instances.iter().filter(|instance| instance.cloud.as_str() == "containers").count();
+    (containers, instances.len() - containers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_and_namespaces_serve_one_address() -> Result<()> {
+    let dockerd = dockerd().await?;
+    let web = tenant(2, 6);
+    let mut scene = Scene::open("slt_clouds", &settings(&dockerd, 2), &[&web]).await?;
+    scene.settled(&web.name(), 2).await?;
+    assert_eq!(spread(&scene, &web), (2, 0), "the preferred cloud is filled");
+    scene.scale(&web.name(), 4).await?;
+    assert_eq!(spread(&scene, &web), (2, 2), "then the next");
+    let held = scene.hold(web.vip(), 60, 10, &LIFETIME)?;
+    held.open(60, 10).await?;
+
+    dockerd.stop().await?;
+    let lost = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::CloudLost) == 1;
+    scene.observer.until("the cloud is missed", Duration::from_secs(20), lost).await?;
+    held.unharmed()?;
+    scene.scale(&web.name(), 5).await?;
+    assert_eq!(spread(&scene, &web), (2, 3), "containers live on, and the next one goes elsewhere");
+    let shown = scene.world.sluice(&["clouds"])?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(shown.contains("containers does not answer"), "{shown}");
+
+    // A daemon that starts while dockerd is away takes the containers over all the same.
+    scene.world.kill_daemon()?;
+    scene.world.start_daemon().await?;
+    scene.settled(&web.name(), 5).await?;
+    held.unharmed()?;
+
+    dockerd.start_again().await?;
+    let back = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::CloudBack) == 1;
+    scene.observer.until("the cloud is back", Duration::from_secs(90), back).await?;
+    assert_eq!(scene.observer.count(EventKind::InstanceFailed), 0, "no instance was given up");
+    held.close(&scene.observer).await?;
+
+    scene.scale(&web.name(), 2).await?;
+    assert_eq!(spread(&scene, &web), (2, 0), "the least preferred cloud is left first");
+    scene.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> {
+    let dockerd = dockerd().await?;
+    let web = tenant(1, 6);
+    let mut scene = Scene::open("slt_cloudkill", &settings(&dockerd, 20), &[&web]).await?;
+    scene.settled(&web.name(), 1).await?;
+    let oldest = scene.in_service(&web.name());
+    for round in 0..kills() {
+        let count = if round % 2 == 0 { "4" } else { "1" };
+        let asked = scene.world.sluice(&["scale", "web", count])?;
+        ensure!(asked.status.success(), "{asked:?}");
+        sleep(Duration::from_millis(u64::from(round) * 97 % 700)).await;
+        scene.world.kill_daemon()?;
+        scene.world.start_daemon().await?;
+        scene.settled(&web.name(), count.parse()?).await?;
+        let serving = scene.in_service(&web.name());
+        ensure!(
+            oldest.iter().all(|id| serving.contains(id)),
+            "a live instance was lost: {oldest:?}, {serving:?}"
+        );
+    }
+    scene.close().await?;
+    empty(&dockerd).await
+}
+
+/// How often the daemon is killed: `SLUICE_KILLS`, or a few times.
+fn kills() -> u32 {
+    std::env::var("SLUICE_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(4)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_containers_leave_nothing() -> Result<()> {
+    let dockerd = dockerd().await?;
+    let before = on_the_host().await?;
+    let web = tenant(1, 50);
+    let mut scene = Scene::open("slt_fifty", &settings(&dockerd, 100), &[&web]).await?;
+    scene.settled(&web.name(), 1).await?;
+    let begun = Instant::now();
+    scene.scale(&web.name(), 50).await?;
+    eprintln!("from 1 to 50 containers in {:.1} s", begun.elapsed().as_secs_f64());
+    assert_eq!(spread(&scene, &web), (50, 0));
+    scene.scale(&web.name(), 1).await?;
+    scene.close().await?;
+    empty(&dockerd).await?;
+    assert_eq!(on_the_host().await?, before);
+    Ok(())
+}
+
+/// No container is left.
+async fn empty(dockerd: &Dockerd) -> Result<()> {
+    let left = dockerd.containers().await?;
+    ensure!(left.is_empty(), "left: {left:?}");
+    Ok(())
+}
+
+/// What must be as it was: the host's links, its named namespaces, pins.
+async fn on_the_host() -> Result<(Vec<String>, Vec<String>, usize)> {
+    let ours = |name: &String| name.starts_with("sl");
+    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
+    let mut links: Vec<String> = links.into_iter().map(|link| link.name).filter(ours).collect();
+    links.sort();
+    let mut namespaces: Vec<String> =
+        Netns::names()?.into_iter().filter(|name| name.starts_with("slt_")).collect();
+    namespaces.sort();
+    let pins = fs::read_dir("/sys/fs/bpf")?.flatten();
+    let pins = pins.filter(|entry| entry.file_name().to_string_lossy().starts_with("slt_")).count();
+    Ok((links, namespaces, pins))
+}
