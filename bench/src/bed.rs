@@ -212,6 +212,32 @@ impl Bed {
         self.apply(balancer, lane, key, |place| half(!first(place)))
     }
 
+    /// A service of so many backends, of which one may be draining. They have no instances behind them.
+    pub(crate) fn large_service(
+        &self,
+        lane: Lane,
+        key: ServiceKey,
+        backends: u16,
+        draining: Option<u16>,
+    ) -> Result<Service> {
+        let reach = self.reach(lane)?;
+        let backend = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            let state = if draining == Some(number) { BackendState::Draining } else { BackendState::Active };
+            Backend { address: IpAddr::V4(Ipv4Addr::new(198, 19, 128 + high, low)), reach, weight: 1, state }
+        };
+        Ok(Service { key, target_port: None, backends: (0..backends).map(backend).collect() })
+    }
+
+    /// How the backends of a lane are reached.
+    fn reach(&self, lane: Lane) -> Result<Reach> {
+        Ok(Reach::Link {
+            interface: Self::index(&self.transit, &lane.tenant())?,
+            source_mac: lane.tenant_mac(),
+            mac: lane.backend_mac(),
+        })
+    }
+
     fn apply(
         &self,
         balancer: &mut LoadBalancer,
@@ -219,11 +245,7 @@ impl Bed {
         key: ServiceKey,
         state: impl Fn(u8) -> BackendState,
     ) -> Result<()> {
-        let reach = Reach::Link {
-            interface: Self::index(&self.transit, &lane.tenant())?,
-            source_mac: lane.tenant_mac(),
-            mac: lane.backend_mac(),
-        };
+        let reach = self.reach(lane)?;
         let backend = |(place, address)| Backend {
             address: IpAddr::V4(address),
             reach,

@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: what a packet costs, beside programs that do less and iptables that does the same.
 //!
-//! Three measurements, none of which is a test; a number is only worth something beside its neighbours of the same
+//! Four measurements, none of which is a test; a number is only worth something beside its neighbours of the same
 //! run, on the same host.
 //!
 //! - [`nanoseconds`]: time per packet of the XDP program, by `BPF_PROG_TEST_RUN`.
 //! - [`rates`]: packets per second through namespaces, beside iptables and a program that only redirects.
 //! - [`bulk`]: TCP through namespaces, beside plain forwarding.
+//! - [`swap`]: how soon a change of a service with many backends takes effect.
 //!
 //! All that is made is in network namespaces, and below one directory of the BPF file system, named after this process;
 //! the end of the process removes them, and where it was killed the next start does.
@@ -25,6 +26,7 @@ mod programs;
 mod rates;
 mod report;
 mod spread;
+mod swap;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,13 +65,15 @@ enum Part {
     Pps,
     /// TCP: bytes and connections per second.
     Bulk,
+    /// How soon a change of a service takes effect.
+    Swap,
 }
 
 impl Part {
     /// The programs it runs, each with its Debian package.
     fn tools(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Ns => &[],
+            Self::Ns | Self::Swap => &[],
             Self::Pps => &[("iptables", "iptables")],
             Self::Bulk => &[("iperf3", "iperf3")],
         }
@@ -100,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         match part {
             Part::Ns => report.nanoseconds = Some(nanoseconds::measure(&runtime, &object, arguments.quick)?),
             Part::Pps => report.rates = Some(rates::measure(&runtime, &object, arguments.quick)?),
+            Part::Swap => report.swap = Some(swap::measure(&runtime, arguments.quick)?),
             Part::Bulk => report.bulk = Some(bulk::measure(&runtime, arguments.quick)?),
         }
     }

@@ -10,6 +10,7 @@ use crate::bulk::Bulk;
 use crate::host::Host;
 use crate::nanoseconds::Nanoseconds;
 use crate::rates::Rates;
+use crate::swap::Swap;
 
 /// All of a run. Displayed as tables; serialised, rates are per second and times nanoseconds.
 #[derive(Debug, Serialize)]
@@ -23,12 +24,14 @@ pub(crate) struct Report {
     pub(crate) rates: Option<Rates>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bulk: Option<Bulk>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) swap: Option<Swap>,
 }
 
 impl Report {
     /// Of nothing yet.
     pub(crate) fn new(quick: bool) -> Result<Self> {
-        Ok(Self { host: Host::read()?, quick, nanoseconds: None, rates: None, bulk: None })
+        Ok(Self { host: Host::read()?, quick, nanoseconds: None, rates: None, bulk: None, swap: None })
     }
 }
 
@@ -49,6 +52,9 @@ impl fmt::Display for Report {
         }
         if let Some(part) = &self.bulk {
             bulk(part, f)?;
+        }
+        if let Some(part) = &self.swap {
+            swap(part, f)?;
         }
         Ok(())
     }
@@ -153,4 +159,18 @@ fn bulk(part: &Bulk, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ]);
     }
     writeln!(f, "{connections}")
+}
+
+fn swap(part: &Swap, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "\nOne of a service's {} backends begins or ends to drain, ms from the call ({} rounds)",
+        part.backends, part.rounds
+    )?;
+    let mut table = table(&["until", "min", "median", "max"], 1);
+    for (until, time) in [("packets meet the new table", part.effect), ("the call returns", part.call)] {
+        let shown = [time.minimum, time.median, time.maximum].map(|time| format!("{time:.2}"));
+        table.add_row(std::iter::once(until.to_owned()).chain(shown));
+    }
+    writeln!(f, "{table}")
 }
