@@ -148,7 +148,8 @@ mod explain {
             protocol,
             begins,
         };
-        look(bed).explain(&question, &bed.settings.transit).expect("an explanation")
+        let explained = look(bed).explain(&[question], &bed.settings.transit);
+        explained.expect("an explanation").remove(0)
     }
 
     fn backend(explanation: &Explanation) -> u8 {
@@ -172,7 +173,7 @@ mod explain {
         let mut bed = Bed::new();
         bed.with(TCP_80, &[(2, Active), (3, Active), (4, Active)]);
         bed.with(ICMP, &[(2, Active), (3, Active), (4, Active)]);
-        for number in 0..5 {
+        for number in 0..2 {
             let flow = Flow::numbered(number);
             let before = traces(&bed);
             let new = ask(&bed, flow, Protocol::Tcp, true);

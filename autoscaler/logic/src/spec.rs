@@ -6,13 +6,14 @@ mod metric;
 mod pace;
 mod policy;
 mod schedule;
+mod service;
 mod span;
 mod step;
 mod template;
 mod vm;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cloud::{
     AccelChoice, CloudName, CloudSpec, DockerAddress, DockerTls, ProviderKind, ProviderSpec,
 };
+pub use self::service::{Protocol, ServiceSpec, Spread};
 pub use self::template::{DockerTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec};
 pub use self::vm::{
     CloudInit, DEFAULT_SHUTDOWN_TIMEOUT, GuestPassword, GuestUser, ImageFormat, LibvirtTemplate, VmBoot,
@@ -120,27 +122,6 @@ pub struct NetworkSpec {
     pub dhcp_start: Ipv4Addr,
     /// Last address given to an instance.
     pub dhcp_end: Ipv4Addr,
-}
-
-/// What a service carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// ICMP echo.
-    Icmp,
-    /// TCP.
-    Tcp,
-}
-
-/// What clients address: a VIP, a protocol, and for TCP a port or all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceSpec {
-    /// The public address.
-    pub vip: IpAddr,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port; `None` is every port (TCP), and the only choice for ICMP.
-    pub port: Option<u16>,
 }
 
 /// A scaling group's limits and pace.

@@ -6,20 +6,21 @@
 //! - an HTTP/1 request is answered with the instance's id as the body and in the header `X-Sluice-Instance`;
 //! - anything else is echoed line by line, each line led by the instance's id: `hello` → `demo-00000001 hello`.
 //!
-//! Each request and each line costs [`Options::request_cost`] of CPU time. An instance at its CPU limit takes
+//! A datagram (UDP, the same port) comes back in the same way. Each request, each line and each datagram costs [`Options::request_cost`] of CPU time. An instance at its CPU limit takes
 //! longer for it, as a real one does.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod burn;
 mod connection;
+mod datagrams;
 
 /// Connections that wait to be accepted; a flood of new ones must not meet a full queue.
 const BACKLOG: u32 = 4096;
@@ -35,7 +36,7 @@ const WORKERS: usize = 4;
 pub struct Options {
     /// The name it gives: `SLUICE_INSTANCE`.
     pub instance: String,
-    /// The TCP port it listens on, on all addresses; 0 is any: `SLUICE_PORT`.
+    /// The port it listens on, TCP and UDP, on all addresses; 0 is any: `SLUICE_PORT`.
     pub port: u16,
     /// CPU time of one request: `SLUICE_REQUEST_COST`, in µs.
     pub request_cost: Duration,
@@ -89,6 +90,7 @@ pub fn run(options: Options) -> io::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(WORKERS).build()?;
     let served = runtime.block_on(async {
         let listener = listen(options.port)?;
+        let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, options.port)).await?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = async {
             tokio::select! {
@@ -96,6 +98,8 @@ pub fn run(options: Options) -> io::Result<()> {
                 _ = int.recv() => {}
             }
         };
+        // Each datagram is answered in full: its end can come at any time.
+        tokio::spawn(datagrams::serve(datagrams, options.clone()));
         serve(listener, options, ended).await;
         Ok(())
     });

@@ -31,6 +31,7 @@ mod supervisor;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod weights;
 
 use std::pin::pin;
 use std::sync::Arc;

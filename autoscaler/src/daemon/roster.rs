@@ -196,7 +196,7 @@ mod tests {
     const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
 
     fn pinned(instances: &[Instance]) -> Vec<Service> {
-        services(&tenant("demo"), instances, EGRESS)
+        services(&tenant("demo"), instances, EGRESS, at(0))
     }
 
     fn adopted(presence: Presence, pinned: &[Service], saved: &GroupState) -> (InstanceState, Timestamp) {

@@ -71,8 +71,8 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             dhcp_end: Ipv4Addr::new(19, 0, 0, 254),
         }],
         services: vec![
-            ServiceSpec { vip, protocol: Protocol::Icmp, port: None },
-            ServiceSpec { vip, protocol: Protocol::Tcp, port: None },
+            ServiceSpec::new(vip, Protocol::Icmp, None),
+            ServiceSpec::new(vip, Protocol::Tcp, None),
         ],
         template: TemplateSpec {
             cpus: 1.0,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use sluice_logic::spec::{
-    GroupSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, TemplateSpec, TenantName, TenantSpec,
+    GroupSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, Spread, TemplateSpec, TenantName,
+    TenantSpec,
 };
 
 use super::Places;
@@ -35,11 +36,16 @@ pub(super) struct NetworkDraft {
     pub(super) dhcp_written: bool,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct ServiceDraft {
     pub(super) vip: Option<Spanned<IpAddr>>,
     pub(super) protocol: Option<Spanned<Protocol>>,
     #[expect(clippy::option_option, reason = "a port that was reported is not one that was left out")]
     pub(super) port: Option<Option<Spanned<u16>>>,
+    #[expect(clippy::option_option, reason = "a port that was reported is not one that was left out")]
+    pub(super) target_port: Option<Option<Spanned<u16>>>,
+    pub(super) spread: Option<Spread>,
+    pub(super) slow_start: Option<Duration>,
 }
 
 pub(super) struct GroupDraft {
@@ -135,6 +141,9 @@ impl ServiceDraft {
             vip: self.vip?.value,
             protocol: self.protocol?.value,
             port: self.port?.map(|port| port.value),
+            target_port: self.target_port?.map(|port| port.value),
+            spread: self.spread?,
+            slow_start: self.slow_start?,
         })
     }
 }
@@ -200,6 +209,15 @@ const MOST_INSTANCES: u32 = 10_000;
 
 pub(super) fn wait(node: &Node) -> Result<Duration, Complaint> {
     value::duration(Duration::ZERO..=value::LONGEST_WAIT, node)
+}
+
+pub(super) fn spread(node: &Node) -> Result<Spread, Complaint> {
+    value::choice(&[("by_instance", Spread::ByInstance), ("by_cloud", Spread::ByCloud)], &[], node)
+}
+
+/// AWS: up to 15 minutes. An hour leaves room.
+pub(super) fn slow_start(node: &Node) -> Result<Duration, Complaint> {
+    value::duration(Duration::ZERO..=Duration::from_hours(1), node)
 }
 
 /// Samples are kept for so long; a day is the longest that the large clouds offer.

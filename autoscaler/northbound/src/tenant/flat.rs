@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use sluice_logic::spec::{Metric, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal};
+use sluice_logic::spec::{Metric, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal, Spread};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
@@ -26,6 +26,8 @@ pub(super) const KEYS: &[&str] = &[
     "max_containers",
     "max_instances",
     "public_ip",
+    "spread",
+    "slow_start",
     "policy",
     "threshold",
     "window",
@@ -101,9 +103,17 @@ fn check_mask(faults: &mut Faults<'_>, subnet: Spanned<Ipv4Net>, mask: Spanned<u
 fn services(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Vec<ServiceDraft> {
     let vip = fields.required(faults, &["public_ip"], value::vip);
     let span = vip.map_or(fields.span, |vip| vip.span);
-    [Protocol::Icmp, Protocol::Tcp]
-        .map(|protocol| ServiceDraft { vip, protocol: Some(Spanned::new(protocol, span)), port: Some(None) })
-        .into()
+    let spread = fields.defaulted(faults, &["spread"], Spread::default(), draft::spread);
+    let slow_start = fields.defaulted(faults, &["slow_start"], Duration::ZERO, draft::slow_start);
+    let service = |protocol| ServiceDraft {
+        vip,
+        protocol: Some(Spanned::new(protocol, span)),
+        port: Some(None),
+        target_port: Some(None),
+        spread,
+        slow_start,
+    };
+    [Protocol::Icmp, Protocol::Tcp].map(service).into()
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -16,6 +16,7 @@
 //! | `dhcp_start`, `dhcp_end` | the addresses given to instances | all but the gateway |
 //! | `min_containers`, `max_containers` (or `min_instances`, `max_instances`) | the group's limits | required |
 //! | `public_ip` | the VIP: ICMP echo and TCP on every port | required |
+//! | `spread`, `slow_start` | who shares new flows evenly, and how slowly a new instance takes its share | `by_instance`, `0s` |
 //! | `policy` | `dynamic` (or `reactive`) scales by CPU, `proactive` by the CPU that is expected, `none` leaves the number to people | required |
 //! | `threshold` | CPU utilisation, see below | required with `dynamic` |
 //! | `window` | the mean is taken over so long | `5m` |
@@ -33,6 +34,7 @@
 mod conflicts;
 mod draft;
 mod flat;
+mod service;
 mod soundness;
 mod structured;
 mod template;

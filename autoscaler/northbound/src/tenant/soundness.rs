@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use sluice_logic::spec::Protocol;
+use sluice_logic::spec::{Protocol, ServiceSpec};
 
 use super::draft::{Draft, GroupDraft, NetworkDraft, ServiceDraft, hosts};
 use crate::diagnostic::Faults;
@@ -130,17 +130,35 @@ fn distinct_networks(faults: &mut Faults<'_>, networks: &[NetworkDraft]) {
 
 fn services(faults: &mut Faults<'_>, services: &[ServiceDraft]) {
     for (index, service) in services.iter().enumerate() {
-        if let (Some(protocol), Some(Some(port))) = (service.protocol, service.port)
-            && protocol.value == Protocol::Icmp
-        {
-            faults.error_with_help(port.span, "ICMP has no ports", "remove the `port`");
-        }
+        ports(faults, service);
         let (Some(spec), Some(vip)) = (service.finish(), service.vip) else { continue };
-        let twin = services[..index].iter().find(|other| other.finish() == Some(spec));
-        if let Some(first) = twin.and_then(|other| other.vip) {
-            let message = format!("this service comes twice; it is on line {} already", first.span.line);
-            faults.error_with_help(vip.span, message, "remove one of the two");
+        let here = service.port.flatten().map_or(vip.span, |port| port.span);
+        let earlier =
+            services[..index].iter().filter_map(|other| Some((other.finish()?, other.vip?.span.line)));
+        let earlier: Vec<(ServiceSpec, usize)> = earlier.collect();
+        if let Some((_, line)) = earlier.iter().find(|(other, _)| other.is_twin_of(&spec)) {
+            let message = format!("this service comes twice; it is on line {line} already");
+            faults.error_with_help(here, message, "remove one of the two");
+        } else if let Some((_, line)) = earlier.iter().find(|(other, _)| other.answers_clash_with(&spec)) {
+            let message = format!(
+                "the instances' answers for this service can't be told from those for the one on line {line}: they leave \
+                 from the same port"
+            );
+            faults.error_with_help(here, message, "give each a port of the instances of its own (`ports`)");
         }
+    }
+}
+
+fn ports(faults: &mut Faults<'_>, service: &ServiceDraft) {
+    let (Some(port), Some(target)) = (service.port, service.target_port) else { return };
+    let given = [port, target].into_iter().flatten().next();
+    if let (Some(protocol), Some(given)) = (service.protocol, given)
+        && protocol.value == Protocol::Icmp
+    {
+        faults.error_with_help(given.span, "ICMP has no ports", "remove it");
+    } else if let (None, Some(target)) = (port, target) {
+        let message = "a service of every port has no single port that could become another";
+        faults.error_with_help(target.span, message, "give the `port` that clients address, too");
     }
 }
 

@@ -1,9 +1,9 @@
 //! The structured form: everything a tenant can say.
 
-use sluice_logic::spec::{PolicySpec, Protocol};
+use sluice_logic::spec::PolicySpec;
 
-use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
-use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, template};
+use super::draft::{self, Draft, GroupDraft, NetworkDraft};
+use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, service, template};
 use crate::diagnostic::Faults;
 use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
@@ -18,7 +18,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let mut fields = Fields::open(faults, "the tenant", node)?;
     let name = fields.required(faults, &["tenant"], draft::tenant_name);
     let networks = some_of(faults, &mut fields, "networks", network);
-    let services = some_of(faults, &mut fields, "services", service);
+    let services = some_of(faults, &mut fields, "services", service::read).concat();
     let template = template::structured(faults, &mut fields);
     let group = group(faults, &mut fields);
     let policies = policies(faults, &mut fields, group.as_ref());
@@ -64,17 +64,6 @@ fn network(faults: &mut Faults<'_>, node: &Node) -> Option<NetworkDraft> {
     };
     fields.finish(faults);
     Some(NetworkDraft::new(name, subnet, gateway, start, end))
-}
-
-fn service(faults: &mut Faults<'_>, node: &Node) -> Option<ServiceDraft> {
-    let mut fields = Fields::open(faults, "service", node)?;
-    let vip = fields.required(faults, &["vip"], value::vip);
-    let protocol = fields.required(faults, &["protocol"], |node| {
-        value::choice(&[("icmp", Protocol::Icmp), ("tcp", Protocol::Tcp)], &["udp"], node)
-    });
-    let port = fields.optional(faults, &["port"], value::port);
-    fields.finish(faults);
-    Some(ServiceDraft { vip, protocol, port })
 }
 
 fn group(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<GroupDraft> {

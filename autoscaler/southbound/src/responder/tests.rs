@@ -52,6 +52,23 @@ async fn lines_come_back_with_the_name() {
 }
 
 #[tokio::test]
+async fn datagrams_come_back_with_the_name() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = socket.local_addr().expect("bound");
+    let options = Options { instance: "demo-00000001".to_owned(), port: 0, request_cost: Duration::ZERO };
+    tokio::spawn(datagrams::serve(socket, options));
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    client.connect(address).await.expect("connected");
+    let longest = vec![b'x'; 60_000];
+    for datagram in [b"hello".as_slice(), b"", &longest] {
+        client.send(datagram).await.expect("sent");
+        let mut answer = vec![0; 65_536];
+        let length = client.recv(&mut answer).await.expect("an answer");
+        assert_eq!(answer[..length], [b"demo-00000001 ", datagram].concat());
+    }
+}
+
+#[tokio::test]
 async fn http_is_known_by_its_first_bytes_however_they_come() {
     let responder = Running::new(Duration::ZERO);
     let mut stream = responder.connect().await;

@@ -14,11 +14,7 @@ use super::{failed, show};
 const SOME_IDENTIFIER: u16 = 1;
 
 pub(super) fn explain(look: &Look, transit: &Netns, json: bool, args: &ExplainArgs) -> Result<(), Failure> {
-    let explained: Vec<Explanation> = questions(args)?
-        .iter()
-        .map(|question| look.explain(question, transit))
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
+    let explained: Vec<Explanation> = look.explain(&questions(args)?, transit).map_err(failed)?;
     show(json, &explained, |all| {
         for explanation in all {
             anstream::println!("{} {explanation}", packet(&explanation.question, args));

@@ -23,7 +23,7 @@ impl Tenant {
     pub(super) async fn balance(&mut self) {
         let wanted = match &self.attached {
             _ if self.leaving => Vec::new(),
-            Some(attached) => services(&self.spec, &self.instances(), attached.egress),
+            Some(attached) => services(&self.spec, &self.instances(), attached.egress, Timestamp::now()),
             // Without its network, what the load balancer has stays as it is.
             None => return,
         };

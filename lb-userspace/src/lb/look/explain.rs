@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::abi::{Control, FlowKey, FlowValue, Handle, NO_BACKEND, Slot};
+use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, Slot};
 use lb_common::hash;
 use serde::{Deserialize, Serialize};
 
@@ -112,25 +112,35 @@ struct Known {
 }
 
 impl Look {
-    /// Asks the program, in the namespace in which it runs. Leaves no trace in what packets meet or what is counted.
+    /// Asks the program, in the namespace in which it runs. Leaves no trace in what packets meet or what is counted. The
+    /// program is loaded once for all questions.
     ///
     /// # Errors
     ///
     /// [`Error::NoObject`] and the errors of loading the program; [`Error::Map`] where a map can't be read.
-    pub fn explain(&self, question: &Question, transit: &Netns) -> Result<Explanation, Error> {
+    pub fn explain(&self, questions: &[Question], transit: &Netns) -> Result<Vec<Explanation>, Error> {
+        let mut sandbox = Sandbox::open(&self.pins)?;
+        questions.iter().map(|question| self.explain_one(question, &mut sandbox, transit)).collect()
+    }
+
+    fn explain_one(
+        &self,
+        question: &Question,
+        sandbox: &mut Sandbox,
+        transit: &Netns,
+    ) -> Result<Explanation, Error> {
         let control = self.maps.control()?;
         let known = self.known(question, &control)?;
-        let mut sandbox = Sandbox::open(&self.pins)?;
         if let Some(known) = &known {
             let hash = hash::of_flow(&known.key, control.seed);
             sandbox.know(&self.maps, &control, hash, &known.key, known.entry)?;
         }
         let trace = sandbox.run(&probe::frame(question)?, transit)?;
-        let outcome = self.outcome(&trace, &sandbox, known.as_ref())?;
+        let outcome = self.outcome(&trace, sandbox, known.as_ref())?;
         let to_backend = matches!(outcome, Outcome::Backend { .. });
         let known_entry = known.as_ref().and_then(|known| Some((known.key, known.entry?)));
         let chosen_by = match &known {
-            Some(known) if to_backend => Some(self.chosen_by(known, &trace, &sandbox, &control)?),
+            Some(known) if to_backend => Some(self.chosen_by(known, &trace, sandbox, &control)?),
             _ => None,
         };
         Ok(Explanation {
@@ -172,8 +182,7 @@ impl Look {
     }
 
     fn outcome(&self, trace: &Trace, sandbox: &Sandbox, known: Option<&Known>) -> Result<Outcome, Error> {
-        let reason =
-            || Ok::<_, Error>(sandbox.dropped()?.map_or("unknown", |reason| reason.name()).to_owned());
+        let reason = || trace.reason.map_or("unknown", DropReason::name).to_owned();
         Ok(match trace.verdict {
             Verdict::Redirect => {
                 let to = probe::destination(&trace.frame).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -186,8 +195,8 @@ impl Look {
                     new_flow: counted.is_some_and(|counters| counters.new_flows > 0),
                 }
             }
-            Verdict::Transmit => Outcome::Answered { reason: reason()? },
-            Verdict::Drop => Outcome::Dropped { reason: reason()? },
+            Verdict::Transmit => Outcome::Answered { reason: reason() },
+            Verdict::Drop => Outcome::Dropped { reason: reason() },
             Verdict::Pass => Outcome::Kernel,
         })
     }

@@ -16,7 +16,7 @@ use lb_common::recent::Mark;
 
 use super::flows::FlowTable;
 use crate::lb::counters::FlowCounters;
-use crate::lb::maps::{Maps, NAMES};
+use crate::lb::maps::{Maps, NAMES, absent_is_fine};
 use crate::lb::{Error, links};
 use crate::net::Netns;
 use crate::object::object;
@@ -56,6 +56,8 @@ pub(super) struct Trace {
     pub(super) verdict: Verdict,
     /// The packet, as it leaves.
     pub(super) frame: Vec<u8>,
+    /// Why it was dropped, or answered.
+    pub(super) reason: Option<DropReason>,
 }
 
 /// The program with maps of its own.
@@ -91,7 +93,8 @@ impl Sandbox {
         Ok(Self { ebpf, maps, flows, nascent })
     }
 
-    /// Tells it what the pinned maps have of the flow. An entry gets an age, so that its use can be seen.
+    /// Tells it what the pinned maps have of the flow, and nothing of one that was asked about before. An entry gets an
+    /// age, so that its use can be seen.
     pub(super) fn know(
         &mut self,
         pinned: &Maps,
@@ -100,6 +103,10 @@ impl Sandbox {
         key: &FlowKey,
         entry: Option<(FlowTable, FlowValue)>,
     ) -> Result<(), Error> {
+        self.maps.clear_service_counters(key.service.index)?;
+        for table in [FlowTable::Established, FlowTable::Nascent] {
+            absent_is_fine(self.table(table).remove(key)).map_err(Error::map(table.map_name()))?;
+        }
         let mark = Mark::of(hash, control.epoch, control.recent_mask);
         self.maps.set_recent(mark.set, pinned.recent(mark.set)?)?;
         let Some((table, value)) = entry else { return Ok(()) };
@@ -119,6 +126,7 @@ impl Sandbox {
         /// Room for what the program adds: an answer is longer than a short question.
         const ROOM: usize = 2_048;
         let mut out = vec![0; frame.len() + ROOM];
+        let before = self.drops()?;
         let program: &mut Xdp = program(&mut self.ebpf)?;
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
@@ -134,7 +142,10 @@ impl Sandbox {
             4 => Verdict::Redirect,
             _ => Verdict::Drop,
         };
-        Ok(Trace { verdict, frame: out })
+        let after = self.drops()?;
+        let reason =
+            DropReason::ALL.into_iter().zip(before.iter().zip(&after)).find(|(_, (old, new))| old != new);
+        Ok(Trace { verdict, frame: out, reason: reason.map(|(reason, _)| reason) })
     }
 
     /// Whether the program has used the flow's entry.
@@ -149,14 +160,8 @@ impl Sandbox {
         Ok(false)
     }
 
-    /// Why the program has dropped the packet, or answered it.
-    pub(super) fn dropped(&self) -> Result<Option<DropReason>, Error> {
-        for reason in DropReason::ALL {
-            if self.maps.drops(reason)? > 0 {
-                return Ok(Some(reason));
-            }
-        }
-        Ok(None)
+    fn drops(&self) -> Result<Vec<u64>, Error> {
+        DropReason::ALL.into_iter().map(|reason| self.maps.drops(reason)).collect()
     }
 
     /// What the program has counted for a service.

@@ -5,12 +5,12 @@ mod faults;
 mod policies;
 mod whatever;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use sluice_logic::spec::{
     GroupSpec, Metric, NetnsTemplate, NetworkSpec, Pace, PolicySpec, Protocol, Reactive, ServiceSpec, Signal,
-    TemplateSpec, TenantName, TenantSpec,
+    Spread, TemplateSpec, TenantName, TenantSpec,
 };
 
 use super::parse;
@@ -65,8 +65,8 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             dhcp_end: "19.0.0.254".parse().unwrap(),
         }],
         services: vec![
-            ServiceSpec { vip, protocol: Protocol::Icmp, port: None },
-            ServiceSpec { vip, protocol: Protocol::Tcp, port: None },
+            ServiceSpec::new(vip, Protocol::Icmp, None),
+            ServiceSpec::new(vip, Protocol::Tcp, None),
         ],
         template: TemplateSpec {
             cpus: 0.5,
@@ -125,21 +125,28 @@ fn the_structured_example_has_every_key_and_shows_the_defaults() {
     let mut all = Faults::new(Source { label: "structured.yml", text: STRUCTURED });
     let node = crate::yaml::parse(STRUCTURED).expect("YAML");
     super::structured::read(&mut all, &node).expect("a tenant");
-    // A service without a port is every port, so one of the two does without. The kinds of cloud beside `netns` have
-    // no defaults that could be written down; they stand in comments.
-    let in_comments =
-        ["service: port", "template: memory", "template: command", "template: docker", "template: libvirt"];
+    // A service has one port, several, or every one: no item has all the keys, and each key is in one of the three.
+    let (of_services, absent): (Vec<_>, Vec<_>) =
+        all.absent.iter().partition(|key| key.starts_with("service: "));
+    for key in &of_services {
+        assert!(of_services.iter().filter(|other| *other == key).count() < 3, "{key}");
+    }
+    // The kinds of cloud beside `netns` have no defaults that could be written down; they stand in comments.
+    let in_comments = ["template: memory", "template: command", "template: docker", "template: libvirt"];
     // How a group is tamed and what policies look at is in policies.yml.
-    let elsewhere = |key: &String| key.starts_with("group: ") || key.starts_with("reactive: ");
-    all.absent.retain(|key| !elsewhere(key));
-    assert_eq!(all.absent, in_comments);
+    let elsewhere = |key: &str| key.starts_with("group: ") || key.starts_with("reactive: ");
+    let absent: Vec<_> = absent.into_iter().filter(|key| !elsewhere(key)).collect();
+    assert_eq!(absent, in_comments);
 
     let tenant = parse("structured.yml", STRUCTURED).expect("valid");
     assert_eq!(tenant.warnings, []);
     let required = "
 tenant: shop
 networks: [{name: shop_nw, subnet: 19.0.1.0/24}]
-services: [{vip: 45.45.45.46, protocol: icmp}, {vip: 45.45.45.46, protocol: tcp, port: 80}]
+services:
+  - {vip: 45.45.45.46, protocol: icmp}
+  - {vip: 45.45.45.46, protocol: tcp, port: 80, target_port: 80}
+  - {vip: 45.45.45.46, protocol: tcp, port: 443, target_port: 8443}
 group: {min: 2, max: 5}
 policies: [{reactive: {threshold: 0.6}}]
 ";
@@ -178,6 +185,28 @@ fn thresholds_are_fractions_up_to_one_and_percent_above() {
 fn a_port_beside_every_port_is_allowed() {
     let services = "[{vip: 45.0.0.1, protocol: tcp}, {vip: 45.0.0.1, protocol: tcp, port: 80}]";
     assert_eq!(spec(&structured(NET, services, GROUP)).services.len(), 2);
+}
+
+#[test]
+fn ports_make_a_service_each_that_shares_the_rest() {
+    let services =
+        "[{vip: 45.0.0.1, protocol: udp, spread: by_cloud, slow_start: 30s, ports: {53: 5353, 123: 123}}]";
+    let read = spec(&structured(NET, services, GROUP)).services;
+    let vip = IpAddr::V4(Ipv4Addr::new(45, 0, 0, 1));
+    let service = |port, target_port| ServiceSpec {
+        target_port,
+        spread: Spread::ByCloud,
+        slow_start: Duration::from_secs(30),
+        ..ServiceSpec::new(vip, Protocol::Udp, Some(port))
+    };
+    assert_eq!(read, [service(53, Some(5353)), service(123, None)]);
+}
+
+#[test]
+fn the_flat_form_spreads_and_starts_slowly_too() {
+    let read = spec(&format!("{FLAT}spread: by_cloud\nslow_start: 1m\n"));
+    assert!(read.services.iter().all(|service| service.spread == Spread::ByCloud));
+    assert!(read.services.iter().all(|service| service.slow_start == Duration::from_mins(1)));
 }
 
 #[test]
