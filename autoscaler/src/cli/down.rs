@@ -74,8 +74,8 @@ async fn end_daemon(config: &HostConfig, scope: &Scope, stop: bool) -> Result<Lo
 }
 
 async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Removed> {
-    let mut removed = Removed::default();
-    removed.instances = remove_instances(config, scope).await?;
+    let instances = remove_instances(config, scope).await?;
+    let mut removed = Removed { instances, ..Removed::default() };
     if let Some(transit) = transit(config)? {
         let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
         removed.networks = networks.remove_all().await.context("removing networks")?;

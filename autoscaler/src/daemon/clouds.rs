@@ -104,13 +104,12 @@ impl Clouds {
         let mut all = Self { clouds: Vec::new(), drivers: Vec::new() };
         for spec in specs {
             let known = all.drivers.iter().position(|driver| driver.spec == spec.provider);
-            let driver = match known {
-                Some(driver) => driver,
-                None => {
-                    let (provider, listing) = (open(&spec)?, Mutex::default());
-                    all.drivers.push(Driver { spec: spec.provider.clone(), provider, listing });
-                    all.drivers.len() - 1
-                }
+            let driver = if let Some(driver) = known {
+                driver
+            } else {
+                let (provider, listing) = (open(&spec)?, Mutex::default());
+                all.drivers.push(Driver { spec: spec.provider.clone(), provider, listing });
+                all.drivers.len() - 1
             };
             all.clouds.push(Cloud { spec, driver, used: Arc::default(), troubles: Mutex::default() });
         }

@@ -46,9 +46,9 @@ impl Bed {
         let network = Network::create(sound_scope.name()).await.context("this test needs root")?;
         let directory = tempfile::tempdir()?;
         std::fs::create_dir(directory.path().join("tenants"))?;
-        let text = host_file(sound_scope.name(), &network.transit_name(), directory.path());
+        let written = host_file(sound_scope.name(), &network.transit_name(), directory.path());
         let config =
-            host::parse("sluice.yml", &text).map_err(|faults| anyhow::anyhow!("{faults:#?}"))?.config;
+            host::parse("sluice.yml", &written).map_err(|faults| anyhow::anyhow!("{faults:#?}"))?.config;
 
         let responder = |scope: &Scope| NetnsProvider::with_responder(scope.clone(), responder());
         let shaky = Arc::new(Faulty::around(responder(&shaky_scope)?));

@@ -379,7 +379,7 @@ impl Supervisor {
                     host.events.record(event.about(&id));
                 }
                 Err(error) => {
-                    tracing::warn!(%id, %cloud, "{error:#}: an orphan can't be removed; it is tried again")
+                    tracing::warn!(%id, %cloud, "{error:#}: an orphan can't be removed; it is tried again");
                 }
             }
         });

@@ -57,7 +57,7 @@ impl Tenant {
         }
         let made = self.next_member(now);
         // The clouds have their own time to wait; the next round asks them again.
-        let has_no_place = made.as_ref().is_err_and(|error| error.is::<NoPlace>());
+        let has_no_place = made.as_ref().is_err_and(anyhow::Error::is::<NoPlace>);
         match self.outcome(Work::Launch, made) {
             Some(member) => {
                 let spec = &member.spec;
