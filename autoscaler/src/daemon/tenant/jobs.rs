@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
+use sluice_logic::spec::ProviderKind;
 use sluice_northbound::api::EventKind;
 use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use sluice_store::Sample;
@@ -162,9 +163,12 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
 }
 
 async fn remove(host: Arc<Host>, spec: InstanceSpec) -> Result<()> {
-    let (id, provider) = (spec.id, host.clouds.provider(&spec.cloud)?);
+    let provider = host.clouds.provider(&spec.cloud)?;
+    let machine = spec.template.libvirt.as_ref().filter(|_| provider.kind() == ProviderKind::Libvirt);
+    let grace = machine.map_or(GRACE, |machine| machine.shutdown_timeout);
+    let id = spec.id;
     // One that does not end, or can't be asked to, is removed all the same.
-    if let Err(error) = provider.stop(&id, GRACE).await {
+    if let Err(error) = provider.stop(&id, grace).await {
         tracing::debug!(%id, %error, "not stopped");
     }
     Ok(provider.delete(&id).await?)
