@@ -13,6 +13,7 @@ mod reference;
 mod world;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
@@ -117,7 +118,8 @@ impl Run {
                 }
                 Outcome::Answer { reason, frame: answer, is_limited } => {
                     let is_answer = verdict == Verdict::Transmit && out == answer;
-                    if !is_answer && !(is_limited && verdict == Verdict::Drop) {
+                    let is_withheld = is_limited && verdict == Verdict::Drop;
+                    if !is_answer && !is_withheld {
                         differs(format!("to be answered: {reason}\n  as:  {}", hex(&answer)));
                     }
                     *expected.entry(reason).or_default() += 1;
@@ -187,5 +189,8 @@ impl Run {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(200).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(200).fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("written");
+        text
+    })
 }

@@ -26,7 +26,7 @@ use super::{open, serve};
 use crate::daemon::testing::name;
 
 /// On a busy machine, with back-offs and retries.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A daemon with two clouds: `shaky`, which is preferred and can be made to fail, and `sound`.
 struct Bed {

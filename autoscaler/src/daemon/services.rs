@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_new_instance_comes_up_slowly_where_that_is_asked() {
         let mut tenant = tenant("demo");
-        tenant.services[1].slow_start = Duration::from_secs(60);
+        tenant.services[1].slow_start = Duration::from_mins(1);
         let mut old = instance(2, InstanceState::InService);
         let mut new = instance(3, InstanceState::InService);
         (old.since, new.since) = (at(0), at(1_000));

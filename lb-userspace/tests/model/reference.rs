@@ -93,7 +93,7 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     {
         return Outcome::Drop(reason);
     }
-    let to_vip = world.is_vip(packet.destination);
+    let to_vip = World::is_vip(packet.destination);
     if !is_first_or_whole {
         return if to_vip { later_fragment(fragments, &packet) } else { Outcome::Pass };
     }
@@ -263,9 +263,9 @@ impl Forward {
             What::Error(quote) => {
                 let inner = quote.readdress(frame, &mut out, end, service, address);
                 if is_v6 {
-                    inner.and(outer).apply(&mut out, payload + 2)
+                    inner.and(outer).apply(&mut out, payload + 2);
                 } else {
-                    inner.apply(&mut out, payload + 2)
+                    inner.apply(&mut out, payload + 2);
                 }
             }
             What::Payload => {

@@ -58,7 +58,7 @@ impl World {
         Self { services }
     }
 
-    pub(crate) fn is_vip(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_vip(address: IpAddr) -> bool {
         address == VIP_4 || address == VIP_6
     }
 

@@ -1,5 +1,6 @@
 //! The examples, and what is refused.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -27,9 +28,10 @@ fn the_examples_are_answered_as_they_say() {
         let Answer { from, to, reason, samples, .. } =
             answer(&fs::read_to_string(&question).expect("readable"));
         let name = question.file_name().expect("a file").to_string_lossy();
-        answers += &format!("{name}: {from} to {to}, {} samples taken\n  {reason}\n", samples.taken);
+        writeln!(answers, "{name}: {from} to {to}, {} samples taken\n  {reason}", samples.taken)
+            .expect("written");
         for refused in &samples.explained {
-            answers += &format!("  refused: {refused}\n");
+            writeln!(answers, "  refused: {refused}").expect("written");
         }
     }
     insta::assert_snapshot!(answers);

@@ -38,7 +38,7 @@ async fn a_port_without_a_container_is_found_and_removed() {
     let bed = Bed::new().await;
     let spec = bed.spec(&bed.network().await, 1);
     let netns = Netns::create(&format!("{}-remains", bed.scope.name())).expect("a namespace");
-    let (outside, inside) = (Netns::current().and_then(|host| Ok(Links::open(&host))), Links::open(&netns));
+    let (outside, inside) = (Netns::current().map(|host| Links::open(&host)), Links::open(&netns));
     let (outside, inside) = (outside.expect("a namespace").expect("netlink"), inside.expect("netlink"));
     let port = bed.scope.instance_port(&spec.id);
     let mark = bed.scope.instance_mark(ProviderKind::Docker, &spec.tenant, &spec.id);
