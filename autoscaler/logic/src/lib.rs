@@ -18,4 +18,5 @@ pub mod placement;
 pub mod planner;
 pub mod policy;
 pub mod samples;
+pub mod simulate;
 pub mod spec;

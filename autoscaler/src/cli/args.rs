@@ -9,6 +9,8 @@ use sluice_logic::spec::MetricName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_logic::spec::TenantName;
 
+use super::simulate::{SimulateArgs, TuneArgs};
+
 use super::lb::LbArgs;
 
 /// Where the daemon listens unless its host file says otherwise.
@@ -112,6 +114,12 @@ pub(crate) enum Command {
     ///
     /// Reads what is pinned, so that it works while no daemon runs. Needs root; changes nothing.
     Lb(LbArgs),
+    /// Run policies against a recorded load in virtual time, with the code that the daemon runs.
+    Simulate(SimulateArgs),
+    /// Search a proactive policy's parameters on the first part of a recorded load, and score them on the rest.
+    ///
+    /// Prints a table, and the policy as a tenant file that `sluice check` takes. The same arguments find the same.
+    Tune(TuneArgs),
     /// Remove all that Sluice made on this host: instances, networks, public addresses, XDP programs.
     ///
     /// Works with and without a daemon; one that runs has to be stopped first (`--stop` does it). Tenant

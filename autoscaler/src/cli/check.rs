@@ -41,7 +41,8 @@ pub(super) fn host_config(path: &Path) -> Result<(HostConfig, Scope), Failure> {
     }
 }
 
-fn print(diagnostics: &[Diagnostic]) {
+/// Prints faults and warnings as they stand in a file.
+pub(super) fn print(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
         anstream::eprintln!("{diagnostic}");
     }

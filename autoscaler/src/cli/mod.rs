@@ -13,6 +13,7 @@ mod lb;
 mod output;
 mod push;
 mod run;
+mod simulate;
 mod status;
 
 use std::process::ExitCode;
@@ -95,6 +96,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Scale(args) => in_runtime(group::scale(&client, &args)),
         Command::Drain(args) => in_runtime(group::drain(&client, &args)),
         Command::Lb(args) => lb::lb(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Tune(args) => simulate::tune::run(&args),
         Command::Down(args) => in_runtime(down::down(&args)),
         Command::Demo(args) => demo(&args),
     }

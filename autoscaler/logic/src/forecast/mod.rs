@@ -27,6 +27,7 @@
 mod accuracy;
 mod errors;
 mod load;
+mod lookout;
 mod peak;
 mod proactive;
 mod regression;
@@ -39,6 +40,7 @@ mod window;
 
 pub use accuracy::Accuracy;
 pub use load::LoadForecast;
+pub use lookout::Lookouts;
 pub use proactive::{Costs, Expectation, ProactiveForecast, Silence, Terms};
 pub use sight::Setting;
 

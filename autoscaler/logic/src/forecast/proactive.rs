@@ -115,6 +115,12 @@ impl ProactiveForecast {
         &self.terms
     }
 
+    /// The newest minute it was given.
+    #[must_use]
+    pub fn newest(&self) -> Option<Minute> {
+        self.forecast.newest()
+    }
+
     /// Takes the demand on the group in a minute that is over: the metric's mean over the instances in service times their
     /// number. `false` where it is refused, as by [`LoadForecast::observe`].
     pub fn observe(&mut self, minute: Minute, demand: f64) -> bool {

@@ -7,6 +7,7 @@
 
 mod azure;
 mod custom;
+mod default;
 mod predictive;
 mod proactive;
 mod reactive;
@@ -22,6 +23,7 @@ mod wish;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use default::{DEFAULT_POLICIES_WINDOW, default_policies};
 pub use reactive::reactive;
 pub use step::{adjusted, matching_step};
 pub use target::{Assumed, hpa, tracked};

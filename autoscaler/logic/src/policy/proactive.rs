@@ -7,9 +7,10 @@ use crate::outlook::Outlook;
 use crate::samples::Load;
 use crate::spec::Proactive;
 
-/// The demand of now and the expected one, the larger of the two, against the threshold. With the demand of now it
-/// can't do worse than the reactive rule when the load runs away from the forecast; a scale-in waits until neither
-/// needs the instances. While the forecast is silent it is the reactive rule, and says so.
+/// Where the demand of now or the expected one, the larger of the two, needs more than there are, it adds for what
+/// comes soon after as well; otherwise it removes what neither needs, nor what comes soon after. With the demand
+/// of now it can't do worse than the reactive rule when the load runs away from the forecast. While the forecast is
+/// silent it is the reactive rule, and says so.
 pub(super) fn answer(policy: &Proactive, situation: &Situation<'_>) -> Answer {
     let Proactive { signal, threshold, .. } = policy;
     if let Some(why) = unusable("threshold", *threshold) {
@@ -19,15 +20,22 @@ pub(super) fn answer(policy: &Proactive, situation: &Situation<'_>) -> Answer {
     let load = samples.load(group.instances, signal, group.spec.pace.warm_up, *now);
     let reading = Reading { signal, load, what: "threshold", bound: *threshold };
     let (wish, reason) = match (outlook, load) {
-        (Some(Outlook::Expected { demand, at, .. }), Load::Known { value, instances, .. })
+        (Some(Outlook::Expected { demand, at, ahead, kept, .. }), Load::Known { value, instances, .. })
             if demand.is_finite() && instances > 0 =>
         {
-            let expected = demand.max(0.0) / f64::from(instances);
-            let needed = expected.max(value) / threshold * f64::from(instances);
-            let change = ceil(needed) - i64::from(instances);
-            let (wish, what) = towards(group.desired, instances, change);
-            let expected = amount(&signal.metric, expected);
-            (wish, format!("{reading}; {expected} is expected at {at:.0}: {what}"))
+            let serving = f64::from(instances);
+            let needed = demand.max(value * serving);
+            let count = |demand: f64| ceil(demand.max(needed) / threshold);
+            let desired = i64::from(group.desired);
+            let grows = count(needed) > desired;
+            let (then, why) =
+                if grows { (ahead, "expected soon after") } else { (kept, "kept for what comes") };
+            let then = then.filter(|then| then.is_finite()).unwrap_or(*demand);
+            // What is only kept is no reason to add.
+            let wanted = if grows { count(then) } else { count(then).min(desired) };
+            let (wish, what) = towards(group.desired, instances, wanted - i64::from(instances));
+            let [expected, then] = [*demand, then].map(|demand| amount(&signal.metric, demand / serving));
+            (wish, format!("{reading}; {expected} is expected at {at:.0}, {then} is {why}: {what}"))
         }
         (outlook, _) => {
             let (wish, reason) =

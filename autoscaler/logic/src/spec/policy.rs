@@ -86,10 +86,13 @@ pub struct Proactive {
     /// Added to the measured start time of an instance.
     #[serde(default, with = "span")]
     pub margin: Duration,
-    /// What a missing instance costs, counted in spare ones: the forecast's quantile is `cost / (cost + 1)`, as
-    /// in the newsvendor problem. Finite and not negative.
+    /// What a missing instance costs, counted in spare ones for the same time. Finite and not negative.
     #[serde(default = "Proactive::default_shortage_cost")]
     pub shortage_cost: f64,
+    /// What a change of the number costs, counted in hours of a spare instance. The more, the calmer: instances are kept
+    /// for longer and added for longer. Finite and not negative.
+    #[serde(default = "Proactive::default_change_cost")]
+    pub change_cost: f64,
 }
 
 impl Proactive {
@@ -97,6 +100,12 @@ impl Proactive {
     #[must_use]
     pub fn default_shortage_cost() -> f64 {
         10.0
+    }
+
+    /// A change costs as much as a spare instance for eighteen minutes (see `docs/default-policy.md`).
+    #[must_use]
+    pub fn default_change_cost() -> f64 {
+        0.3
     }
 }
 

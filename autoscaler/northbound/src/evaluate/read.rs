@@ -256,7 +256,10 @@ fn outlook(faults: &mut Faults<'_>, node: &Node, now: Timestamp) -> Option<(u32,
     let demand = fields.required(faults, &["demand"], |node| value::number_within(0.0..=1e300, "", node));
     let at = fields.defaulted(faults, &["at"], now, |node| moment(node, now));
     fields.finish(faults);
-    Some((policy?.value, Outlook::Expected { demand: demand?.value, at: at?, error: None }))
+    Some((
+        policy?.value,
+        Outlook::Expected { demand: demand?.value, at: at?, error: None, ahead: None, kept: None },
+    ))
 }
 
 /// Outlooks beside their policies.

@@ -29,12 +29,17 @@ pub(super) fn proactive(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Opt
     let shortage_cost = fields.defaulted(faults, &["shortage_cost"], cost, |node| {
         value::number_within(0.0..=1000.0, " spare instances", node)
     });
+    let cost = Proactive::default_change_cost();
+    let change_cost = fields.defaulted(faults, &["change_cost"], cost, |node| {
+        value::number_within(0.0..=1000.0, " hours of a spare instance", node)
+    });
     fields.end(faults);
     Some(Proactive {
         signal: signal?,
         threshold: threshold?.value,
         margin: margin?,
         shortage_cost: shortage_cost?,
+        change_cost: change_cost?,
     })
 }
 

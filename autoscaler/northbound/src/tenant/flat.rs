@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use sluice_logic::policy::{DEFAULT_POLICIES_WINDOW, default_policies};
 use sluice_logic::spec::{Metric, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal, Spread};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
@@ -120,13 +121,14 @@ fn services(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Vec<ServiceDraf
 enum Policy {
     Reactive,
     Proactive,
+    Dynamic,
     None,
 }
 
 fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<PolicySpec>> {
     let policy = fields.required(faults, &["policy"], |node| {
         let choices = [
-            ("dynamic", Policy::Reactive),
+            ("dynamic", Policy::Dynamic),
             ("reactive", Policy::Reactive),
             ("proactive", Policy::Proactive),
             ("none", Policy::None),
@@ -140,7 +142,7 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
         }
     });
     let threshold = fields.optional(faults, &["threshold"], value::share);
-    let window = fields.defaulted(faults, &["window"], DEFAULT_WINDOW, draft::window);
+    let window = fields.optional(faults, &["window"], draft::window)?.map(|window| window.value);
     match (policy?.value, threshold?) {
         (Policy::None, None) => Some(Vec::new()),
         (Policy::None, Some(threshold)) => {
@@ -148,19 +150,24 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
             faults.warning(threshold.span, message, "with `policy: dynamic` the group scales by it");
             Some(Vec::new())
         }
-        (Policy::Reactive | Policy::Proactive, None) => {
+        (Policy::Dynamic | Policy::Reactive | Policy::Proactive, None) => {
             fields.report_missing(faults, "threshold");
             None
         }
         (Policy::Reactive, Some(threshold)) => {
-            let signal = Signal::mean(Metric::Cpu, window?);
+            let signal = Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_WINDOW));
             Some(vec![PolicySpec::Reactive(Reactive { signal, threshold: threshold.value })])
         }
         (Policy::Proactive, Some(threshold)) => Some(vec![PolicySpec::Proactive(Proactive {
-            signal: Signal::mean(Metric::Cpu, window?),
+            signal: Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_WINDOW)),
             threshold: threshold.value,
             margin: Duration::ZERO,
             shortage_cost: Proactive::default_shortage_cost(),
+            change_cost: Proactive::default_change_cost(),
         })]),
+        (Policy::Dynamic, Some(threshold)) => {
+            let signal = Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_POLICIES_WINDOW));
+            Some(default_policies(&signal, threshold.value))
+        }
     }
 }

@@ -61,6 +61,7 @@ impl Tenant {
         self.keys.extend(spec.services.iter().map(crate::daemon::services::key));
         self.samples.set_horizon(longest_window(&spec.policies));
         self.spec = spec;
+        self.recall();
         // Its public addresses may have changed: the next round looks.
         self.attached = None;
         self.announced = false;

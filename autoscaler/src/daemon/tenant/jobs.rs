@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
+use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::spec::ProviderKind;
 use sluice_northbound::api::EventKind;
@@ -40,6 +41,8 @@ pub(super) enum Done {
     Saved(Box<SavedTenant>, Result<()>),
     /// The samples of before the daemon began, or why there are none.
     Restored(Result<Vec<Sample>>),
+    /// The forecasts, made from what was kept; or why not.
+    Recalled(Result<Lookouts>),
     /// What the providers say, for one look at the host.
     Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
@@ -79,6 +82,7 @@ impl Tenant {
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
             Ok(Done::Ended(id)) => self.ended(&id),
             Ok(Done::Restored(samples)) => self.restored(samples),
+            Ok(Done::Recalled(lookouts)) => self.recalled(lookouts),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
             Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
             // Jobs catch what panics inside of them; only the daemon's end cancels one.

@@ -4,6 +4,7 @@
 //! [`Tenant::reconcile`] then derives what has to be done from that alone. So nothing depends on a step being
 //! remembered, and what a crash cut short is done by the next daemon.
 
+mod ahead;
 mod commands;
 mod explain;
 mod holds;
@@ -26,7 +27,9 @@ use lb_userspace::lb::{Counters, FlowCounters};
 use lb_userspace::service::{Service, ServiceKey};
 use serde_json::json;
 use sluice_logic::decision::{self, Decision, Group};
+use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{GroupState, Instance, InstanceId};
+use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{Metric, TenantName, TenantSpec};
 use sluice_northbound::api::{
@@ -153,6 +156,9 @@ pub(crate) struct Tenant {
     /// When instances were gone: an older look at the host may still show them.
     gone: BTreeMap<InstanceId, Instant>,
     samples: Samples,
+    /// Its policies' forecasts, and what they say of now: beside the policies.
+    lookouts: Lookouts,
+    outlooks: Vec<Option<Outlook>>,
     /// The metrics of its own that it has pushed.
     pushed: BTreeSet<Metric>,
     decision: Option<Decision>,
@@ -200,6 +206,7 @@ impl Tenant {
         let members = adopted.map(|member| (member.spec.id.clone(), settled_in(&host, member))).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
+        let lookouts = ahead::lookouts(&spec);
         let mut tenant = Self {
             host,
             file,
@@ -208,6 +215,8 @@ impl Tenant {
             members,
             gone: BTreeMap::new(),
             samples,
+            lookouts,
+            outlooks: Vec::new(),
             pushed: BTreeSet::new(),
             decision: None,
             holds: Holds::default(),
@@ -227,6 +236,7 @@ impl Tenant {
         tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
         tenant.report_adopted();
         tenant.restore();
+        tenant.recall();
         tenant
     }
 
@@ -310,6 +320,7 @@ impl Tenant {
             return;
         }
         let instances = self.instances();
+        self.look_ahead(&instances, now);
         let decision = decision::decide(&self.as_group(&instances), &self.samples, now);
         if decision.from != decision.to {
             let kind = if decision.to > decision.from { EventKind::ScaleOut } else { EventKind::ScaleIn };
@@ -335,7 +346,7 @@ impl Tenant {
             desired: self.desired(),
             last_action: self.group.last_action,
             history: &self.group.history,
-            outlooks: &[],
+            outlooks: &self.outlooks,
         }
     }
 

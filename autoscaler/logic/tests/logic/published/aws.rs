@@ -181,7 +181,8 @@ fn predictive_scaling() {
         })
     };
     let decide = |policy, demand: f64| {
-        let outlooks = [Some(Outlook::Expected { demand, at: at(300), error: Some(0.1) })];
+        let outlooks =
+            [Some(Outlook::Expected { demand, at: at(300), error: Some(0.1), ahead: None, kept: None })];
         let case = Case { spec: limits(1, 40), policies: vec![policy], ..Case::of(20, 0.0) };
         let group = sluice_logic::decision::Group { outlooks: &outlooks, ..case.group() };
         sluice_logic::decision::decide(&group, &case.samples, at(1))

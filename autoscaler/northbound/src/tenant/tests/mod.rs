@@ -8,6 +8,7 @@ mod whatever;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use sluice_logic::policy::{DEFAULT_POLICIES_WINDOW, default_policies};
 use sluice_logic::spec::{
     GroupSpec, Metric, NetnsTemplate, NetworkSpec, Pace, PolicySpec, Protocol, Reactive, ServiceSpec, Signal,
     Spread, TemplateSpec, TenantName, TenantSpec,
@@ -85,7 +86,7 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             cool_down: Duration::from_mins(5),
             pace: Pace::default(),
         },
-        policies: vec![reactive(Metric::Cpu, 0.3)],
+        policies: default_policies(&Signal::mean(Metric::Cpu, DEFAULT_POLICIES_WINDOW), 0.3),
         keep_logs: true,
         encrypt_passwords: true,
     };
@@ -162,7 +163,7 @@ tenant: demo
 networks: [{name: demo_nw, subnet: 19.0.0.0/24}]
 services: [{vip: 45.45.45.45, protocol: icmp}, {vip: 45.45.45.45, protocol: tcp}]
 group: {min: 2, max: 5}
-policies: [{reactive: {threshold: 30}}]
+policies: [{proactive: {threshold: 30, window: 1m}}, {target_tracking: {target: 30, window: 1m}}]
 ";
     assert_eq!(spec(structured), spec(FLAT));
 }

@@ -1,0 +1,123 @@
+//! The forecasts of a group's policies.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Minute;
+use super::proactive::{Costs, Expectation, ProactiveForecast, Terms};
+use crate::group::Instance;
+use crate::outlook::Outlook;
+use crate::samples::{Load, Samples};
+use crate::spec::{Custom, Dynamic, GroupSpec, Metric, PolicySpec, Proactive, Signal};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The forecasts of a group's policies: one for each that looks ahead.
+///
+/// It takes minutes, whether they come from [`Samples`] as they pass or from kept history, and says what each policy is
+/// to be told.
+#[derive(Debug, Clone)]
+pub struct Lookouts {
+    /// Beside the policies.
+    lookouts: Vec<Option<Lookout>>,
+}
+
+/// The forecast of one policy.
+#[derive(Debug, Clone)]
+struct Lookout {
+    metric: Metric,
+    forecast: ProactiveForecast,
+}
+
+impl Lookouts {
+    /// Those that have seen nothing yet, of a group whose instances take `start_time` from their launch until they serve.
+    #[must_use]
+    pub fn new(spec: &GroupSpec, policies: &[PolicySpec], start_time: Duration) -> Self {
+        let lookout = |policy: &PolicySpec| {
+            let (PolicySpec::Proactive(policy)
+            | PolicySpec::Custom(Custom { dynamic: Dynamic::Proactive(policy), .. })) = policy
+            else {
+                return None;
+            };
+            let Proactive { signal, threshold, margin, .. } = policy;
+            let costs = Costs { shortage: policy.shortage_cost, change: policy.change_cost };
+            let terms = Terms::new(spec, *threshold, start_time + *margin, costs);
+            Some(Lookout { metric: signal.metric.clone(), forecast: ProactiveForecast::new(terms) })
+        };
+        Self { lookouts: policies.iter().map(lookout).collect() }
+    }
+
+    /// Whether these are about the same things as `others`, whatever they have seen.
+    #[must_use]
+    pub fn serve(&self, others: &Self) -> bool {
+        let same = |ours: &Option<Lookout>, other: &Option<Lookout>| match (ours, other) {
+            (Some(ours), Some(other)) => {
+                ours.metric == other.metric && ours.forecast.terms() == other.forecast.terms()
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        self.lookouts.len() == others.lookouts.len()
+            && self.lookouts.iter().zip(&others.lookouts).all(|(ours, other)| same(ours, other))
+    }
+
+    /// The metrics that they need minutes of.
+    pub fn metrics(&self) -> impl Iterator<Item = &Metric> {
+        self.lookouts.iter().flatten().map(|lookout| &lookout.metric)
+    }
+
+    /// Takes the demand on the group in a minute of the past, as it was kept. Minutes come in their order.
+    pub fn recall(&mut self, metric: &Metric, minute: Minute, demand: f64) {
+        for lookout in self.lookouts.iter_mut().flatten().filter(|lookout| lookout.metric == *metric) {
+            lookout.forecast.observe(minute, demand);
+        }
+    }
+
+    /// Takes the last full minute before `now` from the samples, where it has not been taken yet. May be called in every
+    /// round. A minute in which the load is not known is a gap.
+    pub fn observe(&mut self, samples: &Samples, instances: &[Instance], now: Timestamp) {
+        let minute = now.as_second().div_euclid(60) - 1;
+        for lookout in self.lookouts.iter_mut().flatten() {
+            let taken = lookout.forecast.newest().is_some_and(|newest| newest >= minute);
+            if !taken && let Some(demand) = demand(samples, instances, &lookout.metric, now) {
+                lookout.forecast.observe(minute, demand);
+            }
+        }
+    }
+
+    /// What each policy is to be told: beside the policies, as [`Group::outlooks`](crate::decision::Group::outlooks).
+    #[must_use]
+    pub fn outlooks(&self, now: Timestamp) -> Vec<Option<Outlook>> {
+        self.lookouts.iter().map(|lookout| lookout.as_ref().map(|lookout| lookout.outlook(now))).collect()
+    }
+}
+
+impl Lookout {
+    fn outlook(&self, now: Timestamp) -> Outlook {
+        match self.forecast.expectation(now) {
+            Ok(Expectation { until_served, ahead, kept, at, relative_error, .. }) => Outlook::Expected {
+                demand: until_served,
+                at,
+                error: relative_error,
+                ahead: Some(ahead),
+                kept: Some(kept),
+            },
+            Err(silence) => Outlook::Silent { reason: silence.to_string() },
+        }
+    }
+}
+
+/// The demand on the group over the last minute. An instance in service for less than it has carried only a part of
+/// its share, so the mean is over the others, and counts for all.
+fn demand(samples: &Samples, instances: &[Instance], metric: &Metric, now: Timestamp) -> Option<f64> {
+    let signal = Signal::mean(metric.clone(), MINUTE);
+    let serving = instances.iter().filter(|instance| instance.is_serving()).count();
+    let of_all = |value: f64| value * f64::from(u32::try_from(serving).unwrap_or(u32::MAX));
+    [MINUTE, Duration::ZERO].into_iter().find_map(|warm_up| {
+        match samples.load(instances, &signal, warm_up, now) {
+            Load::Known { value, .. } => Some(of_all(value)),
+            Load::Partial { .. } | Load::Missing(_) => None,
+        }
+    })
+}

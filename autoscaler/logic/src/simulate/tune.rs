@@ -1,0 +1,90 @@
+//! The search for a proactive policy's parameters.
+
+use std::time::Duration;
+
+use super::{Contender, Measures};
+use crate::spec::PolicySpec;
+
+/// Parameters that are tried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// As [`Proactive::change_cost`](crate::spec::Proactive::change_cost).
+    pub change_cost: f64,
+    /// As [`Proactive::margin`](crate::spec::Proactive::margin).
+    pub margin: Duration,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuned {
+    /// Which of the candidates.
+    pub index: usize,
+    /// Whether it makes no more changes than was asked for; where none does, it is the calmest.
+    pub calm_enough: bool,
+}
+
+/// What is tried: a change that costs from a minute of a spare instance to days of one, each half as much again as
+/// the one before, without a margin and with one of a minute. How often the number changes is what the choice is
+/// about, so it is searched finely; everything else the policy finds out for itself, week by week.
+#[must_use]
+pub fn candidates() -> Vec<Candidate> {
+    let costs = std::iter::successors(Some(0.02), |cost| Some(cost * 1.5)).take_while(|&cost| cost < 100.0);
+    costs
+        .flat_map(|cost| {
+            [0, 1].map(|minutes| Candidate {
+                change_cost: (cost * 1000.0_f64).round() / 1000.0,
+                margin: Duration::from_mins(minutes),
+            })
+        })
+        .collect()
+}
+
+impl Candidate {
+    /// The contender with these parameters in each of its proactive policies.
+    #[must_use]
+    pub fn apply(&self, contender: &Contender) -> Contender {
+        let mut tuned = contender.clone();
+        for policy in &mut tuned.policies {
+            if let PolicySpec::Proactive(policy) = policy {
+                policy.change_cost = self.change_cost;
+                policy.margin = self.margin;
+            }
+        }
+        tuned
+    }
+}
+
+/// The least excess among those with at most `most_changes` an hour; where there are none, the fewest changes. `None`
+/// without results.
+#[must_use]
+pub fn choose(results: &[Measures], most_changes: f64) -> Option<Tuned> {
+    let calm = results.iter().enumerate().filter(|(_, measures)| measures.changes_per_hour <= most_changes);
+    let best = calm.min_by(|(_, a), (_, b)| a.excess.total_cmp(&b.excess));
+    if let Some((index, _)) = best {
+        return Some(Tuned { index, calm_enough: true });
+    }
+    let all = results.iter().enumerate();
+    let calmest = all.min_by(|(_, a), (_, b)| a.changes_per_hour.total_cmp(&b.changes_per_hour));
+    calmest.map(|(index, _)| Tuned { index, calm_enough: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_the_calm_ones_or_the_calmest() {
+        let of = |excess, changes_per_hour| Measures { excess, changes_per_hour, ..Measures::default() };
+        let results = [of(0.1, 5.0), of(0.3, 1.0), of(0.2, 2.0)];
+        assert_eq!(choose(&results, 2.0), Some(Tuned { index: 2, calm_enough: true }));
+        assert_eq!(choose(&results, 0.5), Some(Tuned { index: 1, calm_enough: false }));
+        assert_eq!(choose(&[], 1.0), None);
+    }
+
+    #[test]
+    fn candidates_are_what_a_tenant_file_may_say() {
+        let all = candidates();
+        assert!(all.len() < 60, "{}", all.len());
+        assert!(all.iter().all(|candidate| candidate.change_cost > 0.0));
+    }
+}

@@ -1,0 +1,174 @@
+//! `sluice tune`: a proactive policy's parameters, found on the first part of a load and scored on the rest.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use serde::Serialize;
+use sluice_logic::simulate::{
+    Candidate, Contender, Measures, Setup, Trace, Tuned, Weights, candidates, choose, lineup, simulate,
+};
+use sluice_logic::spec::PolicySpec;
+
+use super::args::TuneArgs;
+use super::progress::Progress;
+use super::report::{self, Outcome};
+use super::{load, part, play, tenant_contender, yaml};
+use crate::cli::{Failure, output};
+
+/// What a policy does before it has seen some of the load says little: the search is scored from this share of the
+/// training part on.
+const WARM_UP: f64 = 0.25;
+
+/// What was found, as JSON.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    trace: &'a str,
+    setup: &'a Setup,
+    /// The share of the trace that was searched on.
+    train: f64,
+    /// Most changes an hour that were asked for.
+    most_changes: f64,
+    /// Whether the search found as calm a policy; where not, it is the calmest.
+    calm_enough: bool,
+    change_cost: f64,
+    margin_seconds: u64,
+    /// What it did on the part that was searched on, after its warm-up.
+    trained: Measures,
+    /// What it and the others did on the rest.
+    outcomes: &'a [Outcome],
+    /// The policy as a tenant file.
+    yaml: &'a str,
+}
+
+/// Searches, reports and prints the policy.
+pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
+    if !(0.05..=0.95).contains(&args.train) {
+        let message = "--train has to leave something to search on and to report on: 5% to 95%";
+        return Err(Failure::Wrong(message.to_owned()));
+    }
+    let (trace, name) = load::load(&args.load)?;
+    let setup = args.world.setup(&trace)?;
+    let weights = args.world.weights()?;
+    let base = base(args)?;
+    let mut baselines = lineup::baselines(&base.group, args.world.baseline_target);
+    let search = Search { trace: trace.first_part(args.train), setup: &setup, weights };
+    let most_changes = most_changes(args, &search, &baselines)?;
+    let candidates = candidates();
+    let results = search.all(&base, &candidates);
+    let Some(Tuned { index, calm_enough }) = choose(&results, most_changes) else {
+        return Err(Failure::Failed(anyhow::anyhow!("there is no candidate")));
+    };
+    let (candidate, trained) = (candidates[index], results[index]);
+    let tuned = Contender { name: "tuned".to_owned(), ..candidate.apply(&base) };
+    let yaml = yaml::tenant_file(&tuned, &name);
+    let mut contenders = vec![tuned, base];
+    contenders.append(&mut baselines);
+    let outcomes = play(&contenders, &trace, &setup, weights, args.train);
+    let found = Report {
+        trace: &name,
+        setup: &setup,
+        train: args.train,
+        most_changes,
+        calm_enough,
+        change_cost: candidate.change_cost,
+        margin_seconds: candidate.margin.as_secs(),
+        trained,
+        outcomes: &outcomes,
+        yaml: &yaml,
+    };
+    print(&found, args.json)
+}
+
+fn print(found: &Report<'_>, json: bool) -> Result<(), Failure> {
+    if json {
+        return Ok(output::json(found)?);
+    }
+    // The policy alone goes to standard output, so that it can be kept and checked.
+    anstream::eprintln!("On what comes after the first {:.0} % of {}:", 100.0 * found.train, found.trace);
+    anstream::eprintln!("{}", report::table(found.outcomes));
+    if !found.calm_enough {
+        anstream::eprintln!(
+            "No candidate changes the number as rarely as {:.2} times an hour; this is the calmest, with {:.2}.",
+            found.most_changes,
+            found.trained.changes_per_hour
+        );
+    }
+    anstream::print!("{}", found.yaml);
+    Ok(())
+}
+
+/// What is tuned: a tenant whose policies can be written again, or `policy: dynamic`.
+fn base(args: &TuneArgs) -> Result<Contender, Failure> {
+    let Some(path) = &args.tenant else {
+        let group = lineup::plain(args.world.min, args.world.max);
+        return Ok(lineup::dynamic(&group, args.world.usable));
+    };
+    let base = tenant_contender(path)?;
+    let has_proactive = base.policies.iter().any(|policy| matches!(policy, PolicySpec::Proactive(_)));
+    let other = base
+        .policies
+        .iter()
+        .find(|policy| !matches!(policy, PolicySpec::Proactive(_) | PolicySpec::TargetTracking(_)));
+    let what = match other {
+        _ if !has_proactive => "it has no `proactive` policy, which is what is tuned".to_owned(),
+        Some(other) => {
+            format!(
+                "it has a `{}` policy, and only `proactive` and `target_tracking` can be tuned",
+                other.kind()
+            )
+        }
+        None => return Ok(base),
+    };
+    Err(Failure::Wrong(format!("{}: {what}", path.display())))
+}
+
+fn most_changes(args: &TuneArgs, search: &Search<'_>, baselines: &[Contender]) -> Result<f64, Failure> {
+    match (args.most_changes, baselines.first()) {
+        (Some(most), _) if most.is_finite() && most >= 0.0 => Ok(most),
+        (Some(_), _) => Err(Failure::Wrong("--most-changes has to be finite and not negative".to_owned())),
+        (None, Some(hpa)) => Ok(search.score(hpa, || ()).changes_per_hour),
+        (None, None) => Ok(f64::INFINITY),
+    }
+}
+
+/// The part of a load that is searched on.
+struct Search<'a> {
+    trace: Trace,
+    setup: &'a Setup,
+    weights: Weights,
+}
+
+impl Search<'_> {
+    fn score(&self, contender: &Contender, progress: impl FnMut()) -> Measures {
+        let run = simulate(contender, &self.trace, self.setup, progress);
+        let steps = run.records.len();
+        Measures::of(&run, part(steps, WARM_UP), steps, self.weights)
+    }
+
+    /// The score of each candidate, on all cores. The order in which they come to be does not matter.
+    fn all(&self, base: &Contender, candidates: &[Candidate]) -> Vec<Measures> {
+        let steps = self.trace.span().as_secs() / self.setup.step.as_secs().max(1);
+        let progress = Progress::new(steps * candidates.len() as u64, "searching");
+        let next = AtomicUsize::new(0);
+        let scores = Mutex::new(vec![Measures::default(); candidates.len()]);
+        let work = || {
+            while let Some((index, candidate)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                candidates.get(index).map(|candidate| (index, candidate))
+            } {
+                let score = self.score(&candidate.apply(base), progress.counter());
+                scores.lock().unwrap_or_else(PoisonError::into_inner)[index] = score;
+            }
+        };
+        thread::scope(|scope| {
+            let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(candidates.len());
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+        progress.end();
+        scores.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
