@@ -87,6 +87,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool { sign: Sign::Program("iptables"), package: "iptables", purposes: &[Purpose::Bench] },
     Tool { sign: Sign::Program("iperf3"), package: "iperf3", purposes: &[Purpose::Bench] },
+    Tool { sign: Sign::Program("prometheus"), package: "prometheus", purposes: &[Purpose::Test] },
 ];
 
 impl Purpose {

@@ -7,6 +7,7 @@ mod pace;
 mod policy;
 mod schedule;
 mod service;
+mod source;
 mod span;
 mod step;
 mod template;
@@ -40,6 +41,7 @@ pub use self::policy::{
     TargetTracking, Tolerance,
 };
 pub use self::schedule::{BadCron, BadZone, Cron, Schedule, Start, StaticEntry, Zone};
+pub use self::source::{Exporter, MetricSource, MetricSpec, PromQuery};
 pub use self::step::{Adjustment, Comparison, Simple, Step, StepAdjustment};
 
 /// A tenant's name: 1 to 32 of `a–z`, `0–9`, `-` and `_`, the first a letter or digit.
@@ -101,6 +103,9 @@ pub struct TenantSpec {
     pub template: TemplateSpec,
     /// How many instances there may be, and at which pace their number changes.
     pub group: GroupSpec,
+    /// What is measured of its own, and where that comes from.
+    #[serde(default)]
+    pub metrics: Vec<MetricSpec>,
     /// What decides how many there should be. Empty: the number stays where a person puts it.
     pub policies: Vec<PolicySpec>,
     /// `should_log`: whether the tenant's logs are kept.

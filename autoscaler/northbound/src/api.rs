@@ -21,7 +21,7 @@ mod push;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -44,6 +44,24 @@ pub struct Status {
     pub refused: Vec<RefusedFile>,
     /// Dropped packets since the maps were made, by the name of the reason; those that are zero are left out.
     pub drops: BTreeMap<String, u64>,
+    /// Central logs, where they are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogStatus>,
+}
+
+/// What has come of central logs since the daemon began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Where they are taken, in the transit namespace.
+    pub listen: SocketAddr,
+    /// Messages kept.
+    pub kept: u64,
+    /// Among these, kept as they came, since they are not syslog.
+    pub malformed: u64,
+    /// Messages of tenants whose files say that nothing is kept.
+    pub declined: u64,
+    /// Messages that found no room: UDP that came too fast, a full disk, a tenant's day that is full.
+    pub lost: u64,
 }
 
 /// The daemon itself.

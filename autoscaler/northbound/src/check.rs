@@ -159,7 +159,7 @@ mod tests {
         let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
         let report = check_files(&[format!("{examples}/sluice.yml"), format!("{examples}/tenants")]);
         let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
-        assert_eq!(kinds, [Host, Tenant, Tenant, Tenant], "{report}");
+        assert_eq!(kinds, [Host, Tenant, Tenant, Tenant, Tenant], "{report}");
         assert!(report.diagnostics.is_empty(), "{report}");
     }
 

@@ -6,6 +6,7 @@ pub mod dhcp;
 pub mod docker;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+pub mod metrics;
 pub mod netns;
 pub mod networks;
 mod ports;
@@ -13,4 +14,5 @@ pub mod probe;
 pub mod provider;
 pub mod responder;
 pub mod scope;
+pub mod syslog;
 mod turns;

@@ -88,7 +88,7 @@ pub(crate) enum Command {
     /// Runs the policies on the samples of this moment, without following them: what each of them sees and wants,
     /// what the limits, the pace and the buffer time make of it, and the newest sample of each metric.
     Explain(ExplainArgs),
-    /// Write what was kept of a day as CSV or JSON: scaling activities, decisions, samples.
+    /// Write what was kept of a day as CSV or JSON: scaling activities, decisions, samples, logs.
     ///
     /// Asks the daemon; where none runs, reads the store itself. CSV is by RFC 4180, with a header. Times have the
     /// offset of the time zone. A text that a spreadsheet would take for a formula begins with an apostrophe.
@@ -217,6 +217,9 @@ Columns of the kinds:
   samples --fine
               time tenant subject instance metric statistic value
               Each sample as it was taken; kept for hours.
+  logs        received tenant instance from time facility severity hostname app process message_id structured_data
+              text malformed
+              What instances have sent by syslog, and hosts, which are without a tenant. `time` is the sender's.
 
 Examples:
   sluice export --kind activities --day 2026-11-24 --tenant demo > activities.csv
@@ -269,6 +272,8 @@ pub(crate) enum ExportKind {
     Decisions,
     /// Every metric of every instance and of the group.
     Samples,
+    /// What instances and hosts have sent by syslog.
+    Logs,
 }
 
 #[derive(Debug, Args)]

@@ -8,13 +8,13 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sluice_northbound::client::{self, Client, ClientError};
-use sluice_northbound::export::{self, ExportError, Format, Kind, Query};
+use sluice_northbound::export::{Archive, ExportError, Format, Kind, Query};
 use sluice_store::Store;
 
 use super::args::{ExportArgs, ExportKind};
 use super::check::host_config;
 use super::{Failure, in_runtime};
-use crate::daemon::open::store_settings;
+use crate::daemon::open::{log_book, store_settings};
 
 /// Writes what was kept of a day.
 pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<(), Failure> {
@@ -44,8 +44,9 @@ fn read(args: &ExportArgs, query: &Query, out: &mut (dyn Write + Send)) -> Resul
     let (config, _) = host_config(&args.config)?;
     let path = store_settings(&config).path;
     let store = Store::open_for_reading(&path).context("no daemon answers, and the store can't be read")?;
-    export::check(&store, query).map_err(failure)?;
-    export::export(&store, query, out).map_err(failure)
+    let archive = Archive { store: &store, logs: &log_book(&config) };
+    archive.check(query).map_err(failure)?;
+    archive.export(query, out).map_err(failure)
 }
 
 fn query(args: &ExportArgs) -> Result<Query, Failure> {
@@ -55,6 +56,7 @@ fn query(args: &ExportArgs) -> Result<Query, Failure> {
         (_, true) => return Err(Failure::Wrong("`--fine` goes with `--kind samples`".to_owned())),
         (ExportKind::Activities, false) => Kind::Activities,
         (ExportKind::Decisions, false) => Kind::Decisions,
+        (ExportKind::Logs, false) => Kind::Logs,
     };
     let here = TimeZone::system();
     let zone = args.tz.clone().unwrap_or_else(|| here.iana_name().unwrap_or("UTC").to_owned());
@@ -78,6 +80,6 @@ fn failure(error: ExportError) -> Failure {
         ExportError::Zone(_) | ExportError::Day(_) | ExportError::Unknown { .. } => {
             Failure::Wrong(error.to_string())
         }
-        ExportError::Store(_) | ExportError::Write(_) => Failure::Failed(error.into()),
+        ExportError::Store(_) | ExportError::Logs(_) | ExportError::Write(_) => Failure::Failed(error.into()),
     }
 }

@@ -40,6 +40,12 @@ fn print(status: &Status, now: Timestamp) {
     if status.tenants.is_empty() {
         anstream::println!("no tenants: write a tenant file into the tenants' directory");
     }
+    if let Some(logs) = &status.logs {
+        let sluice_northbound::api::LogStatus { listen, kept, malformed, declined, lost } = logs;
+        anstream::println!(
+            "{QUIET}logs at {listen}: {kept} kept, {malformed} of them no syslog, {declined} declined, {lost} lost{QUIET:#}"
+        );
+    }
     for tenant in &status.tenants {
         print_tenant(tenant, now);
     }

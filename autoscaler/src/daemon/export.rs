@@ -7,10 +7,11 @@ use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use sluice_northbound::export::{self, ExportError, Format};
+use sluice_northbound::export::{self, Archive, ExportError, Format};
 use tokio::sync::mpsc;
 
 use super::api::Shared;
+use super::host::Host;
 use super::refusal::Refusal;
 
 /// Pieces that may wait for a slow reader.
@@ -25,13 +26,13 @@ pub(super) async fn export(
 ) -> Result<Response, Refusal> {
     let host = registry.host.clone();
     let checked = query.clone();
-    let found = tokio::task::spawn_blocking(move || export::check(&host.store, &checked)).await;
+    let found = tokio::task::spawn_blocking(move || archive(&host).check(&checked)).await;
     found.map_err(|_| Refusal::Ending)?.map_err(|error| refusal(&error))?;
     let (sender, pieces) = mpsc::channel(PIECES);
     let (host, asked) = (registry.host.clone(), query.clone());
     tokio::task::spawn_blocking(move || {
         let mut out = io::BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
-        let written = export::export(&host.store, &asked, &mut out);
+        let written = archive(&host).export(&asked, &mut out);
         let written = written.and_then(|()| Ok(out.flush()?));
         if let Err(error) = written {
             // Breaks the answer off, so that nobody takes a part for the whole.
@@ -44,6 +45,10 @@ pub(super) async fn export(
         Format::Json => "application/x-ndjson",
     };
     Ok(([(CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response())
+}
+
+fn archive(host: &Host) -> Archive<'_> {
+    Archive { store: &host.store, logs: &host.logs.book }
 }
 
 /// What is written, in pieces, for a reader.
@@ -65,6 +70,8 @@ fn refusal(error: &ExportError) -> Refusal {
     match error {
         ExportError::Zone(_) | ExportError::Day(_) => Refusal::Wrong(error.to_string()),
         ExportError::Unknown { .. } => Refusal::Unknown(error.to_string()),
-        ExportError::Store(_) | ExportError::Write(_) => Refusal::NotNow(error.to_string()),
+        ExportError::Store(_) | ExportError::Logs(_) | ExportError::Write(_) => {
+            Refusal::NotNow(error.to_string())
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What all tenants share.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
@@ -10,6 +11,7 @@ use sluice_store::Store;
 use super::balancer::Balancer;
 use super::clouds::Clouds;
 use super::events::EventLog;
+use super::logs::Logs;
 use super::state::StateDir;
 
 /// The host and the daemon's hold on it.
@@ -26,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) events: EventLog,
     /// What outlives the daemon.
     pub(crate) state: StateDir,
+    /// Central logs.
+    pub(crate) logs: Arc<Logs>,
     /// What is kept of the past.
     pub(crate) store: Store,
     /// From one look at the host to the next.

@@ -17,6 +17,7 @@ mod export;
 mod faults;
 mod host;
 pub(crate) mod lock;
+mod logs;
 mod look;
 mod network;
 pub(crate) mod open;
@@ -53,6 +54,7 @@ use self::clouds::Clouds;
 use self::events::NewEvent;
 use self::host::Host;
 use self::lock::{Holder, Lock};
+use self::logs::Keeping;
 use self::open::Opened;
 use self::registry::{Registry, Request};
 use self::supervisor::{Ended, Supervisor};
@@ -88,6 +90,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let (registry, requests) = Registry::new(host.clone(), daemon_status(config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
+    let keeping = Keeping::begin(&host.logs, &host.transit);
     let listener = api::listen(&config.api.socket)?;
     let api = tokio::spawn(api::serve(listener, registry.clone()));
     let message = format!("serving after {} ms", begun.elapsed().as_millis());
@@ -95,6 +98,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
 
     let reason = Loop { config, host: host.clone(), supervisor, requests }.run().await?;
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
+    keeping.end().await;
     let kept = host.clone();
     let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;
     // A client that asked for the end gets its answer.

@@ -8,12 +8,14 @@ use lb_userspace::net::Netns;
 use sluice_northbound::host::HostConfig;
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
+use sluice_store::logs::{LogBook, LogLimits};
 use sluice_store::{self as store, Store};
 
 use super::balancer::Balancer;
 use super::clouds::Clouds;
 use super::events::EventLog;
 use super::host::Host;
+use super::logs::Logs;
 use super::state::StateDir;
 use super::supervisor::Found;
 
@@ -25,8 +27,10 @@ const GROUPS: &str = "groups";
 pub(crate) const ACCEPTED: &str = "accepted";
 /// Samples and decisions, in the state directory.
 const HISTORY: &str = "history";
+/// What instances and hosts log, in the state directory.
+const LOGS: &str = "logs";
 /// All that is made in the state directory.
-pub(crate) const STATE_PARTS: [&str; 4] = [EVENTS, GROUPS, ACCEPTED, HISTORY];
+pub(crate) const STATE_PARTS: [&str; 5] = [EVENTS, GROUPS, ACCEPTED, HISTORY, LOGS];
 
 /// The host, and what is there.
 pub(crate) struct Opened {
@@ -76,11 +80,18 @@ pub(crate) async fn open(
         transit,
         events,
         state: state_dir,
+        logs: Arc::new(Logs::new(log_book(config), config.logs.listen, config.logs.hosts.clone())),
         store,
         sample_interval: config.sample_interval,
     };
     let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
     Ok(Opened { host: Arc::new(host), found: Found { saved, sight, services }, mode })
+}
+
+/// The logs of instances and hosts.
+pub(crate) fn log_book(config: &HostConfig) -> LogBook {
+    let limits = LogLimits { keep: config.logs.keep, size: config.logs.max_size };
+    LogBook::new(config.state.join(LOGS), limits)
 }
 
 /// The store of samples and decisions.

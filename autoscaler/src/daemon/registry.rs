@@ -54,6 +54,7 @@ impl Registry {
             tenants: inner.tenants.values().map(Handle::status).collect(),
             refused: inner.refused.values().cloned().collect(),
             drops: inner.drops.clone(),
+            logs: self.host.logs.status(),
         }
     }
 

@@ -163,10 +163,13 @@ impl Supervisor {
         if let Some((_, counters)) = &tick.counters {
             self.registry.set_drops(counters);
         }
-        for (_, handle) in self.registry.handles() {
+        let handles = self.registry.handles();
+        for (_, handle) in &handles {
             handle.show(tick.clone());
         }
         self.remove_orphans(&tick.sight);
+        let specs = self.told.values().map(|(_, spec)| spec);
+        self.host.logs.set_senders(specs, handles.iter().map(|(_, handle)| handle.status()));
         if let Some(services) = &tick.services {
             self.remove_stray_services(services).await;
         }

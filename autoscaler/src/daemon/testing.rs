@@ -91,6 +91,7 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             cool_down: Duration::from_mins(1),
             pace: Pace::default(),
         },
+        metrics: Vec::new(),
         policies: Vec::new(),
         keep_logs: true,
         encrypt_passwords: true,

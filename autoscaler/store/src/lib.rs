@@ -17,6 +17,7 @@
 
 mod activity;
 mod disk;
+pub mod logs;
 mod minute;
 mod reading;
 mod record;

@@ -110,7 +110,8 @@ impl From<Metric> for String {
 }
 
 /// A custom metric's name: 1 to 64 of `a–z`, `0–9`, `_`, `-` and `.`, the first a letter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MetricName(Arc<str>);
 
 /// Why a text is not a [`MetricName`].
@@ -123,6 +124,20 @@ impl MetricName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for MetricName {
+    type Error = BadMetricName;
+
+    fn try_from(text: String) -> Result<Self, BadMetricName> {
+        text.parse()
+    }
+}
+
+impl From<MetricName> for String {
+    fn from(name: MetricName) -> Self {
+        name.0.as_ref().to_owned()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Metrics of a tenant's own.
 
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sluice_logic::group::InstanceId;
@@ -12,7 +10,6 @@ use sluice_logic::spec::{MetricName, TenantName};
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// The metric's name, without `custom/`.
-    #[serde(with = "by_name")]
     pub metric: MetricName,
     /// In the metric's own unit. JSON has no NaN and no infinity: they are refused all the same, and counted, where they
     /// come as a text.
@@ -35,19 +32,6 @@ pub struct PushAnswer {
     pub metric: String,
     /// Of when.
     pub at: Timestamp,
-}
-
-mod by_name {
-    use super::{Deserialize, Deserializer, FromStr, MetricName, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(name: &MetricName, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(name.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MetricName, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        MetricName::from_str(&text).map_err(serde::de::Error::custom)
-    }
 }
 
 mod number {
@@ -86,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_no_number_comes_through_to_be_counted() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.5, 3.0] {
-            let metric = MetricName::from_str("queue").unwrap();
+            let metric = "queue".parse().unwrap();
             let sent = PushRequest { metric, value, instance: None, at: None };
             let taken = read(&serde_json::to_string(&sent).unwrap()).unwrap().value;
             assert_eq!(taken.to_bits(), value.to_bits(), "{value}");

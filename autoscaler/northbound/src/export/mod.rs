@@ -3,6 +3,7 @@
 //! The daemon answers with it over its socket; where no daemon runs, `sluice export` reads the store itself.
 
 mod activities;
+mod logs;
 mod samples;
 mod table;
 
@@ -13,6 +14,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use sluice_logic::spec::TenantName;
+use sluice_store::logs::{LogBook, LogOwner};
 use sluice_store::{Store, StoreError};
 
 use self::table::Table;
@@ -45,6 +47,8 @@ pub enum Kind {
     Samples,
     /// The same as the samples were taken; they are kept for a shorter time.
     FineSamples,
+    /// What instances and hosts have logged.
+    Logs,
 }
 
 /// How it is written.
@@ -74,6 +78,9 @@ pub enum ExportError {
         /// Of whom something is kept.
         known: String,
     },
+    /// The logs can't be read.
+    #[error("the logs can't be read: {0}")]
+    Logs(#[source] std::io::Error),
     /// The store can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,40 +107,75 @@ impl Query {
     }
 }
 
-/// Finds what is wrong with a query before anything is written. Blocks.
-///
-/// # Errors
-/// The query's zone, day or tenant, and the store.
-pub fn check(store: &Store, query: &Query) -> Result<(), ExportError> {
-    query.span()?;
-    let Some(tenant) = &query.tenant else { return Ok(()) };
-    let known = store.tenants()?;
-    if known.contains(tenant) {
-        return Ok(());
-    }
-    let names: Vec<&str> = known.iter().map(TenantName::as_str).collect();
-    let known = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
-    Err(ExportError::Unknown { tenant: tenant.clone(), known })
+/// What can be exported from.
+#[derive(Debug, Clone, Copy)]
+pub struct Archive<'a> {
+    /// Samples and decisions.
+    pub store: &'a Store,
+    /// Logs.
+    pub logs: &'a LogBook,
 }
 
-/// Writes what was asked for. Blocks while the store is read.
-///
-/// # Errors
-/// The query's zone or day, the store, or the writer.
-pub fn export(store: &Store, query: &Query, out: impl Write) -> Result<(), ExportError> {
-    let (span, zone) = (query.span()?, query.time_zone()?);
-    let tenants = match &query.tenant {
-        Some(tenant) => vec![tenant.clone()],
-        None => store.tenants()?,
-    };
-    let mut table = Table::new(query.format, zone, out);
-    match query.kind {
-        Kind::Activities => activities::activities(store, &tenants, span, &mut table)?,
-        Kind::Decisions => activities::decisions(store, &tenants, span, &mut table)?,
-        Kind::Samples => samples::rollups(store, &tenants, span, &mut table)?,
-        Kind::FineSamples => samples::fine(store, &tenants, span, &mut table)?,
+impl Archive<'_> {
+    /// Finds what is wrong with a query before anything is written. Blocks.
+    ///
+    /// # Errors
+    /// The query's zone, day or tenant, and what is read.
+    pub fn check(&self, query: &Query) -> Result<(), ExportError> {
+        query.span()?;
+        let Some(tenant) = &query.tenant else { return Ok(()) };
+        let known = self.owners(query)?;
+        if known.contains(&LogOwner::Tenant(tenant.clone())) {
+            return Ok(());
+        }
+        let names: Vec<&str> = known
+            .iter()
+            .filter_map(|owner| match owner {
+                LogOwner::Tenant(name) => Some(name.as_str()),
+                LogOwner::Host => None,
+            })
+            .collect();
+        let known = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+        Err(ExportError::Unknown { tenant: tenant.clone(), known })
     }
-    Ok(table.finish()?)
+
+    fn owners(&self, query: &Query) -> Result<Vec<LogOwner>, ExportError> {
+        if query.kind == Kind::Logs {
+            return Ok(self.logs.owners().map_err(ExportError::Logs)?.into_iter().collect());
+        }
+        Ok(self.store.tenants()?.into_iter().map(LogOwner::Tenant).collect())
+    }
+
+    /// Writes what was asked for. Blocks while it is read.
+    ///
+    /// # Errors
+    /// The query's zone or day, what is read, or the writer.
+    pub fn export(&self, query: &Query, out: impl Write) -> Result<(), ExportError> {
+        let (span, zone) = (query.span()?, query.time_zone()?);
+        let mut owners = self.owners(query)?;
+        if let Some(tenant) = &query.tenant {
+            owners.retain(|owner| *owner == LogOwner::Tenant(tenant.clone()));
+        }
+        let mut table = Table::new(query.format, zone, out);
+        if query.kind == Kind::Logs {
+            logs::logs(self.logs, &owners, span, &mut table)?;
+            return Ok(table.finish()?);
+        }
+        let tenants: Vec<TenantName> = owners
+            .into_iter()
+            .filter_map(|owner| match owner {
+                LogOwner::Tenant(name) => Some(name),
+                LogOwner::Host => None,
+            })
+            .collect();
+        match query.kind {
+            Kind::Activities => activities::activities(self.store, &tenants, span, &mut table)?,
+            Kind::Decisions => activities::decisions(self.store, &tenants, span, &mut table)?,
+            Kind::Samples => samples::rollups(self.store, &tenants, span, &mut table)?,
+            Kind::FineSamples | Kind::Logs => samples::fine(self.store, &tenants, span, &mut table)?,
+        }
+        Ok(table.finish()?)
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod clouds;
 mod history;
+mod logs;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::diagnostic::{Diagnostic, Faults, Source};
 use crate::yaml::Node;
 
 pub use history::HistoryConfig;
+pub use logs::LogsConfig;
 
 /// The daemon's name where the file gives none.
 pub const DEFAULT_NAME: &str = "sluice";
@@ -48,6 +50,8 @@ pub struct HostConfig {
     pub load_balancer: LoadBalancerConfig,
     /// How much is kept of the past.
     pub history: HistoryConfig,
+    /// Central logs.
+    pub logs: LogsConfig,
 }
 
 /// Where the XDP programs run.

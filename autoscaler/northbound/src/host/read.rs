@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clouds::clouds;
 use super::history::history;
+use super::logs::logs;
 use super::{ApiConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, TimeoutConfig, TransitConfig};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
@@ -25,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "clouds",
     "load_balancer",
     "history",
+    "syslog",
 ];
 
 /// The kernel takes 107 bytes and a NUL (`unix(7)`).
@@ -50,6 +52,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     let clouds = clouds(faults, &mut fields);
     let load_balancer = load_balancer(faults, &mut fields);
     let history = history(faults, &mut fields);
+    let logs = logs(faults, &mut fields);
     fields.finish(faults);
     Some(HostConfig {
         name: name?,
@@ -63,6 +66,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
         clouds: clouds?,
         load_balancer: load_balancer?,
         history: history?,
+        logs: logs?,
     })
 }
 

@@ -28,8 +28,8 @@ fn the_example_has_every_key_and_shows_the_defaults() {
     let node = crate::yaml::parse(EXAMPLE).expect("YAML");
     super::read::host(&mut all, &node).expect("a host");
     // These have no default value that could be written down; they stand in comments.
-    assert_eq!(all.absent, ["transit: namespace", "cloud: capacity", "cloud: zone"]);
-    for key in ["# namespace: transit", "# capacity: 100", "# zone: rack-1"] {
+    assert_eq!(all.absent, ["transit: namespace", "cloud: capacity", "cloud: zone", "syslog: listen"]);
+    for key in ["# namespace: transit", "# capacity: 100", "# zone: rack-1", "# listen: 0.0.0.0:514"] {
         assert!(EXAMPLE.contains(key));
         config(&EXAMPLE.replace(key, key.trim_start_matches("# ")));
     }
@@ -140,6 +140,10 @@ fn each_fault_has_its_place() {
         (with("load_balancer: {max_services: »many}"), "expected a number, found `many`"),
         (with("load_balancer: {timeouts: {tcp: »0}}"), "0s is out of range: 1s to 30 days"),
         (with("load_balancer: {timeouts: {»sctp: 5s}}"), "unknown key `sctp`"),
+        (with("syslog: {listen: »514}"), "`514` is not an address with a port"),
+        (with("syslog: {hosts: »192.0.2.1}"), "write a list"),
+        (with("syslog: {hosts: »[host]}"), "`host` is not a network"),
+        (with("syslog: {keep: »1h}"), "1h is out of range: 24h to 400 days"),
         (with("history: {fine: »30m}"), "30m is out of range: 1h to 168h"),
         (with("history: {groups: »500d}"), "500d is out of range: 24h to 400 days"),
         (with("history: {groups: »ever}"), "expected a duration, found `ever`"),

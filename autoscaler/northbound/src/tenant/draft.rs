@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use sluice_logic::spec::{
-    GroupSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, Spread, TemplateSpec, TenantName,
-    TenantSpec,
+    GroupSpec, MetricSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, Spread, TemplateSpec,
+    TenantName, TenantSpec,
 };
 
 use super::Places;
@@ -21,6 +21,7 @@ pub(super) struct Draft {
     pub(super) services: Vec<ServiceDraft>,
     pub(super) template: Option<TemplateSpec>,
     pub(super) group: GroupDraft,
+    pub(super) metrics: Option<Vec<MetricSpec>>,
     pub(super) policies: Option<Vec<PolicySpec>>,
     pub(super) keep_logs: Option<bool>,
     pub(super) encrypt_passwords: Option<bool>,
@@ -81,6 +82,7 @@ impl Draft {
             services: self.services.iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
             template,
             group: self.group.finish()?,
+            metrics: self.metrics?,
             policies: self.policies?,
             keep_logs: self.keep_logs?,
             encrypt_passwords,

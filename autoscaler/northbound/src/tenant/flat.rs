@@ -68,6 +68,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
         services,
         template,
         group,
+        metrics: Some(Vec::new()),
         policies,
         keep_logs,
         encrypt_passwords,

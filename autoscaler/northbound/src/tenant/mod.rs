@@ -34,6 +34,7 @@
 mod conflicts;
 mod draft;
 mod flat;
+mod metrics;
 mod service;
 mod soundness;
 mod structured;

@@ -3,7 +3,7 @@
 use sluice_logic::spec::PolicySpec;
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft};
-use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, service, template};
+use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, metrics, service, template};
 use crate::diagnostic::Faults;
 use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
@@ -12,7 +12,7 @@ use crate::yaml::Node;
 
 /// Every key of the first level, to tell the forms apart.
 pub(super) const KEYS: &[&str] =
-    &["tenant", "networks", "services", "template", "group", "policies", "logs", "passwords"];
+    &["tenant", "networks", "services", "template", "group", "metrics", "policies", "logs", "passwords"];
 
 pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let mut fields = Fields::open(faults, "the tenant", node)?;
@@ -21,6 +21,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let services = some_of(faults, &mut fields, "services", service::read).concat();
     let template = template::structured(faults, &mut fields);
     let group = group(faults, &mut fields);
+    let metrics = metrics::metrics(faults, &mut fields);
     let policies = policies(faults, &mut fields, group.as_ref());
     let keep_logs = switch(faults, &mut fields, "logs", "keep");
     let encrypt_passwords = passwords(faults, &mut fields);
@@ -28,7 +29,17 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
         let of_the_other = flat::KEYS.contains(&key);
         of_the_other.then(|| format!("`{key}` is of the flat form, and this file has the structured one"))
     });
-    Some(Draft { name, networks, services, template, group: group?, policies, keep_logs, encrypt_passwords })
+    Some(Draft {
+        name,
+        networks,
+        services,
+        template,
+        group: group?,
+        metrics,
+        policies,
+        keep_logs,
+        encrypt_passwords,
+    })
 }
 
 /// A list that must have an item.

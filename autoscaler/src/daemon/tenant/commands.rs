@@ -60,7 +60,8 @@ impl Tenant {
         self.host.events.record(self.event(EventKind::TenantChanged, message));
         self.keys.extend(spec.services.iter().map(crate::daemon::services::key));
         self.samples.set_horizon(longest_window(&spec.policies));
-        self.spec = spec;
+        let before = std::mem::replace(&mut self.spec, spec);
+        self.declare_metrics(&before.metrics);
         self.recall();
         // Its public addresses may have changed: the next round looks.
         self.attached = None;

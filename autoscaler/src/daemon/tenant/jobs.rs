@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
 use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
-use sluice_logic::spec::ProviderKind;
+use sluice_logic::spec::{MetricName, ProviderKind};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use sluice_store::Sample;
@@ -16,6 +16,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::problems::Work;
+use super::sources::Readings;
 use super::{Tenant, Tick};
 use crate::daemon::host::Host;
 use crate::daemon::network;
@@ -39,6 +40,8 @@ pub(super) enum Done {
     Ended(InstanceId),
     /// The state file was written, or was not.
     Saved(Box<SavedTenant>, Result<()>),
+    /// What a source of metrics has said.
+    Sourced(MetricName, Readings),
     /// The samples of before the daemon began, or why there are none.
     Restored(Result<Vec<Sample>>),
     /// The forecasts, made from what was kept; or why not.
@@ -81,6 +84,7 @@ impl Tenant {
             Ok(Done::Made(id, result)) => self.made(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
             Ok(Done::Ended(id)) => self.ended(&id),
+            Ok(Done::Sourced(name, readings)) => self.sourced(&name, readings),
             Ok(Done::Restored(samples)) => self.restored(samples),
             Ok(Done::Recalled(lookouts)) => self.recalled(lookouts),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),

@@ -24,6 +24,30 @@ impl Tenant {
         self.host.store.keep_samples(&self.spec.name, taken);
     }
 
+    /// Keeps the group's numbers of what users push for instances: each at its own time, so what counts now is the newest
+    /// of each.
+    pub(super) fn keep_pushed(&self, now: Timestamp) {
+        let read = |metric: &Metric| match metric {
+            Metric::Custom(name) => self.sources.contains_key(name),
+            _ => true,
+        };
+        let mut over = Vec::new();
+        for metric in self.pushed.iter().filter(|metric| !read(metric)) {
+            let bound = self.samples.stale_after(metric);
+            let serving = self.members.values().filter(|member| member.instance.is_serving());
+            let newest = serving.filter_map(|member| self.samples.newest(&member.spec.id, metric));
+            let fresh = newest.filter(|(at, _)| now.duration_since(*at).unsigned_abs() <= bound);
+            let values: Vec<f64> = fresh.map(|(_, value)| value).collect();
+            over.extend(spread(&values).into_iter().map(|(spread, value)| Sample {
+                at: now,
+                subject: Subject::Over(spread),
+                metric: metric.clone(),
+                value,
+            }));
+        }
+        self.host.store.keep_samples(&self.spec.name, over);
+    }
+
     /// Keeps a decision with the group as it stands.
     pub(super) fn keep_decision(&self, decision: &Decision) {
         let instances = Census::of(&self.instances());

@@ -38,6 +38,7 @@ impl Tenant {
         self.counters =
             counted.filter(|(key, _)| self.keys.contains(key)).map(|(&key, &count)| (key, count)).collect();
         self.compare(tick);
+        self.ask_sources();
         if self.measuring {
             return;
         }
@@ -71,6 +72,7 @@ impl Tenant {
             self.sample(&id, metrics, tick, now, &mut taken);
         }
         self.keep_samples(taken, now);
+        self.keep_pushed(now);
         self.decide(now);
     }
 

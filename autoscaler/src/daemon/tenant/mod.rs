@@ -16,6 +16,7 @@ mod problems;
 mod push;
 mod saving;
 mod services;
+mod sources;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,7 @@ use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::{Samples, longest_window};
-use sluice_logic::spec::{Metric, TenantName, TenantSpec};
+use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
 use sluice_northbound::api::{
     DrainAnswer, EventKind, Explanation, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
 };
@@ -44,6 +45,7 @@ use self::holds::Holds;
 use self::jobs::Done;
 use self::problems::Work;
 use self::saving::Saving;
+use self::sources::SourceState;
 use super::backoff::Backoff;
 use super::clouds::Sight;
 use super::events::NewEvent;
@@ -161,6 +163,8 @@ pub(crate) struct Tenant {
     outlooks: Vec<Option<Outlook>>,
     /// The metrics of its own that it has pushed.
     pushed: BTreeSet<Metric>,
+    /// The sources of metrics that are read.
+    sources: BTreeMap<MetricName, SourceState>,
     decision: Option<Decision>,
     holds: Holds,
     attached: Option<Attached>,
@@ -218,6 +222,7 @@ impl Tenant {
             lookouts,
             outlooks: Vec::new(),
             pushed: BTreeSet::new(),
+            sources: BTreeMap::new(),
             decision: None,
             holds: Holds::default(),
             attached: None,
@@ -235,6 +240,7 @@ impl Tenant {
         };
         tenant.group.desired = Some(tenant.group.desired_or_found(&tenant.spec.group, &tenant.instances()));
         tenant.report_adopted();
+        tenant.declare_metrics(&[]);
         tenant.restore();
         tenant.recall();
         tenant

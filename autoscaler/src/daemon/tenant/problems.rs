@@ -59,8 +59,8 @@ impl Tenant {
 
     /// All that does not work now, for `sluice status`.
     pub(super) fn problem(&self) -> Option<String> {
-        let problems: Vec<String> =
-            self.problems.iter().map(|(work, reason)| format!("{work}: {reason}")).collect();
+        let work = self.problems.iter().map(|(work, reason)| format!("{work}: {reason}"));
+        let problems: Vec<String> = work.chain(self.source_problems().cloned()).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod faults;
+mod metrics;
 mod policies;
 mod whatever;
 
@@ -86,6 +87,7 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             cool_down: Duration::from_mins(5),
             pace: Pace::default(),
         },
+        metrics: Vec::new(),
         policies: default_policies(&Signal::mean(Metric::Cpu, DEFAULT_POLICIES_WINDOW), 0.3),
         keep_logs: true,
         encrypt_passwords: true,
@@ -133,7 +135,13 @@ fn the_structured_example_has_every_key_and_shows_the_defaults() {
         assert!(of_services.iter().filter(|other| *other == key).count() < 3, "{key}");
     }
     // The kinds of cloud beside `netns` have no defaults that could be written down; they stand in comments.
-    let in_comments = ["template: memory", "template: command", "template: docker", "template: libvirt"];
+    let in_comments = [
+        "template: memory",
+        "template: command",
+        "template: docker",
+        "template: libvirt",
+        "the tenant: metrics",
+    ];
     // How a group is tamed and what policies look at is in policies.yml.
     let elsewhere = |key: &str| key.starts_with("group: ") || key.starts_with("reactive: ");
     let absent: Vec<_> = absent.into_iter().filter(|key| !elsewhere(key)).collect();

@@ -1,0 +1,169 @@
+//! Reads the tenant's own metrics from where its file says they come from. Each source has its own time and its own
+//! job: one that hangs holds up no other, and no decision.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sluice_logic::group::{InstanceId, InstanceState};
+use sluice_logic::spec::{Metric, MetricName, MetricSource, MetricSpec};
+use sluice_northbound::api::EventKind;
+use sluice_southbound::metrics::{self, Reading, SourceError, Target};
+use sluice_store::{Sample, Subject};
+use tokio::time::Instant;
+
+use super::Tenant;
+use super::jobs::Done;
+
+/// What is known of one source.
+#[derive(Debug, Default)]
+pub(super) struct SourceState {
+    /// When it is to be read next; `None`: at once.
+    due: Option<Instant>,
+    running: bool,
+    /// The last count of each instance, where the value is its increase.
+    counts: BTreeMap<Option<InstanceId>, (Timestamp, f64)>,
+    /// What could not be had at the last reading.
+    problem: Option<String>,
+}
+
+/// What a reading of a source has come to.
+pub(super) type Readings = Vec<Result<Reading, SourceError>>;
+
+impl Tenant {
+    /// Tells the samples how old each metric may be, after the file has changed too.
+    pub(super) fn declare_metrics(&mut self, before: &[MetricSpec]) {
+        for spec in before {
+            self.samples.set_stale_after(&Metric::Custom(spec.name.clone()), None);
+        }
+        self.sources.retain(|name, _| self.spec.metrics.iter().any(|spec| spec.name == *name));
+        for spec in &self.spec.metrics {
+            let metric = Metric::Custom(spec.name.clone());
+            self.samples.set_stale_after(&metric, Some(spec.stale_after));
+            self.pushed.insert(metric);
+        }
+    }
+
+    /// Begins to read every source whose time has come.
+    pub(super) fn ask_sources(&mut self) {
+        let now = Instant::now();
+        let serving =
+            self.members.values().filter(|member| member.instance.state == InstanceState::InService);
+        let targets: Vec<Target> = serving
+            .map(|member| Target { id: member.spec.id.clone(), address: member.instance.address })
+            .collect();
+        for spec in self.spec.metrics.iter().filter(|spec| spec.source != MetricSource::Push) {
+            let state = self.sources.entry(spec.name.clone()).or_default();
+            if state.running || state.due.is_some_and(|due| now < due) {
+                continue;
+            }
+            state.running = true;
+            state.due = Some(now + spec.interval);
+            let (spec, targets, transit) = (spec.clone(), targets.clone(), self.host.transit.clone());
+            self.jobs.spawn(async move {
+                let readings = metrics::read(&spec.source, &transit, &targets, spec.timeout).await;
+                Done::Sourced(spec.name, readings)
+            });
+        }
+    }
+
+    /// Takes in what a source has said.
+    pub(super) fn sourced(&mut self, name: &MetricName, readings: Readings) {
+        let now = Timestamp::now();
+        let Some(spec) = self.spec.metrics.iter().find(|spec| spec.name == *name).cloned() else { return };
+        let Some(mut state) = self.sources.remove(name) else { return };
+        state.running = false;
+        let (mut taken, mut faults) = (Vec::new(), Vec::new());
+        for reading in readings {
+            match reading {
+                Ok(reading) => match self.take_reading(&spec, &mut state, reading, now) {
+                    Ok(sample) => taken.extend(sample),
+                    Err(fault) => faults.push(fault),
+                },
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        state.counts.retain(|id, _| id.as_ref().is_none_or(|id| self.members.contains_key(id)));
+        self.keep_samples(taken, now);
+        let problem = summary(name, &faults);
+        if let Some(problem) = &problem
+            && state.problem.is_none()
+        {
+            self.host.events.record(self.event(EventKind::StepFailed, problem.clone()));
+        }
+        state.problem = problem;
+        self.sources.insert(name.clone(), state);
+    }
+
+    /// The sample of a reading; none where it is the first count of a rate.
+    fn take_reading(
+        &mut self,
+        spec: &MetricSpec,
+        state: &mut SourceState,
+        reading: Reading,
+        now: Timestamp,
+    ) -> Result<Option<Sample>, String> {
+        let Reading { instance, value } = reading;
+        let rate = matches!(&spec.source, MetricSource::Exporter(exporter) if exporter.rate);
+        let value = if rate {
+            let before = state.counts.insert(instance.clone(), (now, value));
+            let Some(value) = before.and_then(|before| per_second(before, (now, value))) else {
+                return Ok(None);
+            };
+            value
+        } else {
+            value
+        };
+        let metric = Metric::Custom(spec.name.clone());
+        let taken = match &instance {
+            // It may be gone since it was asked.
+            Some(id) if !self.members.contains_key(id) => return Ok(None),
+            Some(id) => self.samples.push(id, &metric, now, value),
+            None => self.samples.push_group(&metric, now, value),
+        };
+        let whose = instance.as_ref().map_or("the group", InstanceId::as_str);
+        taken.map_err(|why| format!("{value} of {whose} is not taken: {why}"))?;
+        let subject = instance.map_or(Subject::Group, Subject::Instance);
+        Ok(Some(Sample { at: now, subject, metric, value }))
+    }
+
+    /// What sources lack now.
+    pub(super) fn source_problems(&self) -> impl Iterator<Item = &String> {
+        self.sources.values().filter_map(|state| state.problem.as_ref())
+    }
+}
+
+/// The increase a second; `None` where the counter has begun anew, or no time has passed.
+fn per_second((from, before): (Timestamp, f64), (to, now): (Timestamp, f64)) -> Option<f64> {
+    let passed = to.duration_since(from).as_secs_f64();
+    (passed > 0.0 && now >= before).then(|| (now - before) / passed)
+}
+
+/// One sentence for all that a source lacks: a hundred instances without their exporter are one fault.
+fn summary(name: &MetricName, faults: &[String]) -> Option<String> {
+    let (first, others) = faults.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+    Some(format!("the metric {}: {first}{more}; policies take it as missing", name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::at;
+
+    #[test]
+    fn a_counter_becomes_a_rate_and_one_that_begins_anew_is_missing() {
+        assert_eq!(per_second((at(0), 100.0), (at(10), 150.0)), Some(5.0));
+        assert_eq!(per_second((at(0), 100.0), (at(10), 3.0)), None);
+        assert_eq!(per_second((at(0), 100.0), (at(0), 150.0)), None);
+        assert_eq!(per_second((at(5), 1.0), (at(0), 2.0)), None, "a clock that was set back");
+        assert_eq!(per_second((at(0), 1.0), (at(1), f64::NAN)), None);
+    }
+
+    #[test]
+    fn many_faults_are_one_sentence() {
+        let name: MetricName = "queue".parse().unwrap();
+        let said = summary(&name, &["a is away".to_owned(), "b is away".to_owned()]).unwrap();
+        assert!(said.contains("queue: a is away, and 1 more;"), "{said}");
+        assert_eq!(summary(&name, &[]), None);
+    }
+}

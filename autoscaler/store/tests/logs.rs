@@ -1,0 +1,120 @@
+//! Logs: kept, bounded, and readable after a crash.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use sluice_logic::spec::TenantName;
+use sluice_store::logs::{LogBook, LogCounts, LogLimits, LogLine, LogMessage, LogOwner};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn owner(name: &str) -> LogOwner {
+    LogOwner::Tenant(TenantName::try_from(name.to_owned()).expect("a good name"))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("a time")
+}
+
+fn line(second: i64, text: &str) -> LogLine {
+    let message = LogMessage { text: text.to_owned(), malformed: text.is_empty(), ..LogMessage::default() };
+    LogLine { at: at(second), from: [19, 0, 0, 2].into(), instance: None, message }
+}
+
+fn texts(book: &LogBook, owner: &LogOwner) -> Vec<String> {
+    let mut found = Vec::new();
+    book.lines(owner, Timestamp::MIN, Timestamp::MAX, |line| found.push(line.message.text))
+        .expect("readable");
+    found
+}
+
+#[test]
+fn lines_are_kept_by_tenant_and_found_by_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 1 << 20 });
+    book.append(vec![
+        (owner("a"), line(0, "one")),
+        (owner("b"), line(0, "other")),
+        (LogOwner::Host, line(0, "host")),
+    ]);
+    book.append(vec![
+        (owner("a"), line(5, "two")),
+        (owner("a"), line(86_400, "next day")),
+        (owner("a"), line(6, "")),
+    ]);
+    assert_eq!(texts(&book, &owner("a")), ["one", "two", "", "next day"]);
+    assert_eq!(texts(&book, &LogOwner::Host), ["host"]);
+    let mut found = Vec::new();
+    book.lines(&owner("a"), at(1), at(6), |line| found.push(line)).unwrap();
+    assert_eq!(found, [line(5, "two")]);
+    assert_eq!(book.counts(), LogCounts { kept: 6, malformed: 1, lost: 0 });
+    assert_eq!(
+        book.owners().unwrap().into_iter().collect::<Vec<_>>(),
+        [owner("a"), owner("b"), LogOwner::Host]
+    );
+}
+
+#[test]
+fn what_a_crash_has_torn_costs_only_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = LogLimits { keep: DAY, size: 1 << 20 };
+    LogBook::new(directory.path(), limits).append(vec![(owner("a"), line(0, "whole"))]);
+    let file = fs::read_dir(directory.path().join("a")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&file).unwrap();
+    for torn in 1..whole.len() {
+        fs::write(&file, &whole).unwrap();
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(&whole[..torn]).unwrap();
+        let book = LogBook::new(directory.path(), limits);
+        assert_eq!(texts(&book, &owner("a")), ["whole"], "torn after {torn}");
+        book.append(vec![(owner("a"), line(1, "after"))]);
+        assert_eq!(texts(&book, &owner("a")), ["whole", "after"], "torn after {torn}");
+    }
+}
+
+#[test]
+fn old_days_go_and_the_largest_first_where_there_is_too_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = LogBook::new(directory.path(), LogLimits { keep: 30 * DAY, size: 64 << 10 });
+    // What does not compress.
+    let noise = |seed: u32| -> String {
+        (0..3_000_u32)
+            .map(|n| char::from(33 + ((n ^ seed).wrapping_mul(2_654_435_769) >> 25) as u8 % 90))
+            .collect()
+    };
+    let days = |count: i64| (0..count).map(|day| day * 86_400);
+    for (seed, second) in (0..).zip(days(40)) {
+        book.append(vec![
+            (owner("large"), line(second, &noise(seed))),
+            (owner("large"), line(second, &noise(!seed))),
+        ]);
+    }
+    book.append(vec![(owner("small"), line(0, "kept"))]);
+    let now = at(39 * 86_400);
+    book.prune(now).unwrap();
+    let size = || -> u64 {
+        let files = |name| fs::read_dir(directory.path().join(name)).unwrap();
+        files("large").chain(files("small")).map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    assert!(size() <= 64 << 10, "{}", size());
+    assert_eq!(texts(&book, &owner("small")), Vec::<String>::new(), "40 days are too long ago");
+    let mut first = None;
+    book.lines(&owner("large"), Timestamp::MIN, Timestamp::MAX, |line| first = first.or(Some(line.at)))
+        .unwrap();
+    assert!(first.unwrap() > now.checked_sub((30 * 24).hours()).unwrap());
+    assert!(!texts(&book, &owner("large")).is_empty());
+}
+
+#[test]
+fn a_flood_fills_no_more_than_its_own_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 400 });
+    for second in 0..20 {
+        book.append(vec![(owner("loud"), line(second, "a line"))]);
+    }
+    let counts = book.counts();
+    assert!(counts.kept >= 1 && counts.lost >= 10 && counts.kept + counts.lost == 20, "{counts:?}");
+    book.append(vec![(owner("quiet"), line(0, "heard"))]);
+    assert_eq!(texts(&book, &owner("quiet")), ["heard"]);
+}
