@@ -126,7 +126,7 @@ fn query(port: u16, query: &str, by: Option<&str>) -> MetricSource {
 
 #[tokio::test]
 async fn a_prometheus_server_is_asked() {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
     const TIMEOUT: Duration = Duration::from_secs(5);
     let mut tasks = JoinSet::new();
     let exporter_port = serve(&mut tasks, (host(6), 0).into(), Some(PAGE.to_owned())).await;

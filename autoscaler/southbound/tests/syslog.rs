@@ -47,7 +47,7 @@ async fn udp_and_tcp_in_both_framings() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_admitted_is_not_heard() {
-    let mut listener = listener(|from| from == IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)));
+    let mut listener = listener(|from| from == IpAddr::V4(Ipv4Addr::LOCALHOST));
     let stranger = UdpSocket::bind("127.0.0.2:0").unwrap();
     stranger.send_to(b"<13>stranger", listener.address).unwrap();
     let known = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_best_of_the_calm_ones_or_the_calmest() {
-        let of = |excess, changes_per_hour| Measures { excess, changes_per_hour, ..Measures::default() };
+        let of = |excess, changes_per_hour| Measures { changes_per_hour, excess, ..Measures::default() };
         let results = [of(0.1, 5.0), of(0.3, 1.0), of(0.2, 2.0)];
         assert_eq!(choose(&results, 2.0), Some(Tuned { index: 2, calm_enough: true }));
         assert_eq!(choose(&results, 0.5), Some(Tuned { index: 1, calm_enough: false }));

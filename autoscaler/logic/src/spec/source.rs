@@ -54,7 +54,7 @@ pub struct Exporter {
 pub struct PromQuery {
     /// The server, such as `http://127.0.0.1:9090`.
     pub url: String,
-    /// In PromQL; an instant query.
+    /// In `PromQL`; an instant query.
     pub query: String,
     /// The label that names an instance: by its address, with or without a port, or by its id. Without it the answer is
     /// one value, of the group as a whole.

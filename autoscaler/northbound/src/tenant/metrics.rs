@@ -72,9 +72,12 @@ fn metric(faults: &mut Faults<'_>, node: &Node) -> Option<(Spanned<MetricName>, 
 
 /// Exactly one of the sources.
 fn source(faults: &mut Faults<'_>, fields: &mut Fields<'_>, node: &Node) -> Option<MetricSource> {
-    let push = fields.optional(faults, &["push"], |node| match value::boolean(node)? {
-        true => Ok(()),
-        false => Err(Complaint::with_help("`push: false` says nothing", "leave the key out")),
+    let push = fields.optional(faults, &["push"], |node| {
+        if value::boolean(node)? {
+            Ok(())
+        } else {
+            Err(Complaint::with_help("`push: false` says nothing", "leave the key out"))
+        }
     });
     let exporter = match fields.section(faults, "exporter") {
         Section::Open(section) => Some(exporter(faults, section)),

@@ -47,6 +47,7 @@ impl Framing {
     }
 
     /// What is left when the stream ends: a message without its end.
+    #[must_use]
     pub fn finish(mut self) -> Option<Vec<u8>> {
         self.skip()?;
         let rest = self.buffer.get(self.begin..).unwrap_or_default();
@@ -64,13 +65,14 @@ impl Framing {
                 return None;
             }
             Skip::Bytes(count) => self.begin += count,
-            Skip::Line => match rest.iter().position(|byte| is_end(*byte)) {
-                Some(end) => self.begin += end + 1,
-                None => {
+            Skip::Line => {
+                if let Some(end) = rest.iter().position(|byte| is_end(*byte)) {
+                    self.begin += end + 1;
+                } else {
                     self.begin = self.buffer.len();
                     return None;
                 }
-            },
+            }
         }
         self.skipping = None;
         Some(())
@@ -200,7 +202,8 @@ mod tests {
 
         #[test]
         fn counted_messages_come_through(texts in prop::collection::vec("<[0-9]{1,2}>[a-z \n]{0,20}[a-z]", 0..10), pieces in 1..30_usize) {
-            let stream: String = texts.iter().map(|text| format!("{} {text}", text.len())).collect();
+            let counted = texts.iter().map(|text| format!("{} {text}", text.len()));
+            let stream = counted.collect::<Vec<_>>().concat();
             prop_assert_eq!(messages(stream.as_bytes(), pieces), texts);
         }
     }

@@ -52,9 +52,9 @@ fn whole_length(file: &mut File) -> io::Result<u64> {
 }
 
 fn frame_length(head: &[u8; HEAD]) -> Option<u64> {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = *head;
-    let is_ours = u32::from_le_bytes([a, b, c, d]) == SKIPPABLE && u32::from_le_bytes([e, f, g, h]) == 4;
-    is_ours.then(|| u64::from(u32::from_le_bytes([i, j, k, l])))
+    let mut words = head.as_chunks().0.iter().copied().map(u32::from_le_bytes);
+    let is_ours = words.next() == Some(SKIPPABLE) && words.next() == Some(4);
+    words.next().filter(|_| is_ours).map(u64::from)
 }
 
 /// `None` at the end of the file.
