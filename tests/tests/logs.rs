@@ -1,0 +1,164 @@
+//! Central logs and metrics of a tenant's own, from the namespaces of real instances.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::net::Netns;
+use sluice_demo::observer::Observer;
+use sluice_demo::world::{HostSettings, World};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::TenantName;
+use sluice_northbound::api::TenantStatus;
+use sluice_tests::sluice;
+
+/// What CI can bear; the promise is 10,000 a second for a minute.
+const LINES: u64 = 20_000;
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn tenant(name: &str, subnet: u8, more: &str) -> String {
+    format!(
+        "t_name: {name}\nnw_name: {name}-net\nsubnet: 10.232.{subnet}.0/24\npublic_ip: \
+         198.51.100.{subnet}\nmin_instances: 1\nmax_instances: 2\npolicy: none\n{more}"
+    )
+}
+
+/// Runs in an instance's namespace, which is named after the world and the instance.
+fn inside<T: Send>(world: &str, instance: &InstanceId, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let netns = Netns::open(&format!("{world}-{instance}")).context("the instance's namespace")?;
+    netns.run(work)?
+}
+
+fn instance(seen: &Observer, tenant: &str) -> Option<InstanceId> {
+    let found = seen.status()?.tenants.iter().find(|group: &&TenantStatus| group.name.as_str() == tenant)?;
+    let serving = found.instances.iter().find(|i| i.state == sluice_logic::group::InstanceState::InService);
+    serving.map(|instance| instance.id.clone())
+}
+
+fn export(world: &World, args: &[&str]) -> Result<String> {
+    let done = world.sluice(&[&["export", "--kind", "logs", "--tz", "UTC"], args].concat())?;
+    ensure!(done.status.success(), "{done:?}");
+    Ok(String::from_utf8(done.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
+    const WORLD: &str = "slt_logs";
+    let mut world = World::create(WORLD, &sluice()?, &HostSettings::default()).await?;
+    OpenOptions::new()
+        .append(true)
+        .open(world.host_file())?
+        .write_all(b"syslog: {listen: '0.0.0.0:5514'}\n")?;
+    world.write_tenant("loud.yml", &tenant("loud", 91, ""))?;
+    world.write_tenant("quiet.yml", &tenant("quiet", 92, "should_log: 0\n"))?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client.clone()).await?;
+    let both = |seen: &Observer| instance(seen, "loud").is_some() && instance(seen, "quiet").is_some();
+    observer.until("both instances", PATIENCE, both).await?;
+    let loud = instance(&observer, "loud").context("loud")?;
+    let quiet = instance(&observer, "quiet").context("quiet")?;
+
+    let begin = Instant::now();
+    inside(WORLD, &loud, || {
+        let gateway: SocketAddr = "10.232.91.1:5514".parse()?;
+        let mut tcp = BufWriter::new(TcpStream::connect(gateway)?);
+        for number in 0..LINES {
+            let message = format!("<13>1 2026-11-25T10:00:00Z web app 1 - - line {number}");
+            write!(tcp, "{} {message}", message.len())?;
+        }
+        tcp.write_all(b"no syslog\n")?;
+        tcp.flush()?;
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"<11>Oct 11 22:14:15 web app: =1+1", gateway)?;
+        Ok(())
+    })?;
+    inside(WORLD, &quiet, || {
+        let mut tcp = TcpStream::connect("10.232.92.1:5514")?;
+        Ok(tcp.write_all(b"<13>secret\n")?)
+    })?;
+    let all = |seen: &Observer| {
+        let logs = seen.status().and_then(|status| status.logs);
+        logs.is_some_and(|logs| logs.kept == LINES + 2 && logs.declined == 1)
+    };
+    observer.until("every line", PATIENCE, all).await?;
+    eprintln!("{LINES} lines were kept after {:?}", begin.elapsed());
+    let logs = observer.status().and_then(|status| status.logs).context("logs")?;
+    assert_eq!((logs.malformed, logs.lost), (1, 0));
+
+    let csv = export(&world, &["--tenant", "loud"])?;
+    let (lines, last) = (csv.lines().count() as u64, format!("line {},false", LINES - 1));
+    assert_eq!(lines, LINES + 3, "a header, every line, one that is no syslog, one by UDP");
+    assert!(csv.starts_with("received,tenant,instance,from,time,") && csv.contains(&last), "{}", &csv[..400]);
+    assert!(csv.contains(&format!(",loud,{loud},10.232.91.")) && csv.contains(",'=1+1,false"), "no formula");
+    assert!(csv.contains(",no syslog,true"));
+    assert!(!export(&world, &[])?.contains("secret"), "should_log: 0 keeps nothing");
+
+    // The end of a daemon, and a kill, leave what was written; it is read without one, too.
+    world.kill_daemon()?;
+    let config = world.host_file().display().to_string();
+    assert_eq!(export(&world, &["--tenant", "loud", "--config", &config])?, csv);
+    world.start_daemon().await?;
+    assert_eq!(export(&world, &["--tenant", "loud"])?, csv);
+    let remains = world.remove().await?;
+    ensure!(remains.is_empty(), "{remains:?}");
+    Ok(())
+}
+
+/// Answers each request with that page, in the instance's namespace.
+fn exporter(world: &str, instance: &InstanceId, page: &'static str) -> Result<()> {
+    let listener = inside(world, instance, || Ok(std::net::TcpListener::bind("0.0.0.0:9100")?))?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut request);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
+            let _ = stream.write_all(format!("{head}{page}").as_bytes());
+        }
+    });
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exporter_in_the_instance_moves_the_group() -> Result<()> {
+    const WORLD: &str = "slt_source";
+    const TENANT: &str = "\
+tenant: busy
+networks: [{name: busy_nw, subnet: 10.232.93.0/24}]
+services: [{vip: 198.51.100.93, protocol: tcp, port: 80}]
+template: {cpus: 1, request_cost: 0s}
+group: {min: 1, max: 2, buffer_time: 1s, cool_down: 2s}
+metrics:
+  - {name: queue, interval: 1s, exporter: {port: 9100, series: queue_length}}
+  - {name: hangs, interval: 1s, timeout: 500ms, prometheus: {url: 'http://127.0.0.1:9', query: up}}
+policies:
+  - reactive: {metric: custom/queue, threshold: 10, window: 1m}
+";
+    let mut world = World::create(WORLD, &sluice()?, &HostSettings::default()).await?;
+    world.write_tenant("busy.yml", TENANT)?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client.clone()).await?;
+    observer.until("the instance", PATIENCE, |seen| instance(seen, "busy").is_some()).await?;
+    let busy = TenantName::try_from("busy".to_owned())?;
+
+    // Nothing to be had yet: it says so, and decides nothing.
+    let problem = |seen: &Observer| {
+        let group = seen.status().and_then(|status| status.tenants.first());
+        group
+            .and_then(|group| group.problem.as_ref())
+            .is_some_and(|said| said.contains("queue") && said.contains("hangs"))
+    };
+    observer.until("both sources' faults", PATIENCE, problem).await?;
+    let explained = client.explain(&busy).await?;
+    assert_eq!(explained.desired, 1);
+    assert!(explained.why_not_more.iter().any(|why| why.contains("custom/queue") || why.contains("queue")));
+
+    let first = instance(&observer, "busy").context("the instance")?;
+    exporter(WORLD, &first, "# TYPE queue_length gauge\nqueue_length 20\n")?;
+    let grown = |seen: &Observer| seen.status().is_some_and(|status| status.tenants[0].desired == 2);
+    observer.until("a second instance", PATIENCE, grown).await?;
+    let remains = world.remove().await?;
+    ensure!(remains.is_empty(), "{remains:?}");
+    Ok(())
+}
