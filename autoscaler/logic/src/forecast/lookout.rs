@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Minute;
+use super::predictive::SeasonalForecast;
 use super::proactive::{Costs, Expectation, ProactiveForecast, Terms};
 use crate::group::Instance;
 use crate::outlook::Outlook;
 use crate::samples::{Load, Samples};
-use crate::spec::{Custom, Dynamic, GroupSpec, Metric, PolicySpec, Proactive, Signal};
+use crate::spec::{Custom, Dynamic, GroupSpec, Metric, PolicySpec, Predictive, Proactive, Signal};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -27,23 +28,26 @@ pub struct Lookouts {
 #[derive(Debug, Clone)]
 struct Lookout {
     metric: Metric,
-    forecast: ProactiveForecast,
+    forecast: Forecast,
+}
+
+#[derive(Debug, Clone)]
+enum Forecast {
+    Proactive(Box<ProactiveForecast>),
+    Seasonal(SeasonalForecast),
 }
 
 impl Lookouts {
     /// Those that have seen nothing yet, of a group whose instances take `start_time` from their launch until they serve.
     #[must_use]
     pub fn new(spec: &GroupSpec, policies: &[PolicySpec], start_time: Duration) -> Self {
-        let lookout = |policy: &PolicySpec| {
-            let (PolicySpec::Proactive(policy)
-            | PolicySpec::Custom(Custom { dynamic: Dynamic::Proactive(policy), .. })) = policy
-            else {
-                return None;
-            };
-            let Proactive { signal, threshold, margin, .. } = policy;
-            let costs = Costs { shortage: policy.shortage_cost, change: policy.change_cost };
-            let terms = Terms::new(spec, *threshold, start_time + *margin, costs);
-            Some(Lookout { metric: signal.metric.clone(), forecast: ProactiveForecast::new(terms) })
+        let lookout = |policy: &PolicySpec| match policy {
+            PolicySpec::Proactive(policy)
+            | PolicySpec::Custom(Custom { dynamic: Dynamic::Proactive(policy), .. }) => {
+                Some(Lookout::proactive(policy, spec, start_time))
+            }
+            PolicySpec::Predictive(policy) => Some(Lookout::predictive(policy, start_time)),
+            _ => None,
         };
         Self { lookouts: policies.iter().map(lookout).collect() }
     }
@@ -52,9 +56,7 @@ impl Lookouts {
     #[must_use]
     pub fn serve(&self, others: &Self) -> bool {
         let same = |ours: &Option<Lookout>, other: &Option<Lookout>| match (ours, other) {
-            (Some(ours), Some(other)) => {
-                ours.metric == other.metric && ours.forecast.terms() == other.forecast.terms()
-            }
+            (Some(ours), Some(other)) => ours.metric == other.metric && ours.forecast.serves(&other.forecast),
             (None, None) => true,
             _ => false,
         };
@@ -94,17 +96,77 @@ impl Lookouts {
 }
 
 impl Lookout {
+    fn proactive(policy: &Proactive, spec: &GroupSpec, start_time: Duration) -> Self {
+        let costs = Costs { shortage: policy.shortage_cost, change: policy.change_cost };
+        let terms = Terms::new(spec, policy.threshold, start_time + policy.margin, costs);
+        let forecast = Forecast::Proactive(Box::new(ProactiveForecast::new(terms)));
+        Self { metric: policy.signal.metric.clone(), forecast }
+    }
+
+    fn predictive(policy: &Predictive, start_time: Duration) -> Self {
+        let ahead = (start_time + policy.scheduling_buffer).as_secs().div_ceil(60);
+        let ahead = Minute::try_from(ahead).unwrap_or(Minute::MAX / 2);
+        Self { metric: policy.metric.clone(), forecast: Forecast::Seasonal(SeasonalForecast::new(ahead)) }
+    }
+
     fn outlook(&self, now: Timestamp) -> Outlook {
-        match self.forecast.expectation(now) {
-            Ok(Expectation { until_served, ahead, kept, at, relative_error, .. }) => Outlook::Expected {
-                demand: until_served,
-                at,
-                error: relative_error,
-                ahead: Some(ahead),
-                kept: Some(kept),
-            },
-            Err(silence) => Outlook::Silent { reason: silence.to_string() },
+        match &self.forecast {
+            Forecast::Proactive(forecast) => expected(forecast, now),
+            Forecast::Seasonal(forecast) => of_season(forecast, now),
         }
+    }
+}
+
+impl Forecast {
+    fn observe(&mut self, minute: Minute, demand: f64) {
+        match self {
+            Self::Proactive(forecast) => {
+                forecast.observe(minute, demand);
+            }
+            Self::Seasonal(forecast) => forecast.observe(minute, demand),
+        }
+    }
+
+    fn newest(&self) -> Option<Minute> {
+        match self {
+            Self::Proactive(forecast) => forecast.newest(),
+            Self::Seasonal(forecast) => forecast.newest(),
+        }
+    }
+
+    /// Whether both forecast the same, whatever they have seen.
+    fn serves(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Proactive(ours), Self::Proactive(other)) => ours.terms() == other.terms(),
+            (Self::Seasonal(ours), Self::Seasonal(other)) => ours.ahead() == other.ahead(),
+            _ => false,
+        }
+    }
+}
+
+fn of_season(forecast: &SeasonalForecast, now: Timestamp) -> Outlook {
+    match forecast.season(now) {
+        Ok(season) => Outlook::Expected {
+            demand: season.demand,
+            at: season.at,
+            error: Some(season.relative_error),
+            ahead: None,
+            kept: None,
+        },
+        Err(silence) => Outlook::Silent { reason: silence.to_string() },
+    }
+}
+
+fn expected(forecast: &ProactiveForecast, now: Timestamp) -> Outlook {
+    match forecast.expectation(now) {
+        Ok(Expectation { until_served, ahead, kept, at, relative_error, .. }) => Outlook::Expected {
+            demand: until_served,
+            at,
+            error: relative_error,
+            ahead: Some(ahead),
+            kept: Some(kept),
+        },
+        Err(silence) => Outlook::Silent { reason: silence.to_string() },
     }
 }
 

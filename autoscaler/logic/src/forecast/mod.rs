@@ -21,6 +21,8 @@
 //!   problem, but over a choice of ways to act instead of over a formula: a change costs, so the best number of this
 //!   minute depends on the minutes after it.
 //!
+//! - [`SeasonalForecast`] has the seasons of days and weeks, hour by hour, for policies that raise the floor ahead of them.
+//!
 //! What a load does not announce can't be forecast. A spike that begins within a start time is met late by every
 //! policy; the errors it leaves raise the quantiles, and with them the number of spare instances, for a while.
 
@@ -29,6 +31,7 @@ mod errors;
 mod load;
 mod lookout;
 mod peak;
+mod predictive;
 mod proactive;
 mod regression;
 mod rehearsal;
@@ -41,6 +44,7 @@ mod window;
 pub use accuracy::Accuracy;
 pub use load::LoadForecast;
 pub use lookout::Lookouts;
+pub use predictive::{NoSeason, Season, SeasonalForecast};
 pub use proactive::{Costs, Expectation, ProactiveForecast, Silence, Terms};
 pub use sight::Setting;
 
