@@ -21,7 +21,8 @@ use console::Console;
 /// How much is run in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Extent {
-    /// The load balancer: does the kernel's verifier take the object, and does the program what it should there.
+    /// The load balancer's main tests: does the kernel's verifier take the object, and do the programs there what they
+    /// should.
     LoadBalancer,
     /// The providers and the whole program too.
     All,
@@ -31,7 +32,16 @@ impl Extent {
     /// The tests that have to do with the kernel, as `cargo test` selects them.
     fn suites(self) -> &'static [&'static [&'static str]] {
         match self {
-            Self::LoadBalancer => &[&["--package", "lb-userspace"]],
+            Self::LoadBalancer => &[&[
+                "--package",
+                "lb-userspace",
+                "--test",
+                "packets",
+                "--test",
+                "fixtures",
+                "--test",
+                "services",
+            ]],
             Self::All => &[
                 &["--package", "lb-userspace", "--package", "sluice-southbound"],
                 // The whole program, with as few packets as an emulated computer has time for.
