@@ -140,13 +140,17 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
     let combined = combine(&policies);
     let followed = follow(group, &limits, &combined, last_action, now);
     let outcome = match repair(group, &limits) {
-        // Where a policy wants more than another protects, and may have it now, the two are one step.
+        // Where a policy wants more than another protects, and may have it now, the two are one step up.
         Some(repaired)
-            if limits.protector.is_none() || followed.action != Action::Out || followed.to <= repaired.to =>
+            if limits.protector.is_some()
+                && followed.action == Action::Out
+                && group.desired < repaired.to
+                && repaired.to < followed.to =>
         {
-            repaired
+            followed
         }
-        _ => followed,
+        Some(repaired) => repaired,
+        None => followed,
     };
     let acts = matches!(outcome.action, Action::Out | Action::In);
     let settled_by = combined.policy.and_then(|index| policies.get(index));

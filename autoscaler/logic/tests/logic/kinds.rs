@@ -172,6 +172,25 @@ fn needs_data(policy: &PolicySpec) -> bool {
     !policy.signals().is_empty()
 }
 
+/// The maximum is edited to below what a policy protects while that policy wants more and the pace allows one less.
+#[test]
+fn a_new_maximum_holds_at_once_whatever_a_policy_protects_and_wants() {
+    let rule = Rule {
+        signal: Signal::mean(Metric::Packets, WINDOW),
+        when: Comparison::Above,
+        threshold: 70.0,
+        change: RuleChange::Increase(1),
+        cooldown: Duration::from_mins(1),
+    };
+    let default = Profile { min: 3, max: 8, default: 4, rules: vec![rule] };
+    let mut case = Case::of(2, 95.0);
+    case.policies = vec![PolicySpec::Rules(Rules { default, profiles: Vec::new() })];
+    case.spec = limits(0, 0);
+    case.spec.pace.r#in.limits = vec![RateLimit { most: Amount::Count(1), period: Duration::from_mins(1) }];
+    let decision = decide(&case.group(), &case.samples, at(0));
+    assert_eq!((decision.to, decision.action), (0, Action::Repair), "{}", decision.reason);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
