@@ -39,7 +39,7 @@ pub mod flow_end {
 pub struct FlowValue {
     /// Who has it. A handle whose incarnation isn't the place's own names a backend that is gone.
     pub backend: Handle,
-    /// [`Control::clock`] at its last packet, seconds.
+    /// [`Control::clock`](super::Control::clock) at its last packet, seconds.
     pub last_seen: u32,
     /// Bits of [`flow_end`].
     pub ended: u32,

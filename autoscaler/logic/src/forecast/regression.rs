@@ -1,6 +1,6 @@
 //! A linear model that is fitted as its data come in.
 
-/// What a forecast is made of; what each is, is in [`Seasons::features`](super::seasons::Seasons::features).
+/// What a forecast is made of; what each is, is said in [`seasons`](super::seasons).
 pub(super) const FEATURES: usize = 8;
 
 /// The features of a minute.
