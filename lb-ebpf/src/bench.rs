@@ -193,12 +193,12 @@ fn read(ctx: &XdpContext) -> Result<Packet, Refusal> {
     let Version::V4 { checksum, .. } = packet.header.version else {
         return Err(Refusal::Pass);
     };
-    let (client, vip) = (packet.header.source.v4_octets(), packet.header.destination.v4_octets());
+    let (client, vip) = (packet.header.source.words(), packet.header.destination.words());
     let Transport::Tcp { source, destination, flags } = packet.transport else {
         return Err(Refusal::Pass);
     };
-    opaque(u32::from_ne_bytes(client) as usize);
-    opaque(u32::from_ne_bytes(vip) as usize);
+    opaque(client[1] as usize);
+    opaque(vip[1] as usize);
     opaque(usize::from(source));
     opaque(usize::from(destination));
     opaque(usize::from(flags));
