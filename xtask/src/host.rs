@@ -54,10 +54,11 @@ pub(crate) fn cargo_is_rustups() -> bool {
     env::var_os("RUSTUP_TOOLCHAIN").is_some()
 }
 
-/// Whether a Debian package is installed.
-pub(crate) fn apt_installed(package: &str) -> bool {
-    let output = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
-    output.is_ok_and(|output| output.stdout == b"installed")
+/// The version of a Debian package that is installed.
+pub(crate) fn apt_installed(package: &str) -> Option<String> {
+    let format = "${db:Status-Status} ${Version}";
+    let output = Command::new("dpkg-query").args(["-W", "-f", format, package]).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).strip_prefix("installed ").map(str::to_owned)
 }
 
 #[cfg(test)]

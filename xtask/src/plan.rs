@@ -90,6 +90,10 @@ const TOOLS: &[Tool] = &[
     Tool { sign: Sign::Program("prometheus"), package: "prometheus", purposes: &[Purpose::Test] },
 ];
 
+/// Packages of one source, of which the first is installed only beside the same version of the second: one that came
+/// from another suite has to be brought to the version that this host's suites have, and apt doesn't do it unasked.
+pub(crate) const OF_ONE_VERSION: &[(&str, &str)] = &[("qemu-system-x86", "qemu-utils")];
+
 impl Purpose {
     /// The programs it needs beside the toolchain.
     pub(crate) fn tools(self) -> impl Iterator<Item = Tool> {
@@ -130,12 +134,14 @@ pub(crate) struct Findings {
     pub(crate) cargo_is_rustups: bool,
     /// Where to get a compiler, if one is missing.
     pub(crate) compiler_source: Option<CompilerSource>,
+    /// Installed packages that don't go with what is missing, as apt takes the version that does: `name=version`.
+    pub(crate) misfits: Vec<String>,
 }
 
 /// One command of setup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Installs Debian packages.
+    /// Installs Debian packages, each as `name` or, where only one version does, `name=version`.
     Packages(Vec<String>),
     /// Installs a rustup nightly that can build `core`.
     Nightly,
@@ -154,6 +160,9 @@ impl Step {
         match self {
             Self::Packages(packages) => {
                 let mut command = words("apt-get install -y --no-install-recommends --no-remove");
+                if packages.iter().any(|package| package.contains('=')) {
+                    command.push("--allow-downgrades".to_owned());
+                }
                 command.extend(packages.iter().cloned());
                 Some(command)
             }
@@ -206,6 +215,7 @@ impl fmt::Display for Step {
 /// What can't be installed on this host, one text each.
 pub(crate) fn plan(findings: &Findings) -> Result<Vec<Step>, Vec<String>> {
     let mut packages: Vec<String> = findings.tools.iter().map(|tool| tool.package.to_owned()).collect();
+    packages.extend(findings.misfits.iter().cloned());
     let mut steps = Vec::new();
     let mut impossible = Vec::new();
 
@@ -291,6 +301,7 @@ mod tests {
             apt: true,
             cargo_is_rustups: false,
             compiler_source: None,
+            misfits: Vec::new(),
         }
     }
 
@@ -368,6 +379,17 @@ mod tests {
     fn the_demo_needs_only_what_building_needs() {
         let names = |purpose: Purpose| purpose.tools().map(|tool| tool.package).collect::<Vec<_>>();
         assert_eq!(names(Purpose::Demo), names(Purpose::Build));
+    }
+
+    #[test]
+    fn an_installed_package_of_another_version_is_replaced_by_the_one_that_fits() {
+        let findings = Findings {
+            tools: Purpose::Kernel.tools().filter(|tool| tool.package == "qemu-system-x86").collect(),
+            misfits: vec!["qemu-utils=1:7.2".to_owned()],
+            ..nothing_missing()
+        };
+        let text = plan(&findings).expect("all can be installed")[0].to_string();
+        assert!(text.ends_with("--allow-downgrades qemu-system-x86 qemu-utils=1:7.2"), "{text}");
     }
 
     #[test]

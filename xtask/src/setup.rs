@@ -13,10 +13,10 @@ use sluice_machines::kernel::apt_candidate;
 
 use crate::build;
 use crate::host;
-use crate::plan::{CompilerSource, Findings, Purpose, Step, plan};
+use crate::plan::{CompilerSource, Findings, OF_ONE_VERSION, Purpose, Step, Tool, plan};
 
-/// A compiler, then its LLVM and linker; one more to see that nothing is left.
-const ROUNDS: usize = 3;
+/// A compiler, then its LLVM and linker, then its lints; one more to see that nothing is left.
+const ROUNDS: usize = 4;
 
 /// `cargo xtask setup`: says what is there, too.
 pub(crate) fn explicit(purpose: Purpose, yes: bool) -> Result<()> {
@@ -89,7 +89,8 @@ impl PackageLists {
 
 fn steps(purpose: Purpose, lists: &mut PackageLists) -> Result<Vec<Step>> {
     let mut found = findings(purpose);
-    if found.compiler_source == Some(CompilerSource::Nowhere) && found.apt && host::is_root() {
+    let asks_apt = found.compiler_source == Some(CompilerSource::Nowhere) || !found.tools.is_empty();
+    if asks_apt && found.apt && host::is_root() {
         lists.refresh();
         found = findings(purpose);
     }
@@ -104,18 +105,32 @@ fn findings(purpose: Purpose) -> Findings {
         found.as_ref().ok().filter(|toolchain| purpose.lints() && toolchain.clippy().is_none());
     let toolchain_without_clippy = without_clippy.map(|toolchain| toolchain.origin);
     let toolchain = found.err();
+    let tools: Vec<Tool> = purpose.tools().filter(|tool| !host::has(tool.sign)).collect();
     Findings {
+        misfits: misfits(&tools),
         toolchain_without_clippy,
         compiler_source: toolchain
             .as_ref()
             .filter(|missing| missing.lacks_compiler())
             .map(|_| compiler_source()),
         toolchain,
-        tools: purpose.tools().filter(|tool| !host::has(tool.sign)).collect(),
+        tools,
         components: if purpose.lints() { missing_components() } else { Vec::new() },
         apt: host::program("apt-get").is_some(),
         cargo_is_rustups: host::cargo_is_rustups(),
     }
+}
+
+/// What is installed in another version than the package of the same source that is to come.
+fn misfits(tools: &[Tool]) -> Vec<String> {
+    OF_ONE_VERSION
+        .iter()
+        .filter(|(wanted, _)| tools.iter().any(|tool| tool.package == *wanted))
+        .filter_map(|(wanted, sibling)| {
+            let fits = apt_candidate(wanted)?;
+            (host::apt_installed(sibling)? != fits).then(|| format!("{sibling}={fits}"))
+        })
+        .collect()
 }
 
 fn missing_components() -> Vec<&'static str> {
@@ -129,7 +144,7 @@ fn missing_components() -> Vec<&'static str> {
 
 fn compiler_source() -> CompilerSource {
     // Debian's rustup and rustc-web can't be installed together.
-    if !host::apt_installed("rustup") && debian_compiler_is_new_enough() {
+    if host::apt_installed("rustup").is_none() && debian_compiler_is_new_enough() {
         CompilerSource::Debian
     } else if host::program("rustup").is_some() {
         CompilerSource::Rustup
@@ -177,7 +192,9 @@ fn consent(yes: bool) -> Result<()> {
 fn run(step: &Step, lists: &mut PackageLists) -> Result<()> {
     if let Step::Packages(packages) = step {
         lists.refresh();
-        if let Some(package) = packages.iter().find(|package| apt_candidate(package).is_none()) {
+        if let Some(package) = packages.iter().find(|package| {
+            apt_candidate(package.split_once('=').map_or(package.as_str(), |(name, _)| name)).is_none()
+        }) {
             bail!(
                 "apt knows no package {package}. On Debian it comes with the updates and security updates of the \
                  release: check /etc/apt/sources.list and /etc/apt/sources.list.d"
