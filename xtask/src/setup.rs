@@ -211,8 +211,10 @@ fn execute(words: &[String], environment: &[(&str, String)]) -> Result<()> {
     eprintln!("==> {}", words.join(" "));
     // The cargo that runs this task may not be on PATH.
     let program = if name == "cargo" { build::cargo() } else { PathBuf::from(name) };
+    // The task's own output may be read by a program.
     let status = Command::new(program)
         .args(arguments)
+        .stdout(io::stderr())
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .status()
         .with_context(|| format!("cannot run {name}"))?;
