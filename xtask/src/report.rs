@@ -18,6 +18,8 @@ struct Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     outcomes: Vec<Outcome>,
+    /// What this host can't run, and why.
+    left_out: Vec<(&'static str, &'static str)>,
 }
 
 impl Report {
@@ -35,6 +37,11 @@ impl Report {
         self.outcomes.push(Outcome { name, passed, took: start.elapsed() });
     }
 
+    /// Says in the summary that a step can't run on this host.
+    pub(crate) fn leave_out(&mut self, name: &'static str, reason: &'static str) {
+        self.left_out.push((name, reason));
+    }
+
     /// Prints a line per step.
     ///
     /// # Errors
@@ -44,6 +51,9 @@ impl Report {
         for Outcome { name, passed, took } in &self.outcomes {
             let verdict = if *passed { "passed" } else { "FAILED" };
             eprintln!("  {verdict}  {:>6.1} s  {name}", took.as_secs_f64());
+        }
+        for (name, reason) in &self.left_out {
+            eprintln!("  not run             {name}: {reason}");
         }
         let failed: Vec<_> = self.outcomes.iter().filter(|step| !step.passed).map(|step| step.name).collect();
         if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
