@@ -1,16 +1,19 @@
 //! What is on the host: all of it goes by `sluice down`, tenants are apart, and what dies is replaced.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_userspace::net::Netns;
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sluice_demo::traffic::{Arrivals, ClientThread, FailureKind};
 use sluice_demo::world::HostSettings;
 use sluice_northbound::api::{EventKind, InstanceStatus};
-use sluice_tests::{Scene, TenantFile, processes_in};
-use tokio::net::TcpStream;
+use sluice_tests::{Scene, TenantFile, processes_in, sluice};
+use tokio::net::{TcpStream, UnixDatagram};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 const LONG: std::ops::RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_mins(5);
@@ -39,6 +42,38 @@ async fn down_removes_all_of_it() -> Result<()> {
     scene.world.down()?;
     assert_eq!(scene.world.remains().await?, Vec::<String>::new());
     scene.close().await
+}
+
+/// What systemd does for a unit with `Type=notify`: a socket of datagrams, named in the environment (`sd_notify(3)`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_is_told_when_the_daemon_serves_and_when_it_ends() -> Result<()> {
+    let mut scene = Scene::open("slt_notify", &HostSettings::default(), &[]).await?;
+    scene.world.stop_daemon().await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    let mut daemon = Command::new(sluice()?)
+        .arg("run")
+        .arg("--config")
+        .arg(scene.world.host_file())
+        .env("NOTIFY_SOCKET", &path)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    assert_eq!(told(&manager).await?, "READY=1");
+    let status = scene.world.client().status().await?;
+    assert_eq!(Some(status.daemon.pid), daemon.id());
+    kill(Pid::from_raw(status.daemon.pid.cast_signed()), Signal::SIGTERM)?;
+    assert_eq!(told(&manager).await?, "STOPPING=1");
+    assert!(daemon.wait().await?.success());
+    scene.close().await
+}
+
+async fn told(manager: &UnixDatagram) -> Result<String> {
+    let mut text = [0; 256];
+    let length =
+        timeout(Duration::from_secs(20), manager.recv(&mut text)).await.context("nothing was said")??;
+    Ok(String::from_utf8_lossy(&text[..length]).trim().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

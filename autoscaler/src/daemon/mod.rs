@@ -41,6 +41,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use lb_userspace::lb;
+use sd_notify::NotifyState;
 use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer, XdpMode};
 use sluice_northbound::host::HostConfig;
 use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
@@ -95,8 +96,10 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let api = tokio::spawn(api::serve(listener, registry.clone()));
     let message = format!("serving after {} ms", begun.elapsed().as_millis());
     host.events.record(NewEvent::new(EventKind::DaemonStarted, message));
+    tell_service_manager(NotifyState::Ready);
 
     let reason = Loop { config, host: host.clone(), supervisor, requests }.run().await?;
+    tell_service_manager(NotifyState::Stopping);
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
     keeping.end().await;
     let kept = host.clone();
@@ -106,6 +109,13 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     api.abort();
     let _ = std::fs::remove_file(&config.api.socket);
     Ok(())
+}
+
+/// Tells systemd, where it has started the daemon (`sd_notify(3)`): units that come after it wait for the first word.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager can't be told of the daemon's state: {error}");
+    }
 }
 
 fn daemon_status(config: &HostConfig, mode: lb::XdpMode) -> DaemonStatus {
