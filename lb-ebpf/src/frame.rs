@@ -1,7 +1,7 @@
 //! A frame in the kernel's buffers.
 
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::packet::{Frame, FrameMut};
+use lb_common::packet::{Fields, Frame, FrameMut};
 
 /// The same number, of which the compiler knows nothing any more: else it would derive from a check against the
 /// length that the frame holds a byte, and leave out the check against the end that the verifier wants to see.
@@ -45,9 +45,9 @@ impl Window {
     }
 
     #[inline(always)]
-    fn pointer<const N: usize>(&self, offset: usize) -> Option<*const [u8; N]> {
+    fn pointer<T>(&self, offset: usize) -> Option<*const T> {
         let at = self.start + offset;
-        (at + N <= self.end).then_some(at as *const [u8; N])
+        (at + size_of::<T>() <= self.end).then_some(at as *const T)
     }
 }
 
@@ -59,8 +59,15 @@ impl Frame for Window {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let at = self.pointer::<N>(offset)?;
+        let at = self.pointer::<[u8; N]>(offset)?;
         // SAFETY: `pointer` has checked that the window holds N bytes there.
+        Some(unsafe { at.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn header<H: Fields>(&self, offset: usize) -> Option<H> {
+        let at = self.pointer::<H>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds the header, which any bytes are.
         Some(unsafe { at.read_unaligned() })
     }
 }
@@ -68,7 +75,7 @@ impl Frame for Window {
 impl FrameMut for Window {
     #[inline(always)]
     fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        let at = self.pointer::<N>(offset)?;
+        let at = self.pointer::<[u8; N]>(offset)?;
         // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
         unsafe { at.cast_mut().write_unaligned(bytes) };
         Some(())
@@ -84,9 +91,9 @@ pub(crate) struct Careful(pub(crate) Window);
 
 impl Careful {
     #[inline(always)]
-    fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
+    fn pointer<T>(&self, offset: usize) -> Option<*mut T> {
         let at = opaque(self.0.start + offset);
-        (at + N <= self.0.end).then_some(at as *mut [u8; N])
+        (at + size_of::<T>() <= self.0.end).then_some(at as *mut T)
     }
 }
 
@@ -98,8 +105,15 @@ impl Frame for Careful {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let at = self.pointer::<N>(offset)?;
+        let at = self.pointer::<[u8; N]>(offset)?;
         // SAFETY: `pointer` has checked that the window holds N bytes there.
+        Some(unsafe { at.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn header<H: Fields>(&self, offset: usize) -> Option<H> {
+        let at = self.pointer::<H>(offset)?;
+        // SAFETY: `pointer` has checked that the window holds the header, which any bytes are.
         Some(unsafe { at.read_unaligned() })
     }
 }
@@ -107,7 +121,7 @@ impl Frame for Careful {
 impl FrameMut for Careful {
     #[inline(always)]
     fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        let at = self.pointer::<N>(offset)?;
+        let at = self.pointer::<[u8; N]>(offset)?;
         // SAFETY: `pointer` has checked that the window holds N bytes there; the kernel lets this program write them.
         unsafe { at.write_unaligned(bytes) };
         Some(())

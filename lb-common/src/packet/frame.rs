@@ -7,7 +7,18 @@ pub trait Frame {
 
     /// `N` bytes from `offset` on, if the frame has them.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// A header from `offset` on, if the frame has all of it.
+    fn header<H: Fields>(&self, offset: usize) -> Option<H>;
 }
+
+/// A header as it stands in a frame. Each field is read by one load; from an array of bytes the compiler chooses loads
+/// that lie across the fields, and puts these together with shifts.
+///
+/// # Safety
+///
+/// `repr(C)`, made of integers only, without padding.
+pub unsafe trait Fields: Copy {}
 
 /// Bytes that can be changed.
 pub trait FrameMut: Frame {
@@ -22,6 +33,12 @@ impl Frame for [u8] {
 
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn header<H: Fields>(&self, offset: usize) -> Option<H> {
+        let bytes = self.get(offset..offset.checked_add(size_of::<H>())?)?;
+        // SAFETY: as many bytes as the header has, and any bytes are one.
+        Some(unsafe { bytes.as_ptr().cast::<H>().read_unaligned() })
     }
 }
 

@@ -10,7 +10,7 @@ mod rewrite;
 mod tests;
 mod transport;
 
-pub use frame::{Frame, FrameMut};
+pub use frame::{Fields, Frame, FrameMut};
 pub use ipv4::parse as parse_ipv4;
 pub use ipv6::{LONGEST_EXTENSIONS, MOST_EXTENSIONS, parse as parse_ipv6};
 pub use quote::{Quote, quoted};

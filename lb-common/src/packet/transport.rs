@@ -1,6 +1,6 @@
 //! What an IP packet carries.
 
-use super::{Frame, ICMP, TCP, UDP};
+use super::{Fields, Frame, ICMP, TCP, UDP};
 use crate::abi::{DropReason, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// Bits of the TCP header's flags byte (RFC 9293, 3.1).
@@ -16,6 +16,10 @@ pub mod tcp_flag {
 }
 
 /// What an IP packet carries.
+///
+/// Longer than a word: the compiler would pass one that fits a word as a number, and put it
+/// together and take it apart with shifts.
+#[repr(u32, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A TCP segment.
@@ -72,20 +76,54 @@ pub(super) fn parse<F: Frame + ?Sized>(
     }
 }
 
+/// The TCP header without options (RFC 9293, 3.1), in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tcp {
+    source: u16,
+    destination: u16,
+    sequence: u32,
+    acknowledgement: u32,
+    /// In its upper four bits, in words.
+    data_offset: u8,
+    flags: u8,
+    window: u16,
+    checksum: u16,
+    urgent: u16,
+}
+
+// SAFETY: its size, asserted below, is the sum of its integers'.
+unsafe impl Fields for Tcp {}
+
+/// The UDP header (RFC 768), in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Udp {
+    source: u16,
+    destination: u16,
+    length: u16,
+    checksum: u16,
+}
+
+// SAFETY: as above.
+unsafe impl Fields for Udp {}
+
+const _: () = assert!(size_of::<Tcp>() == TCP && size_of::<Udp>() == UDP);
+
 #[inline(always)]
 fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize) -> Result<Transport, DropReason> {
     if offset + TCP > end {
         return Err(DropReason::TcpTruncated);
     }
-    let header = frame.read::<TCP>(offset).ok_or(DropReason::TcpTruncated)?;
-    let header_length = (header[12] >> 4) as usize * 4;
+    let header = frame.header::<Tcp>(offset).ok_or(DropReason::TcpTruncated)?;
+    let header_length = (header.data_offset >> 4) as usize * 4;
     if header_length < TCP || offset + header_length > end {
         return Err(DropReason::TcpHeader);
     }
     Ok(Transport::Tcp {
-        source: u16::from_be_bytes([header[0], header[1]]),
-        destination: u16::from_be_bytes([header[2], header[3]]),
-        flags: header[13],
+        source: u16::from_be(header.source),
+        destination: u16::from_be(header.destination),
+        flags: header.flags,
     })
 }
 
@@ -99,15 +137,12 @@ fn udp<F: Frame + ?Sized>(
     if offset + UDP > end {
         return Err(DropReason::UdpTruncated);
     }
-    let header = frame.read::<UDP>(offset).ok_or(DropReason::UdpTruncated)?;
-    let length = u16::from_be_bytes([header[4], header[5]]) as usize;
+    let header = frame.header::<Udp>(offset).ok_or(DropReason::UdpTruncated)?;
+    let length = u16::from_be(header.length) as usize;
     if length < UDP || (whole && offset + length > end) {
         return Err(DropReason::UdpLength);
     }
-    Ok(Transport::Udp {
-        source: u16::from_be_bytes([header[0], header[1]]),
-        destination: u16::from_be_bytes([header[2], header[3]]),
-    })
+    Ok(Transport::Udp { source: u16::from_be(header.source), destination: u16::from_be(header.destination) })
 }
 
 /// What an ICMP message is to the balancer.
