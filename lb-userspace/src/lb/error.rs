@@ -92,10 +92,10 @@ pub enum Error {
         /// Where it was looked for.
         pin_root: PathBuf,
     },
-    /// The load balancer there has another layout of maps.
+    /// The load balancer there is of a version with another layout of maps.
     #[error(
-        "the load balancer below {} is of another version of sluice ({found}): look at it with that one, or let a daemon \
-         of this version take over",
+        "the load balancer below {} is of another version of sluice ({found}): look at it, and end it, with that one \
+         (`sluice down --stop`)",
         pin_root.display()
     )]
     OtherVersion {
@@ -103,6 +103,22 @@ pub enum Error {
         pin_root: PathBuf,
         /// The folder of its pins.
         found: String,
+    },
+    /// A pinned map has keys or values of other sizes than this version's, in whose folder it is.
+    #[error(
+        "the pinned map {} has keys of {} and values of {} bytes, where this version of sluice has {} and {}: end what \
+         has made it (`sluice down --stop`), or choose another place (`pins`)",
+        pin.display(), found.0, found.1, expected.0, expected.1
+    )]
+    OtherLayout {
+        /// Its name.
+        map: &'static str,
+        /// Where it is pinned.
+        pin: PathBuf,
+        /// The sizes of its keys and values, in bytes.
+        found: (usize, usize),
+        /// Those of this version.
+        expected: (usize, usize),
     },
     /// There is no room for another service.
     #[error("no room for service {key}: all {limit} places are taken (load_balancer.max_services)")]

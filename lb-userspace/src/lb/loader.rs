@@ -9,7 +9,6 @@ use lb_common::abi;
 
 use super::maps::NAMES;
 use super::{Error, Limits};
-use crate::object::object;
 
 /// The folder in which the maps of this version of the ABI are pinned.
 pub(super) fn pin_directory(root: &Path) -> PathBuf {
@@ -21,9 +20,8 @@ pub(super) fn version() -> String {
     format!("v{}", abi::VERSION)
 }
 
-/// Loads every program, on the maps that are pinned or on new ones, which it pins. Tells whether there were any.
-pub(super) fn load(pins: &Path, limits: &Limits) -> Result<(Ebpf, bool), Error> {
-    let object = object().ok_or(Error::NoObject)?;
+/// Loads an object's programs, on the maps that are pinned or on new ones, which it pins. Tells whether there were any.
+pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf, bool), Error> {
     fs::create_dir_all(pins).map_err(Error::file("creating", pins))?;
     let adopted = NAMES.iter().all(|name| pins.join(name).exists());
     let mut loader = EbpfLoader::new();

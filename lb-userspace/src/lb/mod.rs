@@ -7,6 +7,7 @@ mod clsact;
 mod counters;
 mod error;
 mod hints;
+mod layout;
 mod links;
 mod loader;
 pub mod look;
@@ -34,6 +35,7 @@ pub use memory::Memory;
 pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
 
 use crate::net::Netns;
+use crate::object::object;
 use crate::service::Service;
 use maps::Maps;
 use registry::Registry;
@@ -68,9 +70,17 @@ impl fmt::Debug for LoadBalancer {
 impl LoadBalancer {
     /// Loads the programs, or adopts what an earlier process has pinned; new programs replace the old ones on their
     /// links without a packet between.
+    ///
+    /// Pins of another version are left alone: [`Error::OtherVersion`], [`Error::OtherLayout`].
     pub fn open(settings: &Settings) -> Result<Self, Error> {
+        Self::open_with(settings, object().ok_or(Error::NoObject)?)
+    }
+
+    /// As [`open`](Self::open), with the programs of another build of this version: what an upgrade does.
+    pub fn open_with(settings: &Settings, object: &[u8]) -> Result<Self, Error> {
+        layout::check(&settings.pin_root)?;
         let pins = loader::pin_directory(&settings.pin_root);
-        let (mut ebpf, adopted) = loader::load(&pins, &settings.limits)?;
+        let (mut ebpf, adopted) = loader::load(object, &pins, &settings.limits)?;
         let mut maps = Maps::take(&mut ebpf)?;
         let registry = Registry::from_maps(&mut maps)?;
         let uplink = links::interface_index(&settings.transit, &settings.uplink)?;

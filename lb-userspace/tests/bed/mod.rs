@@ -80,6 +80,8 @@ impl Bed {
                 }
             },
         );
+        // As for any client on this host; once the other end runs XDP, the kernel lets it no longer be switched.
+        peers_netns.disable_offloads("cl0").expect("offloads off");
         let pin_root = PathBuf::from("/sys/fs/bpf").join(&name);
         provide_bpffs(&pin_root).expect("a bpffs");
         let settings = Settings {
@@ -105,7 +107,12 @@ impl Bed {
 
     /// As a new daemon does after the old one has died.
     pub(crate) fn reopen(&mut self) {
-        self.lb = LoadBalancer::open(&self.settings).expect("the load balancer opens again");
+        self.upgrade(lb_userspace::object::object().expect("the object"));
+    }
+
+    /// As a new daemon of another build does after the old one has died.
+    pub(crate) fn upgrade(&mut self, object: &[u8]) {
+        self.lb = LoadBalancer::open_with(&self.settings, object).expect("the load balancer opens again");
         let peers = Netns::open(&self.peers).expect("the namespace");
         self.lb.attach_tenant(&tenant_link(&peers)).expect("the tenant attaches again");
     }
@@ -159,17 +166,22 @@ impl Bed {
 
     /// Runs `answer` on a frame that comes from the tenant.
     pub(crate) fn answer(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.answer_all(&[frame.to_vec()]).remove(0)
+    }
+
+    /// Runs `answer` on one frame after the other.
+    pub(crate) fn answer_all(&self, frames: &[Vec<u8>]) -> Vec<(Verdict, Vec<u8>)> {
         // `struct __sk_buff` of linux/bpf.h, as far as the kernel takes it for a test: `ingress_ifindex` is its tenth word.
         let mut context = [0u8; 192];
         context[36..40].copy_from_slice(&self.interface.to_ne_bytes());
-        let (verdict, frame) = self.run("answer", &[frame.to_vec()], Some(&context)).remove(0);
-        let verdict = match verdict.cast_signed() {
+        let verdict = |verdict: u32| match verdict.cast_signed() {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
             7 => Verdict::Redirect,
             other => panic!("answer returned {other}"),
         };
-        (verdict, frame)
+        let results = self.run("answer", frames, Some(&context)).into_iter();
+        results.map(|(value, frame)| (verdict(value), frame)).collect()
     }
 
     /// Runs a program on each frame, within the transit namespace: entering it takes longer than the program.

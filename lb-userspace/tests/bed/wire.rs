@@ -1,7 +1,8 @@
 //! Frames on a real interface.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
@@ -36,6 +37,12 @@ impl Wire {
         let length = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
         frame.truncate(usize::try_from(length).expect("a frame"));
         Some(frame)
+    }
+}
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

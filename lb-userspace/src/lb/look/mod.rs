@@ -19,7 +19,7 @@ pub use flows::{FlowFilter, FlowList, FlowState, FlowTable, FlowView};
 pub use state::{BackendView, DropCount, ServiceView, Share};
 
 use super::maps::{Maps, NAMES};
-use super::{Error, loader};
+use super::{Error, layout, loader};
 
 /// A table of flows, open for reading.
 type Flows = HashMap<MapData, FlowKey, FlowValue>;
@@ -69,12 +69,8 @@ fn open_flows(pins: &Path, table: FlowTable) -> Result<Flows, Error> {
 /// Says whether it is another version's pins that are there.
 fn nothing_pinned(pin_root: &Path) -> Error {
     let pin_root = pin_root.to_owned();
-    let entries = std::fs::read_dir(&pin_root).into_iter().flatten().flatten();
-    let is_version =
-        |name: &String| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
-    let found = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).find(is_version);
-    match found {
-        Some(found) if found != loader::version() => Error::OtherVersion { pin_root, found },
-        _ => Error::NothingPinned { pin_root },
+    match layout::other_version(&pin_root) {
+        Some(found) => Error::OtherVersion { pin_root, found },
+        None => Error::NothingPinned { pin_root },
     }
 }
