@@ -1,7 +1,10 @@
-//! A reference model beside the real program: both get the same random and mutated packets, and must do the same.
+//! A reference model beside the real programs, for both ways: both get the same random and mutated packets, and must do
+//! the same.
 //!
 //! `cargo xtask fuzz` runs this for longer. `SLUICE_FUZZ_PACKETS` says how many, `SLUICE_FUZZ_SEED` which.
 
+#[path = "model/answers.rs"]
+mod answers;
 mod bed;
 #[path = "model/bytes.rs"]
 mod bytes;
@@ -19,6 +22,7 @@ use std::time::Instant;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use bed::{Bed, Verdict};
 use fastrand::Rng;
+use generate::Side;
 use lb_common::abi::{FragmentKey, FragmentValue, VERSION};
 use reference::{FlowId, Follows, Forward, Fragments, Outcome};
 use world::World;
@@ -28,7 +32,7 @@ const PACKETS: u64 = 200_000;
 /// Frames between two looks at the counters.
 const BATCH: u64 = 1_000;
 /// What a run must have had.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 22] = [
     "redirect, IPv4",
     "redirect, IPv6",
     "later fragment, IPv4",
@@ -43,6 +47,14 @@ const KINDS: [&str; 14] = [
     "ipv6_unread",
     "too_long",
     "udp_length",
+    "answer, IPv4",
+    "answer, IPv6",
+    "answer, later fragment",
+    "answer, error, IPv4",
+    "answer, error, IPv6",
+    "answer, passed",
+    "source_spoofed",
+    "not_allowed",
 ];
 /// Batches between two clearings of the table of fragments, far below what it holds.
 const CLEARING: u64 = 10;
@@ -53,17 +65,26 @@ fn random_packets_become_what_the_model_says() {
     let seed = from_environment("SLUICE_FUZZ_SEED").unwrap_or(0x51_0ce);
     let mut bed = Bed::with_room_for(16);
     let world = World::new(&mut bed);
-    let mut run =
-        Run { bed, world, flows: HashMap::new(), fragments: Fragments::new(), tally: BTreeMap::new() };
+    let mut run = Run {
+        bed,
+        world,
+        flows: HashMap::new(),
+        fragments: Fragments::new(),
+        answer_fragments: answers::Fragments::new(),
+        tally: BTreeMap::new(),
+    };
     let started = Instant::now();
     for batch in 0..packets.div_ceil(BATCH) {
         // Each batch has its own seed, so that one that fails can be run alone; but what came before may matter.
         let mut rng = Rng::with_seed(seed.wrapping_add(batch));
-        let frames: Vec<_> = (0..BATCH).map(|_| generate::frame(&mut rng)).collect();
+        let mut frames =
+            |side| -> Vec<_> { (0..BATCH / 2).map(|_| generate::frame(&mut rng, side)).collect() };
+        let (from_clients, from_tenant) = (frames(Side::Client), frames(Side::Tenant));
         if batch % CLEARING == 0 {
             run.forget_fragments();
         }
-        run.compare(&frames, seed, batch);
+        run.compare(&from_clients, seed, batch);
+        run.compare_answers(&from_tenant, seed, batch);
         if (batch + 1) % 1_000 == 0 {
             eprintln!("{} packets in {:.0?}, no difference", (batch + 1) * BATCH, started.elapsed());
         }
@@ -85,6 +106,7 @@ struct Run {
     /// Which backend has which flow.
     flows: HashMap<FlowId, usize>,
     fragments: Fragments,
+    answer_fragments: answers::Fragments,
     /// How many packets became what.
     tally: BTreeMap<&'static str, u64>,
 }
@@ -94,15 +116,7 @@ impl Run {
         let before = self.bed.lb.counters().expect("counters").drops;
         let mut expected: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (number, (frame, (verdict, out))) in frames.iter().zip(self.bed.uplink_all(frames)).enumerate() {
-            let differs = |what: String| -> ! {
-                panic!(
-                    "seed {seed}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): {what}\n  in:  {}\n  out: {verdict:?} {}",
-                    batch * BATCH + number as u64,
-                    seed.wrapping_add(batch),
-                    hex(frame),
-                    hex(&out),
-                )
-            };
+            let differs = |what: String| -> ! { fail(seed, batch, number, frame, (verdict, &out), &what) };
             match reference::outcome(&self.world, &self.fragments, frame) {
                 Outcome::Pass => {
                     if (verdict, &out) != (Verdict::Pass, frame) {
@@ -133,13 +147,56 @@ impl Run {
                 }
             }
         }
+        self.check_counts(&before, expected, seed.wrapping_add(batch));
+    }
+
+    /// As [`compare`](Self::compare), for the way back.
+    fn compare_answers(&mut self, frames: &[Vec<u8>], seed: u64, batch: u64) {
+        use answers::Outcome;
+
+        let before = self.bed.lb.counters().expect("counters").drops;
+        let mut expected: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (number, (frame, (verdict, out))) in frames.iter().zip(self.bed.answer_all(frames)).enumerate() {
+            let (wanted, as_frame) = match answers::outcome(&self.world, &self.answer_fragments, frame) {
+                Outcome::Pass(reason) => {
+                    if let Some(reason) = reason {
+                        *expected.entry(reason).or_default() += 1;
+                    }
+                    *self.tally.entry("answer, passed").or_default() += 1;
+                    (Verdict::Pass, frame.clone())
+                }
+                Outcome::Drop(reason) => {
+                    *expected.entry(reason).or_default() += 1;
+                    (Verdict::Drop, out.clone())
+                }
+                Outcome::Send { frame, leads, kind } => {
+                    self.answer_fragments.extend(leads);
+                    *self.tally.entry(kind).or_default() += 1;
+                    (Verdict::Redirect, frame)
+                }
+            };
+            if (verdict, &out) != (wanted, &as_frame) {
+                let what = format!("from the tenant, to be {wanted:?} as\n       {}", hex(&as_frame));
+                fail(seed, batch, number, frame, (verdict, &out), &what);
+            }
+        }
+        self.check_counts(&before, expected, seed.wrapping_add(batch));
+    }
+
+    /// Checks what was counted as dropped since a look at the counters.
+    fn check_counts(
+        &mut self,
+        before: &BTreeMap<&'static str, u64>,
+        expected: BTreeMap<&'static str, u64>,
+        seed: u64,
+    ) {
         let after = self.bed.lb.counters().expect("counters").drops;
         let counted: BTreeMap<_, _> = after
             .iter()
             .map(|(reason, count)| (*reason, count - before[reason]))
             .filter(|(_, count)| *count > 0)
             .collect();
-        assert_eq!(counted, expected, "drops of SLUICE_FUZZ_SEED={}", seed.wrapping_add(batch));
+        assert_eq!(counted, expected, "drops of SLUICE_FUZZ_SEED={seed}");
         for (reason, count) in expected {
             *self.tally.entry(reason).or_default() += count;
         }
@@ -175,17 +232,37 @@ impl Run {
         Ok(())
     }
 
-    /// So that the program's table never has to make room, which the model doesn't.
+    /// So that the programs' tables never have to make room, which the model doesn't.
     fn forget_fragments(&mut self) {
         self.fragments.clear();
-        let path = self.bed.settings.pin_root.join(format!("v{VERSION}/fragments"));
-        let map = Map::LruHashMap(MapData::from_pin(path).expect("the map"));
-        let mut map: BpfHashMap<_, FragmentKey, FragmentValue> = map.try_into().expect("its types");
-        let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
-        for key in keys {
-            map.remove(&key).expect("removed");
+        self.answer_fragments.clear();
+        for name in ["fragments", "answer_fragments"] {
+            let path = self.bed.settings.pin_root.join(format!("v{VERSION}/{name}"));
+            let map = Map::LruHashMap(MapData::from_pin(path).expect("the map"));
+            let mut map: BpfHashMap<_, FragmentKey, FragmentValue> = map.try_into().expect("its types");
+            let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
+            for key in keys {
+                map.remove(&key).expect("removed");
+            }
         }
     }
+}
+
+fn fail(
+    seed: u64,
+    batch: u64,
+    number: usize,
+    frame: &[u8],
+    (verdict, out): (Verdict, &[u8]),
+    what: &str,
+) -> ! {
+    panic!(
+        "seed {seed}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): {what}\n  in:  {}\n  out: {verdict:?} {}",
+        batch * BATCH + number as u64,
+        seed.wrapping_add(batch),
+        hex(frame),
+        hex(out),
+    )
 }
 
 fn hex(bytes: &[u8]) -> String {

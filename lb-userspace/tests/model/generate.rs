@@ -4,24 +4,62 @@ use fastrand::Rng;
 
 use super::bytes::{checksum, sum};
 use super::world::{VIP_4, VIP_6};
+use crate::bed::{GATEWAY, GATEWAY_6};
 
-/// A frame that comes from a client.
-pub(crate) fn frame(rng: &mut Rng) -> Vec<u8> {
+/// Where a frame comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Tenant,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        if self == Self::Client { Self::Tenant } else { Self::Client }
+    }
+}
+
+/// A frame that comes from one side.
+pub(crate) fn frame(rng: &mut Rng, side: Side) -> Vec<u8> {
     let is_v6 = rng.bool();
     let mut frame = Vec::with_capacity(128);
     frame.extend([2, 0, 0, 0, 0, 0x22, 2, 0, 0, 0, 0, 0x11]);
     frame.extend(if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
-    let (client, vip) = (client(rng, is_v6), vip(rng, is_v6));
-    let packet = packet(rng, is_v6, &client, &vip, true);
+    let client = client(rng, is_v6);
+    let (from, to) = match side {
+        Side::Client => (client, vip(rng, is_v6)),
+        Side::Tenant => (backend(rng, is_v6), if rng.u8(..20) == 0 { gateway(is_v6) } else { client }),
+    };
+    let packet = packet(rng, side, &from, &to, true);
     frame.extend(packet);
     if rng.u8(..10) == 0 {
         // As Ethernet pads short frames.
         frame.extend(std::iter::repeat_n(0xa5, rng.usize(..60)));
     }
     if rng.u8(..4) == 0 {
-        mutate(rng, &mut frame);
+        mutate(rng, &mut frame, if side == Side::Client { 14 } else { SHORTEST_TESTED });
     }
     frame
+}
+
+/// A test run of a program that sees socket buffers takes no frame that ends within an IP header.
+const SHORTEST_TESTED: usize = 54;
+
+/// A backend mostly; another host of the tenant's, of its link, or of nobody's.
+fn backend(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
+    let last = [2, 2, 3, 3, 10, 11, 12, 77][rng.usize(..8)];
+    match (is_v6, rng.u8(..20)) {
+        (true, 0) => [&[0xfe, 0x80][..], &[0; 13], &[last]].concat(),
+        (true, 1) => vec![0; 16],
+        (true, 2) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x1a][..], &[0; 9], &[last]].concat(),
+        (true, _) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
+        (false, 0) => vec![19, 0, 1, last],
+        (false, _) => vec![19, 0, 0, last],
+    }
+}
+
+fn gateway(is_v6: bool) -> Vec<u8> {
+    if is_v6 { GATEWAY_6.octets().to_vec() } else { GATEWAY.octets().to_vec() }
 }
 
 fn client(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
@@ -51,13 +89,16 @@ fn port(rng: &mut Rng) -> u16 {
     }
 }
 
-fn packet(rng: &mut Rng, is_v6: bool, from: &[u8], to: &[u8], may_quote: bool) -> Vec<u8> {
+fn packet(rng: &mut Rng, side: Side, from: &[u8], to: &[u8], may_quote: bool) -> Vec<u8> {
+    let is_v6 = from.len() == 16;
+    // Flows of which clients send, and others of which the tenant does: who has a flow is known from the first's packets.
+    let clients = if (side == Side::Client) == may_quote { 40_000 } else { 41_000 };
     let icmp = if is_v6 { 58 } else { 1 };
     let (protocol, payload) = match rng.u8(..20) {
-        0..=6 => (6, tcp(rng)),
-        7..=12 => (17, udp(rng)),
-        13..=15 => (icmp, echo(rng, is_v6)),
-        16..=18 if may_quote => (icmp, error(rng, is_v6, from, to)),
+        0..=6 => (6, tcp(rng, side, clients)),
+        7..=12 => (17, udp(rng, side, clients)),
+        13..=15 => (icmp, echo(rng, side, is_v6)),
+        16..=18 if may_quote => (icmp, error(rng, side, from, to)),
         _ => (rng.u8(..), (0..rng.usize(..40)).map(|_| rng.u8(..)).collect()),
     };
     let payload = with_checksum(rng, protocol, payload, from, to);
@@ -73,9 +114,14 @@ fn data(rng: &mut Rng) -> Vec<u8> {
     vec![rng.u8(..); length]
 }
 
-fn tcp(rng: &mut Rng) -> Vec<u8> {
-    let mut segment = rng.u16(40_000..40_016).to_be_bytes().to_vec();
-    segment.extend(port(rng).to_be_bytes());
+/// The client's port and the service's, in the order of a packet from that side.
+fn ports(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
+    let (client, service) = (rng.u16(clients..clients + 16).to_be_bytes(), port(rng).to_be_bytes());
+    if side == Side::Client { [client, service].concat() } else { [service, client].concat() }
+}
+
+fn tcp(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
+    let mut segment = ports(rng, side, clients);
     segment.extend(rng.u64(..).to_be_bytes());
     let options = if rng.u8(..4) == 0 { rng.u8(..11) } else { 0 };
     let flags = [0x02, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, rng.u8(..)][rng.usize(..8)];
@@ -85,19 +131,20 @@ fn tcp(rng: &mut Rng) -> Vec<u8> {
     segment
 }
 
-fn udp(rng: &mut Rng) -> Vec<u8> {
+fn udp(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
     let data = data(rng);
-    let mut datagram = rng.u16(40_000..40_016).to_be_bytes().to_vec();
-    datagram.extend(port(rng).to_be_bytes());
+    let mut datagram = ports(rng, side, clients);
     datagram.extend(u16::try_from(8 + data.len()).expect("a length").to_be_bytes());
     datagram.extend([0, 0]);
     datagram.extend(data);
     datagram
 }
 
-fn echo(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
-    let is_request = rng.u8(..5) != 0;
+fn echo(rng: &mut Rng, side: Side, is_v6: bool) -> Vec<u8> {
+    let is_request = (rng.u8(..5) != 0) == (side == Side::Client);
     let kind = match (is_v6, is_request) {
+        // Neighbour discovery, and a router's.
+        (true, _) if rng.u8(..6) == 0 => [133, 134, 135, 136, 143][rng.usize(..5)],
         (true, true) => 128,
         (true, false) => 129,
         (false, true) => 8,
@@ -108,17 +155,17 @@ fn echo(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
     message
 }
 
-/// An error about a packet that came from the VIP.
-fn error(rng: &mut Rng, is_v6: bool, router: &[u8], vip: &[u8]) -> Vec<u8> {
+/// An error about a packet that came from the other side.
+fn error(rng: &mut Rng, side: Side, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let is_v6 = from.len() == 16;
     let kind = if is_v6 { rng.u8(1..5) } else { [3, 11, 12, 5][rng.usize(..4)] };
-    let client = if rng.u8(..4) == 0 { client(rng, is_v6) } else { router.to_vec() };
+    let about = match (rng.u8(..4), side) {
+        (0, Side::Client) => client(rng, is_v6),
+        (0, Side::Tenant) => backend(rng, is_v6),
+        _ => from.to_vec(),
+    };
     let mut message = vec![kind, rng.u8(..5), 0, 0, 0, 0, 0, 0];
-    let mut quote = packet(rng, is_v6, vip, &client, false);
-    // What a service has sent comes from the service's port.
-    let at = if is_v6 { 40 } else { 20 };
-    if quote.len() >= at + 4 {
-        quote[at..at + 4].rotate_left(2);
-    }
+    let mut quote = packet(rng, side.other(), to, &about, false);
     quote.truncate(rng.usize(20..80));
     message.extend(quote);
     message
@@ -199,14 +246,14 @@ fn ipv6(rng: &mut Rng, protocol: u8, payload: Vec<u8>, from: &[u8], to: &[u8]) -
 }
 
 /// Changes bytes, most of them in the headers, or cuts the frame; never below what the kernel takes for a frame.
-fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
+fn mutate(rng: &mut Rng, frame: &mut Vec<u8>, shortest: usize) {
     for _ in 0..rng.usize(1..4) {
         let headers = frame.len().min(90);
         let at = rng.usize(12..headers);
         frame[at] = if rng.bool() { frame[at] ^ 1 << rng.u8(..8) } else { rng.u8(..) };
     }
     if rng.u8(..3) == 0 {
-        let length = rng.usize(14..=frame.len());
+        let length = rng.usize(shortest.min(frame.len())..=frame.len());
         frame.truncate(length);
     }
 }

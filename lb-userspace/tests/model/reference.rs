@@ -67,18 +67,18 @@ pub(crate) struct Headers {
 }
 
 #[derive(Clone, Copy)]
-struct Quote {
+pub(crate) struct Quote {
     at: usize,
-    payload: usize,
-    protocol: u8,
+    pub(crate) payload: usize,
+    pub(crate) protocol: u8,
     is_v6: bool,
 }
 
 /// The first fragments seen: service and backend.
 pub(crate) type Fragments = HashMap<FragmentId, (usize, usize)>;
 
-/// The longest frame that the tenant's link takes.
-const LONGEST: usize = 14 + 1_500;
+/// The longest frame that any link takes.
+pub(crate) const LONGEST: usize = 14 + 1_500;
 
 pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Outcome {
     let packet = match headers(frame) {
@@ -132,7 +132,7 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     })
 }
 
-fn fragment_id(packet: &Headers, identification: u32) -> FragmentId {
+pub(crate) fn fragment_id(packet: &Headers, identification: u32) -> FragmentId {
     let protocol = if packet.source.is_ipv6() { 0 } else { packet.protocol };
     (packet.source, packet.destination, identification, protocol)
 }
@@ -150,7 +150,7 @@ fn later_fragment(fragments: &Fragments, packet: &Headers) -> Outcome {
 }
 
 /// Why a payload can't be read.
-fn malformed(frame: &[u8], packet: &Headers) -> Option<&'static str> {
+pub(crate) fn malformed(frame: &[u8], packet: &Headers) -> Option<&'static str> {
     let (at, end) = (packet.payload, packet.end);
     let is_icmp = if packet.source.is_ipv6() { 58 } else { 1 };
     match packet.protocol {
@@ -169,7 +169,7 @@ fn malformed(frame: &[u8], packet: &Headers) -> Option<&'static str> {
     }
 }
 
-fn is_error(frame: &[u8], packet: &Headers) -> bool {
+pub(crate) fn is_error(frame: &[u8], packet: &Headers) -> bool {
     match packet.protocol {
         1 if packet.source.is_ipv4() => matches!(frame[packet.payload], 3 | 11 | 12),
         58 if packet.source.is_ipv6() => matches!(frame[packet.payload], 1..=4),
@@ -203,7 +203,7 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
 }
 
 /// The quoted packet with its source and destination.
-fn quote(frame: &[u8], packet: &Headers) -> Option<(Quote, IpAddr, IpAddr)> {
+pub(crate) fn quote(frame: &[u8], packet: &Headers) -> Option<(Quote, IpAddr, IpAddr)> {
     let at = packet.payload + 8;
     // As if it were a frame of its own, and as long as it needs to be.
     let mut inner = vec![0; 12];
@@ -261,7 +261,7 @@ impl Forward {
         match self.what {
             What::FragmentOnly => {}
             What::Error(quote) => {
-                let inner = quote.readdress(frame, &mut out, end, service, address);
+                let inner = quote.readdress(frame, &mut out, end, true, service.target_port, address);
                 if is_v6 {
                     inner.and(outer).apply(&mut out, payload + 2);
                 } else {
@@ -288,27 +288,30 @@ impl Forward {
 }
 
 impl Quote {
-    /// Translates the quoted packet and returns all that has changed in it.
-    fn readdress(
+    /// Gives the quoted packet another source, or destination, and returns all that has changed in it.
+    pub(crate) fn readdress(
         &self,
         frame: &[u8],
         out: &mut [u8],
         end: usize,
-        service: &Service,
+        is_source: bool,
+        port: Option<u16>,
         address: &[u8],
     ) -> Changed {
-        let source = if self.is_v6 { self.at + 8..self.at + 24 } else { self.at + 12..self.at + 16 };
-        out[source.clone()].copy_from_slice(address);
-        let addresses = Changed::of(frame, out, source);
+        let first = self.at + if self.is_v6 { 8 } else { 12 } + if is_source { 0 } else { address.len() };
+        let place = first..first + address.len();
+        out[place.clone()].copy_from_slice(address);
+        let addresses = Changed::of(frame, out, place);
         if !self.is_v6 {
             addresses.apply(out, self.at + 10);
         }
         if matches!(self.protocol, 6 | 17)
-            && let Some(port) = service.target_port
+            && let Some(port) = port
         {
-            out[self.payload..self.payload + 2].copy_from_slice(&port.to_be_bytes());
+            let at = self.payload + if is_source { 0 } else { 2 };
+            out[at..at + 2].copy_from_slice(&port.to_be_bytes());
         }
-        let change = addresses.clone().and(Changed::of(frame, out, self.payload..self.payload + 2));
+        let change = addresses.clone().and(Changed::of(frame, out, self.payload..self.payload + 4));
         match self.protocol {
             6 if self.payload + 18 <= end => change.apply(out, self.payload + 16),
             17 => change.apply_udp(out, self.payload + 6),

@@ -16,8 +16,8 @@ pub(crate) struct World {
 }
 
 pub(crate) struct Service {
-    vip: IpAddr,
-    port: Option<u16>,
+    pub(crate) vip: IpAddr,
+    pub(crate) port: Option<u16>,
     protocol: u8,
     pub(crate) target_port: Option<u16>,
     pub(crate) backends: Vec<Backend>,
@@ -70,6 +70,27 @@ impl World {
         };
         let exact = if port == 0 { None } else { at(Some(port)) };
         exact.or_else(|| at(None)).map(|place| (place, &self.services[place]))
+    }
+
+    /// The service for which a backend answers from a port.
+    pub(crate) fn answered(&self, backend: IpAddr, port: u16, protocol: u8) -> Option<&Service> {
+        let address = octets(backend);
+        let at = |wanted: u16| {
+            self.services.iter().find(|service| {
+                let from = service.target_port.or(service.port).unwrap_or(0);
+                let is_its = service.backends.iter().any(|backend| backend.address == address);
+                is_its && (from, service.protocol) == (wanted, protocol)
+            })
+        };
+        at(port).or_else(|| at(0))
+    }
+}
+
+/// An address as it stands in a packet.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

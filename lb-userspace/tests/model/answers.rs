@@ -1,0 +1,180 @@
+//! What `answer` does with a frame from the tenant: as `reference`, nothing of the code under test.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::bytes::{Changed, headers, u16_at};
+use super::reference::{FragmentId, Headers, LONGEST, fragment_id, is_error, malformed, quote};
+use super::world::{World, octets};
+use crate::bed::{GATEWAY, GATEWAY_6};
+
+/// What is to become of a frame.
+pub(crate) enum Outcome {
+    /// The kernel's; counted under the reason, where there is one.
+    Pass(Option<&'static str>),
+    /// Dropped, and counted under this reason.
+    Drop(&'static str),
+    /// Sent to the client as this frame.
+    Send {
+        frame: Vec<u8>,
+        /// A fragment that others follow, and the VIP that they get.
+        leads: Option<(FragmentId, Vec<u8>)>,
+        kind: &'static str,
+    },
+}
+
+/// The VIP that the first fragment of a packet got.
+pub(crate) type Fragments = HashMap<FragmentId, Vec<u8>>;
+
+pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Outcome {
+    let packet = match headers(frame) {
+        Ok(Some(packet)) => packet,
+        Ok(None) if frame[12..14] == [0x08, 0x06] => return Outcome::Pass(None),
+        Ok(None) => return Outcome::Drop("not_allowed"),
+        Err(reason) => return Outcome::Drop(reason),
+    };
+    let is_read = packet.complete && packet.fragment.is_none_or(|(_, first)| first);
+    if is_read && let Some(reason) = malformed(frame, &packet) {
+        return Outcome::Drop(reason);
+    }
+    let is_ours = is_within(packet.source);
+    if is_read && is_discovery(frame, &packet) {
+        let is_host = is_ours || is_of_link(packet.source);
+        return if is_host { Outcome::Pass(None) } else { Outcome::Drop("source_spoofed") };
+    }
+    if !is_ours {
+        return Outcome::Drop("source_spoofed");
+    }
+    if packet.destination == GATEWAY || packet.destination == GATEWAY_6 {
+        return Outcome::Pass(None);
+    }
+    match packet.fragment {
+        Some((identification, false)) => later_fragment(fragments, frame, &packet, identification),
+        None if is_read && is_error(frame, &packet) => error(world, frame, &packet),
+        _ if is_read => direct(world, frame, &packet),
+        _ => Outcome::Drop("not_allowed"),
+    }
+}
+
+/// The tenant's subnets.
+fn is_within(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[19, 0, 0]),
+        IpAddr::V6(address) => address.segments().starts_with(&[0x2001, 0xdb8, 0x19, 0]),
+    }
+}
+
+fn is_of_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unspecified() || address.is_unicast_link_local())
+}
+
+fn is_discovery(frame: &[u8], packet: &Headers) -> bool {
+    let at = packet.payload;
+    packet.protocol == 58
+        && packet.source.is_ipv6()
+        && matches!(frame[at], 131..=133 | 135 | 136 | 143)
+        && frame[at + 1] == 0
+}
+
+fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
+    let at = packet.payload;
+    let port = match packet.protocol {
+        // SYN without ACK.
+        6 if frame[at + 13] & 0x12 == 0x02 => return Outcome::Drop("not_allowed"),
+        6 | 17 => u16_at(frame, at),
+        1 if packet.source.is_ipv4() && frame[at..at + 2] == [0, 0] => 0,
+        58 if packet.source.is_ipv6() && frame[at..at + 2] == [129, 0] => 0,
+        _ => return Outcome::Drop("not_allowed"),
+    };
+    let Some(service) = world.answered(packet.source, port, packet.protocol) else {
+        return Outcome::Drop("not_allowed");
+    };
+    if let Some(stopped) = stopped(frame, packet) {
+        return stopped;
+    }
+    let vip = octets(service.vip);
+    let (mut out, outer) = readdressed(frame, packet, &vip);
+    let port = service.target_port.and(service.port).filter(|_| matches!(packet.protocol, 6 | 17));
+    if let Some(port) = port {
+        out[at..at + 2].copy_from_slice(&port.to_be_bytes());
+    }
+    let change = outer.clone().and(Changed::of(frame, &out, at..at + 2));
+    match packet.protocol {
+        6 => change.apply(&mut out, at + 16),
+        17 => change.apply_udp(&mut out, at + 6),
+        58 => outer.apply(&mut out, at + 2),
+        _ => {}
+    }
+    let leads = packet.fragment.map(|(identification, _)| (fragment_id(packet, identification), vip));
+    let kind = if packet.source.is_ipv6() { "answer, IPv6" } else { "answer, IPv4" };
+    Outcome::Send { frame: out, leads, kind }
+}
+
+fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identification: u32) -> Outcome {
+    let Some(vip) = fragments.get(&fragment_id(packet, identification)) else {
+        return Outcome::Drop("fragment");
+    };
+    if let Some(stopped) = stopped(frame, packet) {
+        return stopped;
+    }
+    let kind = "answer, later fragment";
+    Outcome::Send { frame: readdressed(frame, packet, vip).0, leads: None, kind }
+}
+
+/// An error about what a client has sent.
+fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
+    let Some((quote, client, backend)) = quote(frame, packet) else { return Outcome::Drop("icmp_quote") };
+    let at = quote.payload;
+    let port = match (quote.protocol, frame[at], frame[at + 1]) {
+        (6 | 17, ..) => Some(u16_at(frame, at + 2)),
+        (1, 8, 0) | (58, 128, 0) => Some(0),
+        // A reply, which no client sends.
+        (1, 0, 0) | (58, 129, 0) => None,
+        _ => return Outcome::Drop("icmp_quote"),
+    };
+    if client != packet.destination {
+        return Outcome::Drop("not_allowed");
+    }
+    let Some(port) = port else { return Outcome::Drop("icmp_quote") };
+    let Some(service) = world.answered(backend, port, quote.protocol) else {
+        return Outcome::Drop("not_allowed");
+    };
+    if let Some(stopped) = stopped(frame, packet) {
+        return stopped;
+    }
+    let vip = octets(service.vip);
+    let (mut out, outer) = readdressed(frame, packet, &vip);
+    let port = service.target_port.and(service.port);
+    let inner = quote.readdress(frame, &mut out, packet.end, false, port, &vip);
+    let change = if packet.source.is_ipv6() { inner.and(outer) } else { inner };
+    change.apply(&mut out, packet.payload + 2);
+    let kind = if packet.source.is_ipv6() { "answer, error, IPv6" } else { "answer, error, IPv4" };
+    Outcome::Send { frame: out, leads: None, kind }
+}
+
+/// A packet that can't take its next hop is the kernel's, but for one that the kernel would fragment.
+fn stopped(frame: &[u8], packet: &Headers) -> Option<Outcome> {
+    let may_be_fragmented = packet.source.is_ipv4() && frame[20] & 0x40 == 0;
+    match (packet.hops, frame.len() > LONGEST) {
+        (0 | 1, _) => Some(Outcome::Pass(Some("ttl_exceeded"))),
+        (_, true) if may_be_fragmented => Some(Outcome::Drop("too_long")),
+        (_, true) => Some(Outcome::Pass(Some("too_long"))),
+        _ => None,
+    }
+}
+
+/// The frame one hop on, from the VIP; and what has changed in its addresses.
+fn readdressed(frame: &[u8], packet: &Headers, vip: &[u8]) -> (Vec<u8>, Changed) {
+    let mut out = frame.to_vec();
+    if packet.source.is_ipv6() {
+        out[21] -= 1;
+        out[22..38].copy_from_slice(vip);
+        let change = Changed::of(frame, &out, 22..38);
+        return (out, change);
+    }
+    out[22] -= 1;
+    out[26..30].copy_from_slice(vip);
+    let change = Changed::of(frame, &out, 26..30);
+    Changed::of(frame, &out, 14..24).and(change.clone()).apply(&mut out, 24);
+    (out, change)
+}
