@@ -74,6 +74,43 @@ fn what_a_crash_has_torn_costs_only_itself() {
 }
 
 #[test]
+fn a_damaged_byte_costs_only_its_frame() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = LogLimits { keep: DAY, size: 1 << 20 };
+    let file = || fs::read_dir(directory.path().join("a")).unwrap().next().unwrap().unwrap().path();
+    let book = LogBook::new(directory.path(), limits);
+    book.append(vec![(owner("a"), line(0, "first"))]);
+    let first = fs::metadata(file()).unwrap().len();
+    book.append(vec![(owner("a"), line(1, "second"))]);
+    let second = fs::metadata(file()).unwrap().len();
+    book.append(vec![(owner("a"), line(2, "third"))]);
+    let whole = fs::read(file()).unwrap();
+    for place in first..second {
+        let mut damaged = whole.clone();
+        damaged[usize::try_from(place).unwrap()] ^= 0x41;
+        fs::write(file(), &damaged).unwrap();
+        let book = LogBook::new(directory.path(), limits);
+        let all = (Timestamp::MIN, Timestamp::MAX);
+        assert_eq!(book.lines(&owner("a"), all.0, all.1, |_| {}).unwrap(), 1, "byte {place}");
+        assert_eq!(texts(&book, &owner("a")), ["first", "third"], "byte {place}");
+        book.append(vec![(owner("a"), line(3, "fourth"))]);
+        assert_eq!(texts(&book, &owner("a")), ["first", "third", "fourth"], "byte {place}");
+    }
+}
+
+#[test]
+fn who_has_no_logs_any_more_has_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 1 << 20 });
+    book.append(vec![(owner("gone"), line(0, "old")), (owner("there"), line(7 * 86_400, "new"))]);
+    book.prune(at(7 * 86_400)).unwrap();
+    assert!(!directory.path().join("gone").exists());
+    assert_eq!(texts(&book, &owner("there")), ["new"]);
+    book.append(vec![(owner("gone"), line(7 * 86_400, "back"))]);
+    assert_eq!(texts(&book, &owner("gone")), ["back"]);
+}
+
+#[test]
 fn old_days_go_and_the_largest_first_where_there_is_too_much() {
     let directory = tempfile::tempdir().unwrap();
     let book = LogBook::new(directory.path(), LogLimits { keep: 30 * DAY, size: 64 << 10 });
@@ -94,7 +131,7 @@ fn old_days_go_and_the_largest_first_where_there_is_too_much() {
     let now = at(39 * 86_400);
     book.prune(now).unwrap();
     let size = || -> u64 {
-        let files = |name| fs::read_dir(directory.path().join(name)).unwrap();
+        let files = |name| fs::read_dir(directory.path().join(name)).into_iter().flatten();
         files("large").chain(files("small")).map(|file| file.unwrap().metadata().unwrap().len()).sum()
     };
     assert!(size() <= 64 << 10, "{}", size());
@@ -109,10 +146,12 @@ fn old_days_go_and_the_largest_first_where_there_is_too_much() {
 #[test]
 fn a_flood_fills_no_more_than_its_own_day() {
     let directory = tempfile::tempdir().unwrap();
-    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 400 });
+    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 1_600 });
     for second in 0..20 {
         book.append(vec![(owner("loud"), line(second, "a line"))]);
     }
+    let file = fs::read_dir(directory.path().join("loud")).unwrap().next().unwrap().unwrap();
+    assert!(file.metadata().unwrap().len() <= 400, "a quarter");
     let counts = book.counts();
     assert!(counts.kept >= 1 && counts.lost >= 10 && counts.kept + counts.lost == 20, "{counts:?}");
     book.append(vec![(owner("quiet"), line(0, "heard"))]);

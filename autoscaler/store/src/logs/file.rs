@@ -1,8 +1,10 @@
 //! A day's file: zstd frames, each behind a skippable frame (RFC 8878, 3.1.2) that has its length. `zstdcat` reads it,
-//! and where a crash has torn the last frame it can be found without reading the others.
+//! and where a crash has torn the last frame it can be found without reading the others. What is damaged is passed over
+//! to the next of those skippable frames.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// The first of the magic numbers of skippable frames.
@@ -12,43 +14,57 @@ const HEAD: usize = 12;
 /// zstd's default: a batch a second leaves time for it.
 const LEVEL: i32 = 3;
 
-/// Appends a frame with that content. What a crash has torn before is cut off; `checked` says that it was.
-pub(super) fn append(path: &Path, content: &[u8], checked: bool) -> io::Result<u64> {
+/// Appends a frame with that content. What a crash has torn before is cut off, unless the end was `checked` before. The
+/// file gets no longer than `most` bytes.
+pub(super) fn append(path: &Path, content: &[u8], checked: bool, most: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
     let end = if checked { file.metadata()?.len() } else { whole_length(&mut file)? };
-    file.set_len(end)?;
-    file.seek(SeekFrom::Start(end))?;
-    let frame = zstd::bulk::compress(content, LEVEL)?;
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    let frame = compressor.compress(content)?;
     let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(HEAD + frame.len());
     for number in [SKIPPABLE, 4, length] {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(frame);
-    if let Err(error) = file.write_all(&bytes) {
+    if end + bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("a day of one tenant has at most {most} bytes")));
+    }
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end))?;
+    file.write_all(&bytes).inspect_err(|_| {
         // A disk that is full keeps what it has.
         let _ = file.set_len(end);
-        return Err(error);
-    }
-    Ok(end + bytes.len() as u64)
+    })
 }
 
 /// Where the last whole frame ends.
 fn whole_length(file: &mut File) -> io::Result<u64> {
-    let all = file.metadata()?.len();
     let mut end = 0;
-    loop {
-        file.seek(SeekFrom::Start(end))?;
-        let mut head = [0; HEAD];
-        if read_whole(file, &mut head)?.is_none() {
-            return Ok(end);
-        }
-        let next = frame_length(&head).map(|length| end + HEAD as u64 + length);
-        match next {
-            Some(next) if next <= all => end = next,
-            _ => return Ok(end),
+    while let Some(frame) = next_frame(file, end)? {
+        end = frame.end;
+    }
+    Ok(end)
+}
+
+/// Where the first frame at or after `from` is that is all there, by what is said of its length.
+fn next_frame(file: &mut File, from: u64) -> io::Result<Option<Range<u64>>> {
+    let all = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = BufReader::new(file).bytes();
+    let mut window = [0; HEAD];
+    for (place, end) in (from..all).zip(from + 1..) {
+        window.rotate_left(1);
+        let Some(byte) = bytes.next() else { break };
+        window[HEAD - 1] = byte?;
+        let is_full = place + 1 >= from + HEAD as u64;
+        let frame = frame_length(&window).filter(|_| is_full).map(|length| end..end + length);
+        if let Some(frame) = frame.filter(|frame| frame.end <= all) {
+            return Ok(Some(frame));
         }
     }
+    Ok(None)
 }
 
 fn frame_length(head: &[u8; HEAD]) -> Option<u64> {
@@ -57,41 +73,27 @@ fn frame_length(head: &[u8; HEAD]) -> Option<u64> {
     words.next().filter(|_| is_ours).map(u64::from)
 }
 
-/// `None` at the end of the file.
-fn read_whole(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<Option<()>> {
-    match reader.read_exact(bytes) {
-        Ok(()) => Ok(Some(())),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Each line of a file, oldest first. A frame that is torn or damaged costs only itself; returns how many are.
+/// Each line of a file, oldest first. What is torn or damaged costs only itself; returns how many places are.
 pub(super) fn lines(path: &Path, mut take: impl FnMut(&str)) -> io::Result<u64> {
     let mut file = match File::open(path) {
-        Ok(file) => BufReader::new(file),
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
-    let mut damaged = 0;
-    let mut head = [0; HEAD];
-    while read_whole(&mut file, &mut head)?.is_some() {
-        let Some(length) = frame_length(&head) else { return Ok(damaged + 1) };
+    let (mut damaged, mut from) = (0, 0);
+    // Whether all before `from` was whole: one damage is counted once.
+    let mut whole = true;
+    while let Some(place) = next_frame(&mut file, from)? {
+        damaged += u64::from(whole && place.start != from + HEAD as u64);
         let mut frame = Vec::new();
-        file.by_ref().take(length).read_to_end(&mut frame)?;
-        if read_frame(&frame, &mut take).is_err() {
-            damaged += 1;
-        }
+        file.seek(SeekFrom::Start(place.start))?;
+        Read::by_ref(&mut file).take(place.end - place.start).read_to_end(&mut frame)?;
+        let content = zstd::stream::decode_all(frame.as_slice());
+        whole = content.is_ok();
+        damaged += u64::from(!whole);
+        // What was said of its length may be what is wrong.
+        from = if whole { place.end } else { place.start };
+        String::from_utf8_lossy(&content.unwrap_or_default()).lines().for_each(&mut take);
     }
-    Ok(damaged)
-}
-
-fn read_frame(frame: &[u8], take: &mut impl FnMut(&str)) -> io::Result<()> {
-    let mut content = BufReader::new(zstd::stream::read::Decoder::new(frame)?);
-    let mut line = String::new();
-    while content.read_line(&mut line)? > 0 {
-        take(line.trim_end_matches('\n'));
-        line.clear();
-    }
-    Ok(())
+    Ok(damaged + u64::from(whole && from < file.metadata()?.len()))
 }

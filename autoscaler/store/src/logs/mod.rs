@@ -74,8 +74,8 @@ struct Inner {
     counts: LogCounts,
     /// Files whose end is whole, as we have written it.
     checked: BTreeSet<PathBuf>,
-    /// What the disk could not take at the last try.
-    problem: Option<String>,
+    /// What could not be written at the last try, and why.
+    problems: BTreeMap<PathBuf, String>,
 }
 
 impl LogBook {
@@ -106,16 +106,16 @@ impl LogBook {
                     inner.counts.kept += count;
                     inner.counts.malformed +=
                         lines.iter().filter(|line| line.message.malformed).count() as u64;
-                    inner.problem = None;
+                    inner.problems.remove(&path);
                 }
                 Err(error) => {
                     inner.counts.lost += count;
                     inner.checked.remove(&path);
-                    let text = format!("{}: {error}", path.display());
-                    if inner.problem.as_ref() != Some(&text) {
-                        tracing::error!("log lines are lost: {text}");
+                    let reason = error.to_string();
+                    if inner.problems.get(&path) != Some(&reason) {
+                        tracing::error!("log lines are lost: {}: {reason}", path.display());
+                        inner.problems.insert(path, reason);
                     }
-                    inner.problem = Some(text);
                 }
             }
         }
@@ -125,31 +125,43 @@ impl LogBook {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        let most = self.limits.size / 4;
-        if fs::metadata(path).is_ok_and(|file| file.len() >= most) {
-            return Err(io::Error::other(format!("a day of one tenant has at most {most} bytes")));
-        }
         let mut content = Vec::new();
         for line in lines {
             serde_json::to_writer(&mut content, line)?;
             content.push(b'\n');
         }
-        file::append(path, &content, inner.checked.contains(path))?;
+        file::append(path, &content, inner.checked.contains(path), self.limits.size / 4)?;
         inner.checked.insert(path.to_owned());
         Ok(())
     }
 
-    /// Removes what is too old, and the oldest of whoever has most where all together is too large. Blocks.
+    /// Removes what is too old, the oldest of whoever has most where all together is too large, and the directories of
+    /// those who have nothing any more. Blocks.
     ///
     /// # Errors
     /// When the directory can't be read, or a file not be removed.
     pub fn prune(&self, now: Timestamp) -> io::Result<()> {
+        // Nobody may write into a directory that is being removed.
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in self.excess(now)? {
+            fs::remove_file(&path)?;
+            inner.checked.remove(&path);
+            inner.problems.remove(&path);
+        }
+        for directory in read_dir(&self.directory)? {
+            // One that has something in it stays.
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(())
+    }
+
+    /// The files that have to go.
+    fn excess(&self, now: Timestamp) -> io::Result<Vec<PathBuf>> {
         let keep = SignedDuration::try_from(self.limits.keep).unwrap_or(SignedDuration::MAX);
         let oldest = day_of(now.checked_sub(keep).unwrap_or(Timestamp::MIN));
         let mut files = self.files()?;
-        for old in files.extract_if(.., |file| file.day < oldest) {
-            fs::remove_file(old.path)?;
-        }
+        let mut excess: Vec<PathBuf> =
+            files.extract_if(.., |file| file.day < oldest).map(|file| file.path).collect();
         loop {
             let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
             for file in &files {
@@ -157,11 +169,11 @@ impl LogBook {
             }
             let largest = sizes.iter().max_by_key(|(_, size)| **size).map(|(owner, _)| (*owner).to_owned());
             let (Some(owner), true) = (largest, sizes.values().sum::<u64>() > self.limits.size) else {
-                return Ok(());
+                return Ok(excess);
             };
             let theirs = files.iter().enumerate().filter(|(_, file)| file.owner == owner);
-            let Some((place, _)) = theirs.min_by_key(|(_, file)| file.day) else { return Ok(()) };
-            fs::remove_file(files.swap_remove(place).path)?;
+            let Some((place, _)) = theirs.min_by_key(|(_, file)| file.day) else { return Ok(excess) };
+            excess.push(files.swap_remove(place).path);
         }
     }
 
