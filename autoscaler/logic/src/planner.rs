@@ -66,11 +66,13 @@ fn launches(desired: u32, count: u32) -> impl Iterator<Item = Step> {
 }
 
 fn removals(desired: u32, count: u32, mut capacity: Vec<&Instance>) -> impl Iterator<Item = Step> {
-    capacity.sort_by_key(|instance| {
-        let pending = instance.state == InstanceState::Pending;
-        (!pending, Reverse((instance.rank, instance.created, &instance.id)))
-    });
     let surplus = usize::try_from(count.saturating_sub(desired)).unwrap_or(usize::MAX);
+    if surplus > 0 {
+        capacity.sort_by_key(|instance| {
+            let pending = instance.state == InstanceState::Pending;
+            (!pending, Reverse((instance.rank, instance.created, &instance.id)))
+        });
+    }
     capacity.into_iter().take(surplus).map(move |instance| {
         let id = instance.id.clone();
         let reason = format!("{desired} are desired, {count} are pending or in service");

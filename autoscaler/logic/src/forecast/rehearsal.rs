@@ -45,10 +45,10 @@ impl Rehearsals {
         let weight = 1.0 / self.minutes.min(WEEK) as f64;
         self.mean_demand += (f64::from(demand) - self.mean_demand) * weight;
         let bill = Bill::new(terms, demand, self.mean_demand);
-        for play in &mut self.plays {
+        for (play, counts) in self.plays.iter_mut().zip(self.sight.counts()) {
             play.begin(now);
             play.cost = play.cost * FADE + bill.minute(play.in_service);
-            let wanted = self.sight.provision(play.way).wanted(play.desired());
+            let wanted = counts.wanted(play.desired);
             if play.change_to(wanted, now + 1 + terms.start) {
                 play.cost += bill.change;
             }
@@ -111,12 +111,14 @@ struct Play {
     in_service: u32,
     /// From which minute on how many more serve.
     starting: VecDeque<(Minute, u32)>,
+    /// Those that serve and those that start.
+    desired: u32,
     cost: f64,
 }
 
 impl Play {
     fn new(way: Way, min: u32) -> Self {
-        Self { way, in_service: min, starting: VecDeque::new(), cost: 0.0 }
+        Self { way, in_service: min, starting: VecDeque::new(), desired: min, cost: 0.0 }
     }
 
     fn begin(&mut self, now: Minute) {
@@ -125,16 +127,12 @@ impl Play {
         }
     }
 
-    fn desired(&self) -> u32 {
-        self.in_service + self.starting.iter().map(|(_, count)| count).sum::<u32>()
-    }
-
     /// Whether that is a change.
     fn change_to(&mut self, wanted: u32, ready: Minute) -> bool {
-        let desired = self.desired();
+        let desired = std::mem::replace(&mut self.desired, wanted);
         if wanted > desired {
             self.starting.push_back((ready, wanted - desired));
-        } else {
+        } else if wanted < desired {
             self.remove(desired - wanted);
         }
         wanted != desired
@@ -166,11 +164,11 @@ mod tests {
         assert!(play.change_to(6, 10));
         assert!(play.change_to(9, 11));
         assert!(play.change_to(5, 12));
-        assert_eq!((play.in_service, play.desired()), (4, 5));
+        assert_eq!((play.in_service, play.desired), (4, 5));
         play.begin(10);
-        assert_eq!((play.in_service, play.desired()), (5, 5));
+        assert_eq!((play.in_service, play.desired), (5, 5));
         assert!(play.change_to(2, 13));
         assert!(!play.change_to(2, 14));
-        assert_eq!((play.in_service, play.desired()), (2, 2));
+        assert_eq!((play.in_service, play.desired), (2, 2));
     }
 }

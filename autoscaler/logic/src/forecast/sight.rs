@@ -91,13 +91,18 @@ pub(super) struct Provision {
     pub(super) kept: Level,
 }
 
-impl Provision {
+/// The whole numbers of a [`Provision`], which are all that a rehearsal needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    until_served: u32,
+    ahead: u32,
+    kept: u32,
+}
+
+impl Counts {
     /// The number of instances that it wants of a group that should have `desired`.
-    pub(super) fn wanted(&self, desired: u32) -> u32 {
-        if self.until_served.instances > desired {
-            return self.ahead.instances;
-        }
-        self.kept.instances.min(desired)
+    pub(super) fn wanted(self, desired: u32) -> u32 {
+        if self.until_served > desired { self.ahead } else { self.kept.min(desired) }
     }
 }
 
@@ -117,7 +122,14 @@ impl Held {
         for ((window, kept), hold) in self.windows.iter_mut().zip(&mut self.kept).zip(HOLDS) {
             window.push(minute, load);
             window.begin_at(minute - hold + 1);
-            *kept = window.max().map_or(self.now, |most| Level::new(terms, f64::from(most)).or(self.now));
+            let most = window.max().map_or(self.now.load, f64::from);
+            *kept = match most {
+                most if most <= self.now.load => self.now,
+                // Most minutes change no maximum, and rounding is dear.
+                #[expect(clippy::float_cmp, reason = "it is the same one or another one")]
+                most if most == kept.load => *kept,
+                most => Level::new(terms, most),
+            };
         }
     }
 }
@@ -157,5 +169,20 @@ impl Sight {
             ahead: soon.now.or(later.now),
             kept: soon.kept[way.hold].or(later.kept[way.hold]),
         }
+    }
+
+    /// The whole numbers of all ways, in the order of [`Way::all`]. More load never needs fewer instances, so the
+    /// larger of two numbers is that of the larger load.
+    pub(super) fn counts(&self) -> impl Iterator<Item = Counts> {
+        self.until_served.iter().flat_map(move |soon| {
+            self.ahead.as_flattened().iter().flat_map(move |later| {
+                let ahead = soon.now.instances.max(later.now.instances);
+                soon.kept.iter().zip(&later.kept).map(move |(soon_kept, later_kept)| Counts {
+                    until_served: soon.now.instances,
+                    ahead,
+                    kept: soon_kept.instances.max(later_kept.instances),
+                })
+            })
+        })
     }
 }

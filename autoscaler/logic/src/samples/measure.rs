@@ -23,7 +23,8 @@ pub(super) fn load(
     let mut warm: Vec<&Instance> = serving.clone().filter(|i| elapsed(i.since, now) >= warm_up).collect();
     // A float sum depends on its order, and a decision must not.
     warm.sort_by_key(|instance| &instance.id);
-    let look = Look { samples, signal, warm_up, from: before(now, signal.window), now };
+    let from = before(now, signal.window);
+    let look = Look { samples, signal, warm_up, from, settled: before(from, warm_up), now };
     match signal.scope {
         Scope::Group { per_instance } => look.of_group(per_instance, warm.len(), serving.count()),
         Scope::Instances { .. } if warm.is_empty() => Load::Missing(match serving.count() {
@@ -46,6 +47,8 @@ struct Look<'a> {
     signal: &'a Signal,
     warm_up: Duration,
     from: Timestamp,
+    /// An instance in service since then counts from the window's beginning on.
+    settled: Timestamp,
     now: Timestamp,
 }
 
@@ -86,7 +89,7 @@ impl Look<'_> {
         let mut stale_age: Option<Duration> = None;
         for instance in warm {
             let Some(series) = self.series(instance, &self.signal.metric) else { continue };
-            let from = self.from.max(self.counts_from(instance));
+            let from = self.counts_from(instance);
             match self.part(series, from) {
                 Part::Fresh(value) => fresh.push((value, series, from)),
                 Part::Stale(age) => stale_age = Some(stale_age.map_or(age, |youngest| youngest.min(age))),
@@ -116,14 +119,14 @@ impl Look<'_> {
         self.samples.instances.get(&instance.id)?.get(metric)
     }
 
-    /// From when on an instance's samples count.
+    /// From when on an instance's samples count, within the window.
     fn counts_from(&self, instance: &Instance) -> Timestamp {
         // A clock that was set back leaves `since` in the future; then what came before it can't be told apart.
-        if instance.since > self.now {
-            return Timestamp::MIN;
+        if instance.since <= self.settled || instance.since > self.now {
+            return self.from;
         }
         let warm_up = SignedDuration::try_from(self.warm_up).unwrap_or(SignedDuration::MAX);
-        instance.since.checked_add(warm_up).unwrap_or(Timestamp::MAX)
+        instance.since.checked_add(warm_up).unwrap_or(Timestamp::MAX).max(self.from)
     }
 
     fn part(&self, series: &Series, from: Timestamp) -> Part {

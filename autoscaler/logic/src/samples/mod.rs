@@ -173,12 +173,12 @@ impl Samples {
         value: f64,
     ) -> Result<(), Rejected> {
         // Looked up before it is entered: a name is copied once in an instance's life.
-        if !self.instances.contains_key(instance) {
-            self.instances.insert(instance.clone(), BTreeMap::new());
-        }
         let taken = match self.instances.get_mut(instance) {
             Some(metrics) => push(metrics, metric, at, value, self.horizon),
-            None => Ok(()),
+            None => {
+                let metrics = self.instances.entry(instance.clone()).or_default();
+                push(metrics, metric, at, value, self.horizon)
+            }
         };
         taken.inspect_err(|&why| self.refused.count(why))
     }
