@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Decision;
 use crate::history::History;
 use crate::spec::{CloudName, GroupSpec, TenantName};
+use crate::starts::StartTimes;
 
 /// Names an instance on the host: `<tenant>-<8 hex digits>`, never used twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -218,6 +219,8 @@ pub struct GroupState {
     pub in_service_since: BTreeMap<InstanceId, Timestamp>,
     /// What its policies need to know of the recent past.
     pub history: History,
+    /// How long its instances took to start.
+    pub starts: StartTimes,
 }
 
 impl GroupState {

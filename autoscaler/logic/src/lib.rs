@@ -20,3 +20,4 @@ pub mod policy;
 pub mod samples;
 pub mod simulate;
 pub mod spec;
+pub mod starts;

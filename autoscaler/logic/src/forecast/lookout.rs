@@ -35,6 +35,8 @@ struct Lookout {
 enum Forecast {
     Proactive(Box<ProactiveForecast>),
     Seasonal(SeasonalForecast),
+    /// Of a signal of which no history is kept that it could be made of.
+    None,
 }
 
 impl Lookouts {
@@ -79,7 +81,7 @@ impl Lookouts {
     /// Takes the last full minute before `now` from the samples, where it has not been taken yet. May be called in every
     /// round. A minute in which the load is not known is a gap.
     pub fn observe(&mut self, samples: &Samples, instances: &[Instance], now: Timestamp) {
-        let minute = now.as_second().div_euclid(60) - 1;
+        let minute = last_full_minute(now);
         for lookout in self.lookouts.iter_mut().flatten() {
             let taken = lookout.forecast.newest().is_some_and(|newest| newest >= minute);
             if !taken && let Some(demand) = demand(samples, instances, &lookout.metric, now) {
@@ -97,6 +99,9 @@ impl Lookouts {
 
 impl Lookout {
     fn proactive(policy: &Proactive, spec: &GroupSpec, start_time: Duration) -> Self {
+        if !policy.signal.averages_instances() {
+            return Self { metric: policy.signal.metric.clone(), forecast: Forecast::None };
+        }
         let costs = Costs { shortage: policy.shortage_cost, change: policy.change_cost };
         let terms = Terms::new(spec, policy.threshold, start_time + policy.margin, costs);
         let forecast = Forecast::Proactive(Box::new(ProactiveForecast::new(terms)));
@@ -113,6 +118,11 @@ impl Lookout {
         match &self.forecast {
             Forecast::Proactive(forecast) => expected(forecast, now),
             Forecast::Seasonal(forecast) => of_season(forecast, now),
+            Forecast::None => Outlook::Silent {
+                reason:
+                    "only the average over the instances is forecast, and this policy looks at something else"
+                        .to_owned(),
+            },
         }
     }
 }
@@ -124,6 +134,7 @@ impl Forecast {
                 forecast.observe(minute, demand);
             }
             Self::Seasonal(forecast) => forecast.observe(minute, demand),
+            Self::None => {}
         }
     }
 
@@ -131,6 +142,7 @@ impl Forecast {
         match self {
             Self::Proactive(forecast) => forecast.newest(),
             Self::Seasonal(forecast) => forecast.newest(),
+            Self::None => None,
         }
     }
 
@@ -139,6 +151,7 @@ impl Forecast {
         match (self, other) {
             (Self::Proactive(ours), Self::Proactive(other)) => ours.terms() == other.terms(),
             (Self::Seasonal(ours), Self::Seasonal(other)) => ours.ahead() == other.ahead(),
+            (Self::None, Self::None) => true,
             _ => false,
         }
     }
@@ -170,9 +183,17 @@ fn expected(forecast: &ProactiveForecast, now: Timestamp) -> Outlook {
     }
 }
 
-/// The demand on the group over the last minute. An instance in service for less than it has carried only a part of
+/// The newest minute that is over at `now`.
+#[must_use]
+pub fn last_full_minute(now: Timestamp) -> Minute {
+    now.as_second().div_euclid(60) - 1
+}
+
+/// The demand on the group over the minute before `now`: the metric's mean over the instances in service, times their
+/// number; `None` where it is not known. An instance in service for less than it has carried only a part of
 /// its share, so the mean is over the others, and counts for all.
-fn demand(samples: &Samples, instances: &[Instance], metric: &Metric, now: Timestamp) -> Option<f64> {
+#[must_use]
+pub fn demand(samples: &Samples, instances: &[Instance], metric: &Metric, now: Timestamp) -> Option<f64> {
     let signal = Signal::mean(metric.clone(), MINUTE);
     let serving = instances.iter().filter(|instance| instance.is_serving()).count();
     let of_all = |value: f64| value * f64::from(u32::try_from(serving).unwrap_or(u32::MAX));

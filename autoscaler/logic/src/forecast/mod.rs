@@ -43,7 +43,7 @@ mod window;
 
 pub use accuracy::Accuracy;
 pub use load::LoadForecast;
-pub use lookout::Lookouts;
+pub use lookout::{Lookouts, demand, last_full_minute};
 pub use predictive::{NoSeason, Season, SeasonalForecast};
 pub use proactive::{Costs, Expectation, ProactiveForecast, Silence, Terms};
 pub use sight::Setting;

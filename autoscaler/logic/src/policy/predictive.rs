@@ -14,12 +14,15 @@ pub(super) fn answer(policy: &Predictive, situation: &Situation<'_>) -> Answer {
     if let Some(why) = unusable("target", policy.target) {
         return Answer::new(Wish::Abstain, why);
     }
-    let Some(Outlook::Expected { demand, at, .. }) = situation.outlook else {
+    let Some(Outlook::Expected { demand, at, error, .. }) = situation.outlook else {
         return Answer::new(Wish::Abstain, silent(situation.outlook));
     };
     let expected = ceil_count(demand / policy.target);
     let demand = amount(&policy.metric, *demand);
-    let said = format!("{} of {demand} is expected by {at:.0}, which needs {expected}", policy.metric);
+    let off =
+        error.map(|error| format!("; its last forecasts were off by {:.0} % of the load", error * 100.0));
+    let off = off.unwrap_or_default();
+    let said = format!("{} of {demand} is expected by {at:.0}, which needs {expected}{off}", policy.metric);
     if policy.mode == PredictiveMode::ForecastOnly {
         return Answer::new(Wish::Abstain, format!("{said}; it only forecasts"));
     }

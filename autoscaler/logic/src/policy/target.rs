@@ -4,7 +4,7 @@ use super::reading::{Reading, unusable};
 use super::wish::{ceil, towards};
 use super::{Answer, Situation, Wish, reactive};
 use crate::samples::Load;
-use crate::spec::{MissingData, Scope, Statistic, TargetTracking, Tolerance};
+use crate::spec::{MissingData, TargetTracking, Tolerance};
 
 /// How many more or fewer keep the signal at or below the target: `ceil(n × value / target) − n`.
 ///
@@ -78,7 +78,7 @@ pub(super) fn answer(policy: &TargetTracking, situation: &Situation<'_>) -> Answ
     let reading = Reading { signal, load, what: "target", bound: *target };
     let (wish, reason) = match load {
         Load::Partial { measured, instances, unmeasured, .. }
-            if *missing == MissingData::Assume && is_mean(policy) =>
+            if *missing == MissingData::Assume && signal.averages_instances() =>
         {
             let full = if signal.metric.is_share() { target.max(1.0) } else { *target };
             let known =
@@ -92,11 +92,6 @@ pub(super) fn answer(policy: &TargetTracking, situation: &Situation<'_>) -> Answ
     };
     let (wish, reason) = restrained(policy, situation.is_growing(warm_up), wish, reason);
     Answer::new(wish, reason).on(load)
-}
-
-/// The HPA's treatment is one of means.
-fn is_mean(policy: &TargetTracking) -> bool {
-    matches!(policy.signal.scope, Scope::Instances { statistic: Statistic::Average })
 }
 
 /// What it may not do although the load would let it.

@@ -173,12 +173,11 @@ impl Samples {
         value: f64,
     ) -> Result<(), Rejected> {
         // Looked up before it is entered: a name is copied once in an instance's life.
-        let taken = match self.instances.get_mut(instance) {
-            Some(metrics) => push(metrics, metric, at, value, self.horizon),
-            None => {
-                let metrics = self.instances.entry(instance.clone()).or_default();
-                push(metrics, metric, at, value, self.horizon)
-            }
+        let taken = if let Some(metrics) = self.instances.get_mut(instance) {
+            push(metrics, metric, at, value, self.horizon)
+        } else {
+            let metrics = self.instances.entry(instance.clone()).or_default();
+            push(metrics, metric, at, value, self.horizon)
         };
         taken.inspect_err(|&why| self.refused.count(why))
     }

@@ -329,4 +329,10 @@ impl Signal {
         let (scope, aggregation) = (Scope::default(), Aggregation::default());
         Self { metric, scope, aggregation, window, grain: None }
     }
+
+    /// Whether it is an average over the instances: what forecasts and the HPA's rule for missing pods are about.
+    #[must_use]
+    pub fn averages_instances(&self) -> bool {
+        matches!(self.scope, Scope::Instances { statistic: Statistic::Average })
+    }
 }

@@ -44,8 +44,8 @@ pub(super) enum Done {
     Sourced(MetricName, Readings),
     /// The samples of before the daemon began, or why there are none.
     Restored(Result<Vec<Sample>>),
-    /// The forecasts, made from what was kept; or why not.
-    Recalled(Result<Lookouts>),
+    /// The forecasts of this generation, which were told of what was kept or has passed; or why not.
+    LookedAhead(u64, Result<Lookouts>),
     /// What the providers say, for one look at the host.
     Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
@@ -86,7 +86,7 @@ impl Tenant {
             Ok(Done::Ended(id)) => self.ended(&id),
             Ok(Done::Sourced(name, readings)) => self.sourced(&name, readings),
             Ok(Done::Restored(samples)) => self.restored(samples),
-            Ok(Done::Recalled(lookouts)) => self.recalled(lookouts),
+            Ok(Done::LookedAhead(generation, lookouts)) => self.looked_ahead(generation, lookouts),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
             Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
             // Jobs catch what panics inside of them; only the daemon's end cancels one.
@@ -128,6 +128,7 @@ impl Tenant {
         }
         match result {
             Ok(took) => {
+                self.group.starts.record(took);
                 self.advance(id, Event::Ready);
                 let message = format!("in service, ready after {} ms", took.as_millis());
                 self.host.events.record(self.event(EventKind::InService, message).about(id));

@@ -28,9 +28,7 @@ use lb_userspace::lb::{Counters, FlowCounters};
 use lb_userspace::service::{Service, ServiceKey};
 use serde_json::json;
 use sluice_logic::decision::{self, Decision, Group};
-use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{GroupState, Instance, InstanceId};
-use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
 use sluice_northbound::api::{
@@ -41,6 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 use self::holds::Holds;
 use self::jobs::Done;
 use self::problems::Work;
@@ -158,9 +157,8 @@ pub(crate) struct Tenant {
     /// When instances were gone: an older look at the host may still show them.
     gone: BTreeMap<InstanceId, Instant>,
     samples: Samples,
-    /// Its policies' forecasts, and what they say of now: beside the policies.
-    lookouts: Lookouts,
-    outlooks: Vec<Option<Outlook>>,
+    /// Its policies' forecasts.
+    ahead: Ahead,
     /// The metrics of its own that it has pushed.
     pushed: BTreeSet<Metric>,
     /// The sources of metrics that are read.
@@ -210,7 +208,7 @@ impl Tenant {
         let members = adopted.map(|member| (member.spec.id.clone(), settled_in(&host, member))).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
-        let lookouts = ahead::lookouts(&spec);
+        let ahead = Ahead::new(&spec, &group.starts);
         let mut tenant = Self {
             host,
             file,
@@ -219,8 +217,7 @@ impl Tenant {
             members,
             gone: BTreeMap::new(),
             samples,
-            lookouts,
-            outlooks: Vec::new(),
+            ahead,
             pushed: BTreeSet::new(),
             sources: BTreeMap::new(),
             decision: None,
@@ -352,7 +349,7 @@ impl Tenant {
             desired: self.desired(),
             last_action: self.group.last_action,
             history: &self.group.history,
-            outlooks: &self.outlooks,
+            outlooks: self.ahead.outlooks(),
         }
     }
 
