@@ -1,6 +1,6 @@
 //! What single policies can't show: whether they contradict each other.
 
-use sluice_logic::spec::{Comparison, PolicySpec, Rule, Signal, Simple};
+use sluice_logic::spec::{Comparison, Custom, Dynamic, PolicySpec, Rule, Signal, Simple};
 
 use crate::diagnostic::Faults;
 use crate::yaml::Spanned;
@@ -13,6 +13,7 @@ pub(crate) fn check(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
         }
     }
     nobody_removes(faults, policies);
+    not_forecast(faults, policies);
 }
 
 fn pair(faults: &mut Faults<'_>, earlier: &Spanned<PolicySpec>, later: &Spanned<PolicySpec>) {
@@ -83,6 +84,23 @@ pub(super) fn rules(faults: &mut Faults<'_>, rules: &[Spanned<Rule>]) {
                     format!("this rule and the one on line {} fire at the same load", out.span.line);
                 faults.error_with_help(r#in.span, message, "leave room between the two thresholds");
             }
+        }
+    }
+}
+
+/// Warns where a proactive policy looks at what is not forecast.
+fn not_forecast(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
+    for policy in policies {
+        let (PolicySpec::Proactive(proactive)
+        | PolicySpec::Custom(Custom { dynamic: Dynamic::Proactive(proactive), .. })) = &policy.value
+        else {
+            continue;
+        };
+        if !proactive.signal.averages_instances() {
+            let message = "only the average over the instances is forecast: with this signal the policy is the reactive \
+                           rule";
+            let help = "leave `of` and `statistic` out, or write `reactive`";
+            faults.warning(policy.span, message, help);
         }
     }
 }

@@ -179,6 +179,8 @@ fn policies_that_contradict_each_other() {
                 "only the lower of the two ever acts",
             ),
             ("[»{simple: {when: above, threshold: 30%, change: 1}}]", "none ever removes one"),
+            ("[»{proactive: {metric: custom/queue, of: group, threshold: 10}}]", "is the reactive rule"),
+            ("[»{proactive: {statistic: p95, threshold: 60%}}]", "is the reactive rule"),
         ],
     );
 }
