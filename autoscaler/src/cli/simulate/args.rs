@@ -79,7 +79,7 @@ pub(crate) struct TuneArgs {
     /// The share of the trace that is searched on; the rest is for the report.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share)]
     pub(super) train: f64,
-    /// Most changes an hour. Without: as many as the HPA makes on the same part.
+    /// Most changes an hour. Without: nine tenths of what the HPA makes on the same part, as the rest may move more.
     #[arg(long, value_name = "CHANGES")]
     pub(super) most_changes: Option<f64>,
     /// Print JSON.
