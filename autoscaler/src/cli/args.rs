@@ -243,7 +243,8 @@ pub(crate) struct ExportArgs {
     /// Only this tenant's.
     #[arg(long, value_parser = tenant_name)]
     pub(crate) tenant: Option<TenantName>,
-    /// The time zone of the day and of every time, such as Europe/Berlin; default: this machine's.
+    /// The time zone of the day, and of every time of CSV, such as Europe/Berlin; default: this machine's. Times of JSON
+    /// are in UTC.
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
     /// Samples as they were taken, in place of one-minute roll-ups.
