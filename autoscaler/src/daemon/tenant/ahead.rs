@@ -202,7 +202,7 @@ mod tests {
     /// Two instances at half of their CPU, sampled every 20 s of five minutes.
     fn measured() -> (Samples, Vec<Instance>) {
         let instances = [2, 3].map(|host| instance(host, InstanceState::InService)).to_vec();
-        let mut samples = Samples::new(MINUTE).sampled_every(Duration::from_secs(20));
+        let mut samples = Samples::new(10 * MINUTE).sampled_every(Duration::from_secs(20));
         for second in (20..=300).step_by(20) {
             for instance in &instances {
                 samples.push(&instance.id, &Metric::Cpu, at(second), 0.5).unwrap();
