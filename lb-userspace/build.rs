@@ -1,4 +1,4 @@
-//! Builds the BPF object and puts it where `object.rs` embeds it.
+//! Builds the BPF objects and puts them where `object.rs` embeds them.
 //!
 //! Without a BPF toolchain the crate still builds, so that everything but the data plane can be worked on: the
 //! object is empty then, a warning says so, and loading it is an error. With a toolchain, an object that doesn't
@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpf_toolchain::{Build, Machine, OBJECT, Toolchain};
+use bpf_toolchain::{Build, Machine, OBJECT, Toolchain, WATCH_OBJECT};
 
 /// What decides whether the object is built.
 const SWITCH: &str = "SLUICE_BPF";
@@ -30,7 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR for build scripts")?);
     watch(workspace);
 
-    let embedded = out_dir.join("sluice-lb.o");
     let switch = env::var(SWITCH).unwrap_or_default();
     let toolchain = match switch.as_str() {
         "skip" => None,
@@ -44,11 +43,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             .ok(),
         other => return Err(format!("{SWITCH}={other}: it is `skip` or not set").into()),
     };
-    match toolchain {
-        None => fs::write(embedded, [])?,
-        Some(toolchain) => {
-            let object = build(&toolchain, workspace, &out_dir)?;
-            fs::copy(object, embedded)?;
+    for object in [OBJECT, WATCH_OBJECT] {
+        let embedded = out_dir.join(format!("{object}.o"));
+        match &toolchain {
+            None => fs::write(embedded, [])?,
+            Some(toolchain) => {
+                fs::copy(build(toolchain, object, workspace, &out_dir)?, embedded)?;
+            }
         }
     }
     Ok(())
@@ -65,10 +66,15 @@ fn watch(workspace: &Path) {
     println!("cargo::rerun-if-env-changed={SWITCH}");
 }
 
-fn build(toolchain: &Toolchain, workspace: &Path, out_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn build(
+    toolchain: &Toolchain,
+    object: &str,
+    workspace: &Path,
+    out_dir: &Path,
+) -> Result<PathBuf, Box<dyn Error>> {
     let machine = Machine::of_build_script().ok_or("cargo sets CARGO_CFG_TARGET_ARCH for build scripts")?;
     let target_dir = shared_target_dir(out_dir);
-    let order = Build { object: OBJECT, workspace, target_dir: &target_dir, machine: &machine };
+    let order = Build { object, workspace, target_dir: &target_dir, machine: &machine };
     Ok(bpf_toolchain::build(toolchain, &order)?)
 }
 

@@ -15,3 +15,4 @@ pub mod handshake;
 pub mod hash;
 pub mod packet;
 pub mod recent;
+pub mod watch;

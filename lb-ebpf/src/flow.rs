@@ -233,7 +233,7 @@ fn goes_on(control: &Control, key: &FlowKey, backend: Handle) {
 
 /// The flow's entry, wherever it is.
 #[inline(always)]
-fn known(key: &FlowKey) -> Option<*mut FlowValue> {
+pub(crate) fn known(key: &FlowKey) -> Option<*mut FlowValue> {
     maps::FLOWS_MAP.get_ptr_mut(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key))
 }
 

@@ -40,6 +40,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 /// Client → VIP, on the uplink.
 #[xdp]
 pub fn uplink(ctx: XdpContext) -> u32 {
+    maps::watched(&ctx);
     uplink::run(&ctx)
 }
 

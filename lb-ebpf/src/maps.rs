@@ -2,9 +2,10 @@
 //! loader sets the configured ones.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
     Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, ServiceValue,
@@ -61,13 +62,26 @@ static EXCEPTIONS: Array<Exceptions, SERVICES> = Array::new();
 #[btf_map(name = "backend_counters")]
 static BACKEND_COUNTERS: PerCpuArray<Counters, BACKENDS> = PerCpuArray::new();
 #[btf_map(name = "service_counters")]
-static SERVICE_COUNTERS: PerCpuArray<Counters, SERVICES> = PerCpuArray::new();
+pub(crate) static SERVICE_COUNTERS: PerCpuArray<Counters, SERVICES> = PerCpuArray::new();
 #[btf_map(name = "backend_live_flows")]
 static BACKEND_LIVE_FLOWS: Array<LiveFlows, BACKENDS> = Array::new();
 #[btf_map(name = "service_live_flows")]
 static SERVICE_LIVE_FLOWS: Array<LiveFlows, SERVICES> = Array::new();
 #[btf_map(name = "drops")]
-static DROPS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
+pub(crate) static DROPS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
+
+/// Where a watcher puts its program. Pinned nowhere, and no daemon has it open: the kernel empties an array of programs when
+/// no process has it open any more, so what a watcher puts here ends with the watcher.
+#[btf_map(name = "watchers")]
+static WATCHERS: ProgramArray<1> = ProgramArray::new();
+
+/// Hands the packet to a watcher's program, if there is one; then this doesn't return. Where there is none it is a jump: the
+/// kernel compiles a tail call to a constant place without looking there, and changes the code when a program comes.
+#[inline(always)]
+pub(crate) fn watched(ctx: &XdpContext) {
+    // SAFETY: the watcher's program is of this one's type, or the kernel wouldn't take it into the array.
+    let _ = unsafe { WATCHERS.tail_call(ctx, 0) };
+}
 
 /// What the daemon tells the programs.
 #[inline(always)]

@@ -174,7 +174,7 @@ fn direct<F: FrameMut>(ctx: &XdpContext, mut frame: F, packet: &Packet) -> Resul
 
 /// The service that a packet is for, its flow, and what it says about the flow.
 #[inline(always)]
-fn addressed(packet: &Packet) -> Result<(ServiceValue, FlowKey, Signal), Refusal> {
+pub(crate) fn addressed(packet: &Packet) -> Result<(ServiceValue, FlowKey, Signal), Refusal> {
     let (client_port, vip_port, flags) = match packet.transport {
         Transport::Tcp { source, destination, flags } => (source, destination, flags),
         Transport::Udp { source, destination } => (source, destination, 0),

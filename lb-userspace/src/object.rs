@@ -4,6 +4,13 @@ use aya::include_bytes_aligned;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-lb.o"));
 
+static WATCH_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-lb-watch.o"));
+
+/// The ELF object with the watcher's programs, likewise.
+pub(crate) fn watch_object() -> Option<&'static [u8]> {
+    (!WATCH_OBJECT.is_empty()).then_some(WATCH_OBJECT)
+}
+
 /// The ELF object with the XDP and tc programs, aligned to 8 bytes as the loader wants it.
 ///
 /// `None` where the crate was built without a BPF toolchain: `cargo xtask setup` installs one, and the next

@@ -28,6 +28,7 @@ pub(crate) fn steps(report: &mut Report) -> Result<()> {
             .args(["--", "--deny", "warnings"]),
     );
     report.step("lints of the BPF programs", &mut lint_object(bpf_toolchain::OBJECT)?);
+    report.step("lints of the watcher's BPF programs", &mut lint_object(bpf_toolchain::WATCH_OBJECT)?);
     report.step("lints of the benchmark's BPF programs", &mut lint_object(bpf_toolchain::BENCH_OBJECT)?);
     report.step(
         "docs",

@@ -92,6 +92,15 @@ pub enum Error {
         /// Where it was looked for.
         pin_root: PathBuf,
     },
+    /// The maps are there, but no program is attached to an uplink.
+    #[error("no program is attached to the uplink: start the daemon, which attaches it")]
+    NoUplink,
+    /// There is one place for a watcher.
+    #[error("somebody watches already: one watcher has room before the program on the uplink")]
+    Watched,
+    /// The program is of a version from before watchers.
+    #[error("the program on the uplink can't be watched: let a daemon of this version put its own there")]
+    NotWatchable,
     /// The load balancer there is of a version with another layout of maps.
     #[error(
         "the load balancer below {} is of another version of sluice ({found}): look at it, and end it, with that one \

@@ -41,6 +41,8 @@ pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf,
         };
         result.map_err(Error::program(name_of(name)))?;
     }
+    // Open in no process but a watcher's, so that it is emptied when that ends.
+    drop(ebpf.take_map("watchers"));
     Ok((ebpf, adopted))
 }
 

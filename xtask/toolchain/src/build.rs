@@ -13,6 +13,9 @@ use crate::find::Toolchain;
 /// The object that balances: the name of its file, and of the binary of `lb-ebpf` it is built from.
 pub const OBJECT: &str = "sluice-lb";
 
+/// The object that watches the one that balances, likewise.
+pub const WATCH_OBJECT: &str = "sluice-lb-watch";
+
 /// The object that is measured, likewise.
 pub const BENCH_OBJECT: &str = "sluice-lb-bench";
 
@@ -56,7 +59,7 @@ impl Machine {
 /// What to build and where.
 #[derive(Debug, Clone)]
 pub struct Build<'a> {
-    /// [`OBJECT`] or [`BENCH_OBJECT`].
+    /// [`OBJECT`], [`WATCH_OBJECT`] or [`BENCH_OBJECT`].
     pub object: &'a str,
     /// The folder of the workspace's Cargo.toml.
     pub workspace: &'a Path,

@@ -17,6 +17,8 @@ Examples:
   sluice lb drops                             why packets were dropped
   sluice lb explain 198.51.100.7:40000 45.45.45.45:80/tcp
                                               which backend a packet would go to, and why
+  sluice lb watch --service 45.45.45.45:80/tcp --every 100
+                                              which backend each hundredth packet goes to, as it happens
 ";
 
 #[derive(Debug, Args)]
@@ -52,6 +54,12 @@ pub(crate) enum LbCommand {
     /// The program itself is asked, on copies of all that it would write: nothing is counted and no flow begins. Of TCP
     /// both are told: what becomes of a SYN, and of any other packet of the same flow.
     Explain(ExplainArgs),
+    /// Show what becomes of packets, and why, as it happens; until Ctrl-C.
+    ///
+    /// The uplink's program hands packets to one of the watcher's, which does the same on the same maps, and tells of it: for
+    /// as long as the watcher runs, and at no cost before and after. One can watch at a time. The way back, from backends to
+    /// clients, isn't shown.
+    Watch(WatchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +81,25 @@ pub(crate) struct FlowsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DropsArgs {
     /// Reasons without a packet too.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Only packets to this service, as in 45.45.45.45:80/tcp, or to this VIP.
+    #[arg(long)]
+    pub(crate) service: Option<ServiceSelector>,
+    /// Only from this client, or from all in a subnet.
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = client)]
+    pub(crate) client: Option<IpNet>,
+    /// Of the packets that each CPU gets, one in so many.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) every: u32,
+    /// End after so many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Also packets to addresses that aren't VIPs, which are the kernel's.
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -3,6 +3,7 @@
 mod args;
 mod explain;
 mod print;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
         LbCommand::Flows(flows) => self::flows(&look, args.json, flows),
         LbCommand::Drops(drops) => self::drops(&look, args.json, drops),
         LbCommand::Explain(question) => explain::explain(&look, &transit, args.json, question),
+        LbCommand::Watch(filter) => watch::watch(&look, args.json, filter),
     }
 }
 

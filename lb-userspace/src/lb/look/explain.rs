@@ -68,6 +68,10 @@ pub enum ChosenBy {
     SlotOwner,
     /// The slot has moved, and flows that began before and aren't known are still those of the owner it had.
     SlotKeeper,
+    /// The first fragment of the packet, which this one follows.
+    FirstFragment,
+    /// The flow that an ICMP error is about.
+    QuotedFlow,
 }
 
 /// The slot of its service's table that a flow hashes to.
@@ -282,7 +286,8 @@ impl fmt::Display for Explanation {
                     "\n  its slot has moved; what isn't known and doesn't begin now stays with the owner of before"
                 )
             }
-            None => Ok(()),
+            // No question is about a fragment or an error.
+            Some(ChosenBy::FirstFragment | ChosenBy::QuotedFlow) | None => Ok(()),
         }?;
         if let Some(flow) = &self.flow {
             let backend =

@@ -7,19 +7,23 @@ mod flows;
 mod probe;
 mod sandbox;
 mod state;
+mod watch;
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData};
+use aya::programs::links::{FdLink, PinnedLink};
 use lb_common::abi::{FlowKey, FlowValue};
 
 pub use explain::{ChosenBy, Explanation, Outcome, Question, SlotView};
 pub use flows::{FlowFilter, FlowList, FlowState, FlowTable, FlowView};
 pub use state::{BackendView, DropCount, ServiceView, Share};
+pub use watch::{Sample, Watch, WatchFilter, Watched};
 
 use super::maps::{Maps, NAMES};
-use super::{Error, layout, loader};
+use super::{Error, layout, links, loader};
 
 /// A table of flows, open for reading.
 type Flows = HashMap<MapData, FlowKey, FlowValue>;
@@ -64,6 +68,14 @@ fn open_flows(pins: &Path, table: FlowTable) -> Result<Flows, Error> {
     let data = MapData::from_pin(pins.join(name)).map_err(Error::map(name))?;
     let map = Map::from_map_data(data).map_err(Error::map(name))?;
     Flows::try_from(map).map_err(Error::map(name))
+}
+
+/// The id of the program that is on the uplink.
+fn uplink_program(pins: &Path) -> Option<u32> {
+    let entries = fs::read_dir(links::folder(pins)).ok()?.flatten();
+    let mut uplinks = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(links::UPLINK));
+    let link = FdLink::from(PinnedLink::from_pin(uplinks.next()?.path()).ok()?);
+    Some(link.info().ok()?.program_id())
 }
 
 /// Says whether it is another version's pins that are there.

@@ -4,20 +4,19 @@
 //! what it writes are maps of its own, which hold what the pinned ones have of one flow. So the answer is the program's,
 //! and asking changes nothing.
 
-use std::fs;
 use std::path::Path;
 
 use aya::maps::{HashMap, MapData, MapError};
-use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle};
 use lb_common::recent::Mark;
 
 use super::flows::FlowTable;
+use super::uplink_program;
+use crate::lb::Error;
 use crate::lb::counters::FlowCounters;
 use crate::lb::maps::{Maps, NAMES, absent_is_fine};
-use crate::lb::{Error, links};
 use crate::net::Netns;
 use crate::object::object;
 
@@ -49,6 +48,18 @@ pub(super) enum Verdict {
     Transmit,
     /// To a backend.
     Redirect,
+}
+
+impl Verdict {
+    /// Of `enum xdp_action` of `linux/bpf.h`; the kernel takes any other for an abort, and drops the packet.
+    pub(super) fn of(action: u32) -> Self {
+        match action {
+            2 => Self::Pass,
+            3 => Self::Transmit,
+            4 => Self::Redirect,
+            _ => Self::Drop,
+        }
+    }
 }
 
 /// A run of the program.
@@ -135,13 +146,7 @@ impl Sandbox {
             .map_err(Error::file("entering the namespace of the uplink,", transit.to_string()))?
             .map_err(Error::program("uplink"))?;
         out.truncate(result.data_size_out as usize);
-        // `enum xdp_action` of `linux/bpf.h`; the kernel takes any other for an abort, and drops the packet.
-        let verdict = match result.return_value {
-            2 => Verdict::Pass,
-            3 => Verdict::Transmit,
-            4 => Verdict::Redirect,
-            _ => Verdict::Drop,
-        };
+        let verdict = Verdict::of(result.return_value);
         let after = self.drops()?;
         let reason =
             DropReason::ALL.into_iter().zip(before.iter().zip(&after)).find(|(_, (old, new))| old != new);
@@ -174,11 +179,7 @@ impl Sandbox {
     pub(super) fn is_on_uplink(&self, pins: &Path) -> Option<bool> {
         let program: &Xdp = self.ebpf.program("uplink")?.try_into().ok()?;
         let mine = program.info().ok()?.tag();
-        let entries = fs::read_dir(links::folder(pins)).ok()?.flatten();
-        let mut uplinks =
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(links::UPLINK));
-        let link = FdLink::from(PinnedLink::from_pin(uplinks.next()?.path()).ok()?);
-        let id = link.info().ok()?.program_id();
+        let id = uplink_program(pins)?;
         let attached = loaded_programs().flatten().find(|info| info.id() == id)?;
         Some(attached.tag() == mine)
     }
