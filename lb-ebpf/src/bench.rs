@@ -70,6 +70,7 @@ pub fn parse_as_it_is(ctx: XdpContext) -> u32 {
 /// All that `uplink` does, with the frame as it is: for one that it doesn't change.
 #[xdp]
 pub fn balance_as_it_is(ctx: XdpContext) -> u32 {
+    maps::watched(&ctx);
     uplink::run(&ctx)
 }
 
@@ -95,7 +96,10 @@ pub fn lookups(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn balance(ctx: XdpContext) -> u32 {
     match restored(&ctx) {
-        Some(_) => uplink::run(&ctx),
+        Some(_) => {
+            maps::watched(&ctx);
+            uplink::run(&ctx)
+        }
         None => xdp_action::XDP_ABORTED,
     }
 }

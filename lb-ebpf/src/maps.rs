@@ -80,7 +80,7 @@ static WATCHERS: ProgramArray<1> = ProgramArray::new();
 #[inline(always)]
 pub(crate) fn watched(ctx: &XdpContext) {
     // SAFETY: the watcher's program is of this one's type, or the kernel wouldn't take it into the array.
-    let _ = unsafe { WATCHERS.tail_call(ctx, 0) };
+    unsafe { WATCHERS.tail_call(ctx, 0) };
 }
 
 /// What the daemon tells the programs.

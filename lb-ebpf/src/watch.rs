@@ -33,7 +33,6 @@ mod maps;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod refusal;
 mod reply;
-#[expect(dead_code, reason = "what decides is a part of it")]
 mod uplink;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
@@ -60,7 +59,6 @@ struct Pending {
     new_flows: u64,
     /// The service's place.
     service: u32,
-    reserved: u32,
 }
 
 #[btf_map(name = "watch_filter")]
@@ -219,7 +217,7 @@ fn left(ctx: &XdpContext, verdict: u32) -> Option<()> {
         pending.decision.backend = packet.header.destination;
         pending.decision.backend_port = packet.port(End::Destination).map_or(0, |(_, port)| port);
     }
-    if RING.output(&pending.decision, 0).is_err() {
+    if RING.output(pending.decision, 0).is_err() {
         // SAFETY: this CPU's own value.
         unsafe { (*COUNTS.get_ptr_mut(0)?).lost += 1 };
     }

@@ -24,7 +24,7 @@ fn watch(bed: &Bed, filter: &WatchFilter) -> Watch {
 }
 
 fn samples(watch: &mut Watch) -> Vec<Sample> {
-    std::iter::from_fn(|| watch.next()).collect()
+    std::iter::from_fn(|| watch.read()).collect()
 }
 
 /// What the watcher shows of one frame.

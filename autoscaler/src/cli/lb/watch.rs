@@ -33,7 +33,9 @@ pub(super) fn watch(look: &Look, json: bool, args: &WatchArgs) -> Result<(), Fai
     in_runtime(async {
         let mut shown = 0;
         let watch = look.watch(&filter).map_err(failed)?;
-        let mut watch = AsyncFd::with_interest(watch, Interest::READABLE)?;
+        // SAFETY: the descriptor is the ring buffer's, which the watch keeps open and the same for its whole life.
+        let watch = unsafe { AsyncFd::register_with_interest(watch, Interest::READABLE) };
+        let mut watch = watch.map_err(std::io::Error::from)?;
         let result = show_all(&mut watch, json, args, &mut shown).await;
         summary(watch.get_ref().watched().map_err(failed)?, shown);
         result
@@ -78,7 +80,7 @@ fn drain(
     args: &WatchArgs,
     shown: &mut u64,
 ) -> Result<ControlFlow<()>, Failure> {
-    while let Some(sample) = watch.next() {
+    while let Some(sample) = watch.read() {
         print(&sample, json)?;
         *shown += 1;
         if args.count.is_some_and(|count| *shown >= count) {
@@ -99,7 +101,7 @@ fn print(sample: &Sample, json: bool) -> Result<(), Failure> {
         Outcome::Answered { .. } => BUSY,
         Outcome::Dropped { .. } => BAD,
     };
-    let at = at.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f");
+    let at = at.to_zoned_datetime(TimeZone::system()).strftime("%H:%M:%S%.3f");
     anstream::println!("{QUIET}{at}{QUIET:#}  {style}{sample}{style:#}");
     Ok(())
 }

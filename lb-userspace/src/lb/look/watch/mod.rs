@@ -8,7 +8,7 @@
 mod sample;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, ProgramArray, RingBuf};
@@ -101,7 +101,7 @@ impl Look {
 
 impl Watch {
     /// The next decision, if there is one. Where there is none, wait until the descriptor is readable.
-    pub fn next(&mut self) -> Option<Sample> {
+    pub fn read(&mut self) -> Option<Sample> {
         let item = self.ring.next()?;
         let bytes = <&[u8; size_of::<Decision>()]>::try_from(&*item).ok()?;
         // SAFETY: any bytes are a decision: `Pod`.
@@ -167,9 +167,9 @@ impl Seat {
     }
 }
 
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
     }
 }
 
