@@ -306,7 +306,7 @@ fn tenant(subnet: IpNet, gateway: IpAddr) -> TenantValue {
 }
 
 /// A subnet's mask over both families' addresses: an IPv4 address is the end of an IPv6 one.
-fn mask(subnet: IpNet) -> Address {
+pub(super) fn mask(subnet: IpNet) -> Address {
     let host_bits = u32::from(subnet.max_prefix_len() - subnet.prefix_len());
     let ones = u128::MAX.checked_shl(host_bits).unwrap_or(0);
     Address { bytes: ones.to_be_bytes() }

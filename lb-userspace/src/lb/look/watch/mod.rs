@@ -7,7 +7,6 @@
 
 mod sample;
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ use lb_common::watch::{Counts, Decision, Filter};
 pub use sample::Sample;
 
 use super::{Look, uplink_program};
-use crate::lb::maps::NAMES;
+use crate::lb::maps::{NAMES, mask};
 use crate::lb::{Error, address, registry};
 use crate::object::watch_object;
 use crate::service::ServiceSelector;
@@ -210,18 +209,6 @@ fn kernel_filter(filter: &WatchFilter) -> Result<Filter, Error> {
         }
     }
     Ok(wanted)
-}
-
-/// The bits of an address in a map that a subnet's addresses share. Those before an IPv4 address tell the family.
-fn mask(net: IpNet) -> Address {
-    match net.netmask() {
-        IpAddr::V6(mask) => Address::v6(mask.octets()),
-        IpAddr::V4(mask) => {
-            let mut bytes = [0xff; 16];
-            bytes[12..].copy_from_slice(&mask.octets());
-            Address { bytes }
-        }
-    }
 }
 
 #[cfg(test)]
