@@ -7,10 +7,11 @@
 
 mod sample;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
@@ -183,11 +184,32 @@ fn watchers(pins: &Path) -> Result<(u32, OwnedFd), Error> {
     let mut programs = loaded_programs().flatten();
     let program = programs.find(|info| info.id() == id).ok_or(Error::NoUplink)?;
     let maps = program.map_ids().map_err(Error::program("uplink"))?.unwrap_or_default();
-    let mut maps = maps.into_iter().filter_map(|id| MapInfo::from_id(id).ok());
-    let map = maps.find(|map| map.name() == WATCHERS.as_bytes()).ok_or(Error::NotWatchable)?;
-    let descriptor = map.fd().map_err(Error::map(WATCHERS))?;
-    let descriptor = descriptor.as_fd().try_clone_to_owned();
-    Ok((id, descriptor.map_err(Error::file("copying a descriptor of", WATCHERS))?))
+    for map in maps {
+        let map = open_map(map).map_err(Error::file("opening a map of", "uplink"))?;
+        let copy = map.try_clone().map_err(Error::file("copying a descriptor of", WATCHERS))?;
+        let info = MapData::from_fd(copy).and_then(|map| map.info()).map_err(Error::map(WATCHERS))?;
+        if info.name() == WATCHERS.as_bytes() {
+            return Ok((id, map));
+        }
+    }
+    Err(Error::NotWatchable)
+}
+
+/// Opens a map by its id. Not by aya, which closes it in between: then the kernel would empty it, somewhat later.
+fn open_map(id: u32) -> io::Result<OwnedFd> {
+    /// `BPF_MAP_GET_FD_BY_ID` of `enum bpf_cmd` in `linux/bpf.h`; Linux 4.13.
+    const GET_FD_BY_ID: libc::c_int = 14;
+    // The part of `union bpf_attr` that the call has: the id, the next one, flags.
+    let attributes = [id, 0, 0];
+    // SAFETY: the kernel reads as many bytes as are said, all numbers.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, GET_FD_BY_ID, attributes.as_ptr(), size_of_val(&attributes)) };
+    let descriptor = RawFd::try_from(result).map_err(io::Error::other)?;
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn kernel_filter(filter: &WatchFilter) -> Result<Filter, Error> {
