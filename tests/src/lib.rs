@@ -3,14 +3,16 @@
 //! Every test has a world of its own (namespaces, a daemon, a tenants' directory) under a name of its own. They take
 //! CPU time from one another, so they run one after the other: `cargo test -p sluice-tests -- --test-threads=1`.
 
+mod machines;
 mod processes;
 mod program;
 mod scene;
 mod shares;
 mod tenant;
 
-pub use processes::processes_in;
-pub use program::sluice;
+pub use machines::Machines;
+pub use processes::{processes_about, processes_in};
+pub use program::{responder, sluice};
 pub use scene::{Held, Scene};
 pub use shares::Shares;
 pub use tenant::TenantFile;

@@ -7,6 +7,20 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 
+/// The command lines of the processes that have `word` in theirs.
+pub fn processes_about(word: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        // A process may end meanwhile.
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(word) {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
 /// The processes in the namespace of that name: those whose `/proc/<pid>/ns/net` is the same file.
 pub fn processes_in(netns: &str) -> Result<Vec<Pid>> {
     let path = Path::new("/run/netns").join(netns);

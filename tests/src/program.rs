@@ -12,21 +12,36 @@ pub fn sluice() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match std::env::var_os("SLUICE_BIN") {
         Some(path) => Ok(path.into()),
-        None => build().map_err(|error| format!("{error:#}")),
+        None => build(&["-p", "sluice"])
+            .map(|profile| profile.join("sluice"))
+            .map_err(|error| format!("{error:#}; or name a program with SLUICE_BIN")),
     });
     built.clone().map_err(anyhow::Error::msg)
 }
 
-fn build() -> Result<PathBuf> {
+/// The responder as a program of its own, for guests: what `SLUICE_RESPONDER` names, otherwise built now.
+pub fn responder() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| match std::env::var_os("SLUICE_RESPONDER") {
+        Some(path) => Ok(path.into()),
+        None => build(&["-p", "sluice-southbound", "--example", "responder"])
+            .map(|profile| profile.join("examples/responder"))
+            .map_err(|error| format!("{error:#}; or name a program with SLUICE_RESPONDER")),
+    });
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+/// Builds something of the workspace beside the test, and returns the folder of its profile.
+fn build(what: &[&str]) -> Result<PathBuf> {
     // target/<profile>/deps/<test>
     let test = std::env::current_exe()?;
     let profile = test.parent().and_then(Path::parent).context("the test is not in a target directory")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "sluice"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.file_name().is_some_and(|name| name == "release") {
         cargo.arg("--release");
     }
     let done = cargo.status().context("cargo can't be run")?;
-    ensure!(done.success(), "`cargo build -p sluice` failed; or name a program with SLUICE_BIN");
-    Ok(profile.join("sluice"))
+    ensure!(done.success(), "`cargo build {}` failed", what.join(" "));
+    Ok(profile.to_owned())
 }

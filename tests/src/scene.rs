@@ -20,8 +20,8 @@ use crate::{TenantFile, sluice};
 
 /// The port of the built-in responder.
 const PORT: u16 = 80;
-/// A change of a group is done within this time, drains included.
-const SETTLED_WITHIN: Duration = Duration::from_secs(40);
+/// For instances that start at once.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A world with its daemon running, an observer, and a thread for clients.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Scene {
     pub observer: Observer,
     /// Talks to the daemon.
     pub client: Client,
+    /// A change of a group is done within this time, drains included.
+    pub patience: Duration,
     /// Where clients run.
     pub clients: ClientThread,
     /// The world; last, so that it goes last.
@@ -46,7 +48,7 @@ impl Scene {
         let client = world.start_daemon().await?;
         let observer = Observer::new(client.clone()).await?;
         let clients = world.network().clients()?;
-        Ok(Self { observer, client, clients, world })
+        Ok(Self { observer, client, patience: PATIENCE, clients, world })
     }
 
     /// The tenant's group, by the last look.
@@ -67,7 +69,7 @@ impl Scene {
             let all = group(seen, tenant).map_or(0, |group| group.instances.len());
             all == count && in_service(seen, tenant).len() == count
         };
-        self.observer.until(&format!("{count} instances of {tenant}"), SETTLED_WITHIN, settled).await
+        self.observer.until(&format!("{count} instances of {tenant}"), self.patience, settled).await
     }
 
     /// Sets the desired count by `sluice scale` and waits until it is so.
@@ -125,7 +127,7 @@ impl Scene {
 
     /// Takes everything down; an error when something is left.
     pub async fn close(self) -> Result<()> {
-        let Self { clients, world, observer, client: _ } = self;
+        let Self { clients, world, observer, client: _, patience: _ } = self;
         drop((clients, observer));
         let left = world.remove().await.context("the world can't be removed")?;
         ensure!(left.is_empty(), "left on the host: {left:#?}");

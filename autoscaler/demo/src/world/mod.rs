@@ -72,6 +72,12 @@ impl World {
         })
     }
 
+    /// Its name, which is also the daemon's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.files.name()
+    }
+
     /// The namespaces.
     #[must_use]
     pub fn network(&self) -> &Network {

@@ -32,7 +32,6 @@ mod connection;
 mod domain;
 mod password;
 mod pool;
-pub mod sandbox;
 mod seed;
 mod xml;
 

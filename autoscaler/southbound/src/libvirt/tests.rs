@@ -15,9 +15,9 @@ use lb_userspace::net::{Links, MacAddr, Netns};
 use sluice_logic::spec::{
     CloudInit, CloudName, GuestPassword, GuestUser, ImageFormat, TemplateSpec, TenantName, VmBoot, VmDisk,
 };
+use sluice_machines::PrivateLibvirtd;
 use tempfile::TempDir;
 
-use super::sandbox::PrivateLibvirtd;
 use super::*;
 use crate::provider::NicSpec;
 

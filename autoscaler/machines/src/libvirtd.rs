@@ -3,6 +3,9 @@
 //!
 //! It has mount and process namespaces of its own, in which a directory of the caller's stands in the place of
 //! libvirt's. The network is the caller's: that is where the bridges are.
+//!
+//! What guests had is still defined in the directory when another one starts there, so what a killed process has left
+//! can be removed by the usual means.
 
 use std::fs;
 use std::io;
@@ -12,17 +15,22 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// What runs in the namespaces.
-const SCRIPT: &str = include_str!("sandbox.sh");
+const SCRIPT: &str = include_str!("libvirtd.sh");
 
 /// Places that must exist to be mounted over.
 const PLACES: [&str; 5] =
     ["/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"];
 /// What stands in their place.
 const PARTS: [&str; 5] = ["etc", "run", "lib", "log", "cache"];
+
+/// Files in the directory that say what is there of guests: definitions, storage pools, and what runs.
+const TRACES: [(&str, &str); 3] =
+    [("etc/qemu", "domain"), ("etc/storage", "storage pool"), ("run/qemu", "running domain")];
 
 /// A busy host takes its time to start it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,11 +49,21 @@ pub struct PrivateLibvirtd {
     /// It waits for the outer process. While it lives so does that: the kernel kills the process when the thread that
     /// started it ends.
     keeper: Option<JoinHandle<()>>,
+    /// Nobody else uses the directory meanwhile.
+    _lock: Flock<fs::File>,
 }
 
 impl PrivateLibvirtd {
-    /// Starts one that keeps everything in `directory`, and waits until it answers.
+    /// Starts one that keeps everything in `directory`, and waits until it answers. Fails where another process has one
+    /// there.
     pub fn start(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let lock = lock(directory)?;
+        // Guests have ended with their libvirtd: what is written there of running ones is no longer so.
+        match fs::remove_dir_all(directory.join("run")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         for part in PARTS {
             fs::create_dir_all(directory.join(part))?;
         }
@@ -68,7 +86,7 @@ impl PrivateLibvirtd {
         })?;
         let id = started.recv().map_err(io::Error::other)??;
         let outer = Pid::from_raw(i32::try_from(id).map_err(io::Error::other)?);
-        let daemon = Self { directory: directory.to_owned(), outer, keeper: Some(keeper) };
+        let daemon = Self { directory: directory.to_owned(), outer, keeper: Some(keeper), _lock: lock };
         daemon.wait_until_it_listens()?;
         Ok(daemon)
     }
@@ -93,6 +111,25 @@ impl PrivateLibvirtd {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("libvirtd.log")).unwrap_or_default()
+    }
+
+    /// What guests have left: domains and storage pools.
+    pub fn remains(&self) -> io::Result<Vec<String>> {
+        let mut left = Vec::new();
+        for (folder, kind) in TRACES {
+            let entries = match fs::read_dir(self.directory.join(folder)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let path = entry?.path();
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                if path.extension().is_some_and(|extension| extension == "xml") {
+                    left.push(format!("{kind} {name}"));
+                }
+            }
+        }
+        Ok(left)
     }
 
     fn socket(&self) -> PathBuf {
@@ -131,6 +168,17 @@ impl Drop for PrivateLibvirtd {
             let _ = keeper.join();
         }
     }
+}
+
+/// Held as long as the process lives, however it ends.
+fn lock(directory: &Path) -> io::Result<Flock<fs::File>> {
+    let file = fs::File::create(directory.join("lock"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        io::Error::other(format!(
+            "{} is in use by another private libvirtd: wait for its end, or end it",
+            directory.display()
+        ))
+    })
 }
 
 fn spawn(directory: &Path) -> io::Result<Child> {

@@ -1,0 +1,81 @@
+//! A libvirtd and a machine to boot.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use sluice_demo::world::HostSettings;
+use sluice_machines::{Image, PrivateLibvirtd};
+
+use crate::responder;
+
+/// A libvirtd of the test's own, whose guests are emulated, and an image for them. It goes with the value; what a killed
+/// test has left, the next one of that name clears.
+#[derive(Debug)]
+pub struct Machines {
+    /// The libvirtd; first, so that it has ended when its folder goes.
+    pub libvirtd: PrivateLibvirtd,
+    image: Image,
+    folder: Folder,
+}
+
+impl Machines {
+    /// Starts it, for a world of that name.
+    pub fn start(name: &str) -> Result<Self> {
+        let responder = responder()?;
+        let profile = responder.ancestors().nth(2).context("a folder of programs")?;
+        let image = Image::make(&profile.join("test-images"), &responder)
+            .context("the machine's image: `./x setup` installs what it needs")?;
+        let folder = Folder(PathBuf::from(format!("/run/{name}-libvirtd")));
+        let libvirtd = PrivateLibvirtd::start(&folder.0).context("there is no libvirtd")?;
+        Ok(Self { libvirtd, image, folder })
+    }
+
+    /// The host file's part: this cloud alone, called `machines`.
+    #[must_use]
+    pub fn settings(&self) -> HostSettings {
+        let clouds = format!(
+            "[{{name: machines, provider: libvirt, uri: '{}', pool: {}, accel: tcg}}]",
+            self.libvirtd.uri(),
+            self.pool().display()
+        );
+        HostSettings { clouds: Some(clouds), ..HostSettings::default() }
+    }
+
+    /// A tenant's template.
+    #[must_use]
+    pub fn template(&self) -> String {
+        format!(
+            "template: {{cpus: 1, memory: {}MiB, request_cost: 0s, start_timeout: 4m, libvirt: {{kernel: '{}', initrd: \
+             '{}', command_line: {}, shutdown_timeout: 20s}}}}\n",
+            Image::MEMORY >> 20,
+            self.image.kernel.display(),
+            self.image.initrd.display(),
+            Image::COMMAND_LINE
+        )
+    }
+
+    /// Fails when something of a guest is left: a domain, a pool, a file in it.
+    pub fn empty(&self) -> Result<()> {
+        let left = self.libvirtd.remains()?;
+        ensure!(left.is_empty(), "left: {left:?}");
+        ensure!(!self.pool().exists(), "left: {}", self.pool().display());
+        Ok(())
+    }
+
+    fn pool(&self) -> PathBuf {
+        self.folder.0.join("pool")
+    }
+}
+
+/// A folder that goes with the value.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} can't be removed: {error}", self.0.display());
+        }
+    }
+}

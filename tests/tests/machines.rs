@@ -1,0 +1,130 @@
+//! Virtual machines behind one address: out and in, a daemon and a libvirtd that are killed, and nothing left. QEMU
+//! emulates, so a machine takes its time to boot.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
+use lb_userspace::net::{Links, Netns};
+use sluice_demo::traffic::Arrivals;
+use sluice_logic::group::InstanceId;
+use sluice_northbound::api::{Event, EventKind};
+use sluice_tests::{Machines, Scene, TenantFile, processes_about};
+use tokio::time::sleep;
+
+/// Longer than the test: no flow ends in it.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_mins(15)..=Duration::from_mins(15);
+/// Shorter than a drain: every flow ends in it.
+const SHORT: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(4);
+/// Some machines boot, on a host with other work.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
+    let most = number("SLUICE_MACHINES", 3);
+    let before = links().await?;
+    let machines = Machines::start("slt_vm")?;
+    let web = TenantFile::structured("web", 80, 1, most).with(&machines.template());
+    let mut scene = open("slt_vm", &machines, &web).await?;
+    scene.settled(&web.name(), 1).await?;
+    let held = scene.hold(web.vip(), 20, 6, &LIFETIME)?;
+    held.open(20, 6).await?;
+
+    scene.scale(&web.name(), most).await?;
+    let serving = scene.in_service(&web.name());
+    side_by_side(scene.observer.events(), usize::try_from(most)?)?;
+    let arrivals = Arrivals::default();
+    let load = scene.load(web.vip(), 15.0, &arrivals)?;
+    let brief = scene.hold(web.vip(), 12, 4, &SHORT)?;
+    all_answer(&arrivals, &serving).await?;
+
+    let launched = scene.observer.count(EventKind::Launch);
+    scene.world.kill_daemon()?;
+    sleep(Duration::from_secs(2)).await;
+    scene.world.start_daemon().await?;
+    scene.settled(&web.name(), serving.len()).await?;
+    assert_eq!(scene.in_service(&web.name()), serving, "the same instances");
+    assert_eq!(scene.observer.count(EventKind::Adopted), serving.len());
+    assert_eq!(scene.observer.count(EventKind::Launch), launched, "none was made anew");
+
+    machines.libvirtd.kill_daemon()?;
+    sleep(Duration::from_secs(8)).await;
+    held.unharmed()?;
+    scene.settled(&web.name(), serving.len()).await?;
+    assert_eq!(scene.in_service(&web.name()), serving, "the same instances");
+    for kind in [EventKind::Terminating, EventKind::InstanceFailed] {
+        assert_eq!(scene.observer.count(kind), 0, "{:#?}", scene.observer.events());
+    }
+
+    // By a libvirtd that has not made them.
+    scene.scale(&web.name(), 1).await?;
+    assert_eq!(scene.observer.count(EventKind::Terminated), serving.len() - 1);
+    load.stop().await;
+    let counts = load.counts();
+    assert_eq!((counts.failed, counts.sent), (0, counts.answered), "{counts:#?} {:#?}", load.failures());
+    brief.close(&scene.observer).await?;
+    held.close(&scene.observer).await?;
+    nothing_left(scene, &machines, &before).await
+}
+
+/// How many of something: what the environment says, or the default.
+fn number(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+}
+
+async fn open(name: &str, machines: &Machines, web: &TenantFile) -> Result<Scene> {
+    let mut scene = Scene::open(name, &machines.settings(), &[web]).await?;
+    scene.patience = PATIENCE;
+    Ok(scene)
+}
+
+/// The last machines were all launched before the first of them served. Prints how long each took.
+fn side_by_side(events: &[Event], most: usize) -> Result<()> {
+    let of = |kind| {
+        let found = events.iter().filter(move |event| event.kind == kind);
+        found.filter_map(|event| Some((event.instance.clone()?, event.at)))
+    };
+    let scaled = events.iter().find(|event| event.kind == EventKind::ManualScale).context("a scale-out")?;
+    let later = |(_, at): &(InstanceId, Timestamp)| *at >= scaled.at;
+    let launched: Vec<(InstanceId, Timestamp)> = of(EventKind::Launch).filter(later).collect();
+    let serving: Vec<(InstanceId, Timestamp)> = of(EventKind::InService).filter(later).collect();
+    ensure!(launched.len() == most - 1 && serving.len() == most - 1, "{launched:?} {serving:?}");
+    for (id, at) in &serving {
+        eprintln!("{id} serves {:.1} s after the scale-out", at.duration_since(scaled.at).as_secs_f64());
+    }
+    let last_launch = launched.iter().map(|(_, at)| *at).max();
+    let first_serving = serving.iter().map(|(_, at)| *at).min();
+    ensure!(last_launch < first_serving, "one after the other: {launched:?} {serving:?}");
+    Ok(())
+}
+
+async fn all_answer(arrivals: &Arrivals, instances: &[InstanceId]) -> Result<()> {
+    let waiting = async {
+        while !instances.iter().all(|id| arrivals.first_answer(id).is_some()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let outcome = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    outcome.with_context(|| format!("not all of {instances:?} answer: {:?}", arrivals.flows()))
+}
+
+/// The host's links that are ours, taps among them.
+async fn links() -> Result<Vec<String>> {
+    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
+    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+    names.retain(|name| name.starts_with("sl"));
+    names.sort();
+    Ok(names)
+}
+
+/// Takes everything down, and sees that it is so: domains, volumes, taps, leases, map entries, processes.
+async fn nothing_left(scene: Scene, machines: &Machines, before: &[String]) -> Result<()> {
+    let name = scene.world.name().to_owned();
+    scene.close().await?;
+    machines.empty()?;
+    assert_eq!(links().await?, before);
+    let dhcp = processes_about(&format!("/run/{name}/"))?;
+    ensure!(dhcp.is_empty(), "left: {dhcp:?}");
+    Ok(())
+}
