@@ -14,18 +14,19 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerState, ContainerSummary};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{DockerAddress, DockerTemplate, ProviderKind};
 use tokio::time::Instant;
 
+use crate::cgroup::Hierarchies;
 use crate::ports::Ports;
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
@@ -58,6 +59,7 @@ struct Inner {
     scope: Scope,
     dockerd: Dockerd,
     ports: Ports,
+    hierarchies: Hierarchies,
     turns: Turns,
 }
 
@@ -77,7 +79,9 @@ impl DockerProvider {
             .map_err(|error| unusable(format!("the namespace of this process can't be opened: {error}")))?;
         let ports = Ports::open(scope.clone(), KIND, &host)
             .map_err(|error| unusable(format!("netlink can't be used: {error}")))?;
-        let inner = Inner { scope, dockerd: Dockerd::at(address), ports, turns: Turns::default() };
+        let hierarchies = Hierarchies::of_host().map_err(|error| unusable(error.to_string()))?;
+        let dockerd = Dockerd::at(address);
+        let inner = Inner { scope, dockerd, ports, hierarchies, turns: Turns::default() };
         Ok(Self(Arc::new(inner)))
     }
 }
@@ -156,22 +160,20 @@ impl Provider for DockerProvider {
         }
     }
 
+    /// From the container's cgroup: dockerd's own statistics may be a second late, longer than a sample takes.
     async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
         const STEP: &str = "reading the metrics";
-        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
-        let docker = self.0.docker().await?;
-        // By its name: one request less a sample. A foreign container of that name is none of our members.
-        let mut stats = docker.stats(&self.0.scope.container(id), Some(options)).boxed();
-        let stats = match stats.try_next().await {
+        // By its name. A foreign container of that name is none of our members.
+        let found = self.0.docker().await?.inspect_container(&self.0.scope.container(id), None).await;
+        let found = match found {
             Err(error) if is_missing(&error) => return Err(ProviderError::Unknown(id.clone())),
-            stats => stats.map_err(self.0.dockerd.step(id, STEP))?,
+            found => found.map_err(self.0.dockerd.step(id, STEP))?,
         };
-        let at = Timestamp::now();
-        let stats = stats.ok_or_else(|| failed(id, STEP, &"dockerd has sent none"))?;
-        let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage);
-        let cpu = cpu.ok_or_else(|| failed(id, STEP, &"there is no CPU time in them; does it run?"))?;
-        let memory = stats.memory_stats.and_then(|memory| memory.usage);
-        Ok(InstanceMetrics { at, cpu: Duration::from_nanos(cpu), memory })
+        let pid = pid(found.state).ok_or_else(|| failed(id, STEP, &"its process has ended"))?;
+        let group = process::cgroup(pid, &found.id.unwrap_or_default());
+        let group = self.0.hierarchies.group(group.map_err(|error| failed(id, STEP, &error))?);
+        let cpu = group.cpu_time().map_err(|error| failed(id, STEP, &error))?;
+        Ok(InstanceMetrics { at: Timestamp::now(), cpu, memory: group.memory() })
     }
 }
 
@@ -285,14 +287,16 @@ impl Inner {
     /// The number of a container's first process, while it runs.
     async fn pid(&self, id: &InstanceId, container: &str) -> Result<Option<i32>, ProviderError> {
         match self.docker().await?.inspect_container(container, None).await {
-            Ok(found) => {
-                let pid = found.state.and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok());
-                Ok(pid.filter(|pid| *pid > 0))
-            }
+            Ok(found) => Ok(pid(found.state)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.dockerd.step(id, "looking at it")(error)),
         }
     }
+}
+
+/// The number of a container's first process, while it runs.
+fn pid(state: Option<ContainerState>) -> Option<i32> {
+    state?.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
 /// The last that a container has said.
