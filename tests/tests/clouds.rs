@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::net::{Links, Netns};
 use sluice_containers::{Dockerd, Image};
-use sluice_demo::world::HostSettings;
+use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
 use sluice_tests::{Scene, TenantFile, sluice};
 use tokio::time::{Instant, sleep};
@@ -17,8 +17,10 @@ use tokio::time::{Instant, sleep};
 const LIFETIME: RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_mins(5);
 const IMAGE: &str = "sluice/responder:test";
 
-async fn dockerd() -> Result<Dockerd> {
-    let dockerd = Dockerd::start().await?;
+/// For the world of that name.
+async fn dockerd(world: &str) -> Result<Dockerd> {
+    World::end_earlier(world, &sluice()?)?;
+    let dockerd = Dockerd::start("tests").await?;
     dockerd.load(&Image::of(IMAGE, &sluice()?, &["responder"])?).await?;
     Ok(dockerd)
 }
@@ -49,7 +51,7 @@ fn spread(scene: &Scene, web: &TenantFile) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_and_namespaces_serve_one_address() -> Result<()> {
-    let dockerd = dockerd().await?;
+    let dockerd = dockerd("slt_clouds").await?;
     let web = tenant(2, 6);
     let mut scene = Scene::open("slt_clouds", &settings(&dockerd, 2), &[&web]).await?;
     scene.settled(&web.name(), 2).await?;
@@ -83,12 +85,13 @@ async fn containers_and_namespaces_serve_one_address() -> Result<()> {
 
     scene.scale(&web.name(), 2).await?;
     assert_eq!(spread(&scene, &web), (2, 0), "the least preferred cloud is left first");
-    scene.close().await
+    scene.close().await?;
+    empty(&dockerd).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> {
-    let dockerd = dockerd().await?;
+    let dockerd = dockerd("slt_cloudkill").await?;
     let web = tenant(1, 6);
     let mut scene = Scene::open("slt_cloudkill", &settings(&dockerd, 20), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
@@ -118,7 +121,7 @@ fn kills() -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_containers_leave_nothing() -> Result<()> {
-    let dockerd = dockerd().await?;
+    let dockerd = dockerd("slt_fifty").await?;
     let before = on_the_host().await?;
     let web = tenant(1, 50);
     let mut scene = Scene::open("slt_fifty", &settings(&dockerd, 100), &[&web]).await?;

@@ -1,6 +1,8 @@
 //! A dockerd that keeps all it has below one directory and leaves the host's network alone.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Weak};
@@ -15,11 +17,11 @@ use futures_util::TryStreamExt as _;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::Image;
+use crate::place::Place;
 
 /// It starts within this, also on a host that builds something else meanwhile.
 const START_PATIENCE: Duration = Duration::from_mins(1);
@@ -36,29 +38,53 @@ const TIMEOUT_S: u64 = 60;
 /// [killed](Dockerd::kill).
 #[derive(Debug)]
 pub struct Dockerd {
-    directory: TempDir,
     process: Mutex<Option<Child>>,
+    /// More of its arguments.
+    arguments: Vec<OsString>,
+    /// Last, so that it is given back when nothing is in it any more.
+    place: Place,
 }
 
 impl Dockerd {
-    /// Starts one, and waits until it answers. Needs root.
-    pub async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("sluice-dockerd-").tempdir()?;
-        // An empty configuration, or it would read that of the host's own dockerd.
-        fs::write(directory.path().join("daemon.json"), "{}")?;
-        let dockerd = Self { directory, process: Mutex::new(None) };
+    /// Starts the one of that name, and waits until it answers. Needs root.
+    ///
+    /// There is one of a name at a time on a host. What was left by one whose process was killed is removed first: the
+    /// dockerd itself, its containers and all their processes, mounts and files.
+    ///
+    /// # Errors
+    /// Where another process has one of that name and doesn't end, or dockerd can't be started.
+    pub async fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, Vec::new()).await
+    }
+
+    /// The same, with more arguments for dockerd, such as another `--host`.
+    pub async fn start_with(name: &str, arguments: Vec<OsString>) -> Result<Self> {
+        let place = Place::take(name, START_PATIENCE).await?;
+        let place = if place.is_used() { Self::clear_away(name, place).await? } else { place };
+        place.prepare()?;
+        let dockerd = Self { process: Mutex::default(), arguments, place };
         dockerd.start_again().await?;
         Ok(dockerd)
     }
 
-    /// The one that all who ask at the same time share; it goes with the last of them.
-    pub async fn shared() -> Result<Arc<Self>> {
+    /// Ends what another process has left there: containers are a running dockerd's to remove, so one is started for it.
+    async fn clear_away(name: &str, place: Place) -> Result<Place> {
+        place.end_dockerd(STOP_PATIENCE).await?;
+        place.prepare()?;
+        let left = Self { process: Mutex::default(), arguments: Vec::new(), place };
+        tokio::task::spawn_blocking(move || drop(left)).await?;
+        Place::take(name, STOP_PATIENCE).await
+    }
+
+    /// The one of the name that was first asked for, which all who ask at the same time share; it goes with the last of
+    /// them.
+    pub async fn shared(name: &str) -> Result<Arc<Self>> {
         static SHARED: Mutex<Weak<Dockerd>> = Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
         if let Some(there) = shared.upgrade() {
             return Ok(there);
         }
-        let started = Arc::new(Self::start().await?);
+        let started = Arc::new(Self::start(name).await?);
         *shared = Arc::downgrade(&started);
         Ok(started)
     }
@@ -66,13 +92,13 @@ impl Dockerd {
     /// Where it listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("docker.sock")
+        self.place.path().join("docker.sock")
     }
 
     /// What it has said.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
     }
 
     /// A client of it.
@@ -104,7 +130,7 @@ impl Dockerd {
         let mut process = self.process.lock().await;
         // A containerd ends with its dockerd. Where nobody reaps it, its number seems to be in use, and the next dockerd
         // would wait for it.
-        let _ = fs::remove_file(self.directory.path().join("exec/containerd/containerd.pid"));
+        let _ = fs::remove_file(self.place.path().join("exec/containerd/containerd.pid"));
         let child = self.command()?.spawn().context(
             "dockerd can't be started: `apt-get install docker.io` installs it, `./x setup` does so too",
         )?;
@@ -159,7 +185,7 @@ impl Dockerd {
     }
 
     fn command(&self) -> Result<Command> {
-        let below = |name: &str| self.directory.path().join(name);
+        let below = |name: &str| self.place.path().join(name);
         let log = File::options().create(true).append(true).open(below("log"))?;
         let mut command = Command::new("dockerd");
         command
@@ -175,9 +201,12 @@ impl Dockerd {
             .arg(format!("unix://{}", self.socket().display()))
             .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"])
             .arg("--live-restore")
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log);
+            .stderr(log)
+            // Ctrl-C on the terminal is for us: containers can't be removed without a dockerd.
+            .process_group(0);
         Ok(command)
     }
 
@@ -210,7 +239,8 @@ impl Drop for Dockerd {
         if !matches!(cleared, Ok(Ok(()))) {
             eprintln!("a dockerd could not be cleared: {cleared:?}");
         }
-        unmount_below(self.directory.path());
+        unmount_below(self.place.path());
+        self.place.remove();
     }
 }
 

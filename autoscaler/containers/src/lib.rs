@@ -5,6 +5,7 @@
 
 mod dockerd;
 mod image;
+mod place;
 
 pub use dockerd::Dockerd;
 pub use image::Image;

@@ -68,7 +68,7 @@ impl Ground {
         match kind {
             ProviderKind::Netns => Ok(Self::Namespaces),
             ProviderKind::Docker => {
-                let dockerd = Dockerd::start().await?;
+                let dockerd = Dockerd::start("demo").await?;
                 dockerd.load(&Image::of(IMAGE, sluice, &["responder"])?).await?;
                 Ok(Self::Containers(dockerd))
             }

@@ -64,6 +64,7 @@ pub async fn run(options: &Options) -> Result<Summary> {
         _ => "making namespaces, and starting the daemon",
     });
     // It outlives the world: the daemon's containers are in it.
+    World::end_earlier(WORLD, &options.sluice)?;
     let ground = Ground::prepare(options.provider, &options.sluice).await?;
     let mut world = World::create(WORLD, &options.sluice, &ground.settings()).await?;
     let outcome = tokio::select! {

@@ -78,6 +78,23 @@ impl World {
         self.files.name()
     }
 
+    /// Ends the daemon that an earlier world of that name has left, and removes its instances where what they run on
+    /// still answers. To be called before that is made anew: a daemon that runs would make instances meanwhile.
+    ///
+    /// # Errors
+    /// When the world is another process's.
+    pub fn end_earlier(name: &str, sluice: &Path) -> Result<()> {
+        let _claim = Claim::take(name)?;
+        let files = Files::of(name);
+        if files.host().exists()
+            && let Err(error) = daemon::down(sluice, &files)
+        {
+            // `create` does it again, and then it has to succeed.
+            tracing::debug!(world = name, "not all of the earlier one is removed yet: {error:#}");
+        }
+        Ok(())
+    }
+
     /// The namespaces.
     #[must_use]
     pub fn network(&self) -> &Network {

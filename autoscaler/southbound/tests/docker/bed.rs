@@ -38,7 +38,7 @@ pub(crate) struct Bed {
 impl Bed {
     /// On the dockerd that all tests share.
     pub(crate) async fn new() -> Self {
-        Self::on(Dockerd::shared().await.expect("a dockerd")).await
+        Self::on(Dockerd::shared("southbound").await.expect("a dockerd")).await
     }
 
     pub(crate) async fn on(dockerd: Arc<Dockerd>) -> Self {

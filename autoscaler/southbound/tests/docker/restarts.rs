@@ -56,7 +56,7 @@ async fn a_port_without_a_container_is_found_and_removed() {
 /// dockerd has `live-restore`: its containers, and the traffic to them, know nothing of its absence.
 #[tokio::test(flavor = "multi_thread")]
 async fn traffic_goes_on_while_dockerd_is_away() {
-    let bed = Bed::on(Arc::new(Dockerd::start().await.expect("a dockerd"))).await;
+    let bed = Bed::on(Arc::new(Dockerd::start("southbound-restarts").await.expect("a dockerd"))).await;
     let spec = bed.spec(&bed.network().await, 1);
     bed.launch(&spec).await;
     for crash in [false, true] {

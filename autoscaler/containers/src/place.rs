@@ -1,0 +1,99 @@
+//! Where a dockerd keeps what it has.
+
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+/// All of them are below; only root may write there, so that nobody else can lay a trap under a known name.
+const ROOT: &str = "/var/lib/sluice-dockerd";
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A directory that is known by its name, so that what a killed process has left in it is found, and that is one
+/// process's at a time: an abstract Unix socket (`unix(7)`) says whose, which the kernel lets go of however it ends.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    _claim: UnixListener,
+}
+
+impl Place {
+    /// Takes the place of that name; waits for so long where another process has it.
+    pub(crate) async fn take(name: &str, patience: Duration) -> Result<Self> {
+        let path = Path::new(ROOT).join(name);
+        let address = SocketAddr::from_abstract_name(format!("sluice-dockerd-{name}"))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match UnixListener::bind_addr(&address) {
+                Ok(claim) => return Ok(Self { path, _claim: claim }),
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    return Err(error).with_context(|| format!("`{name}` can't be claimed"));
+                }
+                Err(_) if Instant::now() >= deadline => {
+                    bail!("another process on this host has a dockerd `{name}`: wait for its end, or end it")
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody has left something there.
+    pub(crate) fn is_used(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Makes the directory, with an empty configuration: without one dockerd reads that of the host's own.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        fs::create_dir_all(&self.path).with_context(|| format!("{} can't be made", self.path.display()))?;
+        Ok(fs::write(self.path.join("daemon.json"), "{}")?)
+    }
+
+    /// Kills the dockerd that still runs there, if one does. Its containerd ends with it; its containers don't.
+    pub(crate) async fn end_dockerd(&self, patience: Duration) -> Result<()> {
+        let file = self.path.join("pid");
+        let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
+        let Ok(pid) = text.trim().parse() else { return Ok(()) };
+        let deadline = Instant::now() + patience;
+        // The number may be another process's by now.
+        while self.is_named_by(pid) {
+            match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                Err(Errno::ESRCH) | Ok(()) if Instant::now() < deadline => sleep(POLL).await,
+                Err(error) => return Err(error).with_context(|| format!("dockerd, process {pid}")),
+                Ok(()) => bail!("dockerd, process {pid}, does not end"),
+            }
+        }
+        // The next one would not start where that number is another process's.
+        Ok(fs::remove_file(file)?)
+    }
+
+    /// Whether a process was started with this directory's name; one that waits to be reaped has no arguments.
+    fn is_named_by(&self, pid: i32) -> bool {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(&*self.path.to_string_lossy())
+    }
+
+    /// Removes the directory, and the one that it is in when it was the last.
+    pub(crate) fn remove(&self) {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!("{} can't be removed: {error}", self.path.display());
+            }
+            _ => {
+                let _ = fs::remove_dir(ROOT);
+            }
+        }
+    }
+}
