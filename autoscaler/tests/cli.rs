@@ -119,3 +119,15 @@ fn help_teaches_with_examples() {
     assert!(help.contains("Examples:") && help.contains("sluice status"), "{help}");
     assert!(!help.contains("responder"), "what is for the provider only is hidden: {help}");
 }
+
+#[test]
+fn an_export_that_fails_leaves_the_file_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = format!("transit:\n  uplink: eth0\nstate: {}/none\n", dir.path().display());
+    fs::write(dir.path().join("sluice.yml"), host).unwrap();
+    fs::write(dir.path().join("out.csv"), "kept").unwrap();
+    let asked = ["--socket", "none.sock", "export", "--kind", "logs", "--config", "sluice.yml"];
+    let output = sluice(&[&asked[..], &["--output", "out.csv"]].concat(), dir.path());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(dir.path().join("out.csv")).unwrap(), "kept");
+}

@@ -152,7 +152,7 @@ policies:
     observer.until("both sources' faults", PATIENCE, problem).await?;
     let explained = client.explain(&busy).await?;
     assert_eq!(explained.desired, 1);
-    assert!(explained.why_not_more.iter().any(|why| why.contains("custom/queue") || why.contains("queue")));
+    assert!(explained.why_not_more.iter().any(|why| why.contains("queue")));
 
     let first = instance(&observer, "busy").context("the instance")?;
     exporter(WORLD, &first, "# TYPE queue_length gauge\nqueue_length 20\n")?;

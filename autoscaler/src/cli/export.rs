@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -19,9 +19,8 @@ use crate::daemon::open::{log_book, store_settings};
 /// Writes what was kept of a day.
 pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<(), Failure> {
     let query = query(args)?;
-    // Faults of the query come before a file is made.
     query.span().map_err(failure)?;
-    let mut out = open(args.output.as_deref())?;
+    let mut out = open(args.output.as_deref());
     let asked = in_runtime(async {
         match client.export(&query, &mut out).await {
             Err(client::ExportError::Daemon(error)) => Err(error.into()),
@@ -69,10 +68,42 @@ fn query(args: &ExportArgs) -> Result<Query, Failure> {
     Ok(Query { kind, day, zone, tenant: args.tenant.clone(), format })
 }
 
-fn open(path: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
-    let Some(path) = path else { return Ok(Box::new(io::BufWriter::new(io::stdout()))) };
-    let file = File::create(path).with_context(|| format!("{} can't be made", path.display()))?;
-    Ok(Box::new(io::BufWriter::new(file)))
+fn open(path: Option<&Path>) -> Box<dyn Write + Send> {
+    match path {
+        Some(path) => Box::new(io::BufWriter::new(Output { path: path.to_owned(), file: None })),
+        None => Box::new(io::BufWriter::new(io::stdout())),
+    }
+}
+
+/// A file that is made, or emptied, when there is something to write or to flush: an export that is refused leaves the
+/// one before it as it was.
+struct Output {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Output {
+    fn file(&mut self) -> io::Result<&mut File> {
+        let Self { path, file } = self;
+        if let Some(file) = file {
+            Ok(file)
+        } else {
+            let made = File::create(&*path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{} can't be made: {error}", path.display()))
+            })?;
+            Ok(file.insert(made))
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file()?.flush()
+    }
 }
 
 fn failure(error: ExportError) -> Failure {

@@ -1,5 +1,8 @@
 //! What was kept, as a file for people and spreadsheets: CSV by RFC 4180, or JSON, one object a line.
 //!
+//! The CSV is UTF-8 with CRLF, and without a byte order mark, which programs that read CSV take for a part of the first
+//! column's name. A spreadsheet that does not guess the encoding has to be told it when it opens the file.
+//!
 //! The daemon answers with it over its socket; where no daemon runs, `sluice export` reads the store itself.
 
 mod activities;
