@@ -31,15 +31,22 @@ impl Machines {
         Ok(Self { libvirtd, image, folder })
     }
 
-    /// The host file's part: this cloud alone, called `machines`.
+    /// The host file's part: this cloud, preferred, and what follows it in YAML's flow style.
     #[must_use]
-    pub fn settings(&self) -> HostSettings {
+    pub fn settings(&self, others: &str) -> HostSettings {
         let clouds = format!(
-            "[{{name: machines, provider: libvirt, uri: '{}', pool: {}, accel: tcg}}]",
+            "[{{name: machines, provider: libvirt, priority: 9, uri: '{}', pool: {}, accel: tcg}}{others}]",
             self.libvirtd.uri(),
             self.pool().display()
         );
         HostSettings { clouds: Some(clouds), ..HostSettings::default() }
+    }
+
+    /// A disk of that name on which there is nothing to boot.
+    pub fn blank_disk(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.0.join(name);
+        fs::write(&path, vec![0; 1 << 20]).with_context(|| format!("{} can't be written", path.display()))?;
+        Ok(path)
     }
 
     /// A tenant's template.

@@ -1,6 +1,7 @@
 //! Virtual machines behind one address: out and in, a daemon and a libvirtd that are killed, and nothing left. QEMU
 //! emulates, so a machine takes its time to boot.
 
+use std::fs;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -68,13 +69,83 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     nothing_left(scene, &machines, &before).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_while_it_scales_machines_is_repaired() -> Result<()> {
+    let before = links().await?;
+    let machines = Machines::start("slt_vmkill")?;
+    let web = TenantFile::structured("web", 80, 1, 2).with(&machines.template());
+    let mut scene = open("slt_vmkill", &machines, &web).await?;
+    scene.settled(&web.name(), 1).await?;
+    let oldest = scene.in_service(&web.name());
+    let held = scene.hold(web.vip(), 10, 4, &LIFETIME)?;
+    held.open(10, 4).await?;
+    for round in 0..number("SLUICE_KILLS", 2) {
+        let count = if round % 2 == 0 { "2" } else { "1" };
+        let asked = scene.world.sluice(&["scale", "web", count])?;
+        ensure!(asked.status.success(), "{asked:?}");
+        // All over the making of a machine and the beginning of its boot.
+        sleep(Duration::from_millis(u64::from(round) * 397 % 3000)).await;
+        scene.world.kill_daemon()?;
+        scene.world.start_daemon().await?;
+        scene.settled(&web.name(), count.parse()?).await?;
+        let serving = scene.in_service(&web.name());
+        ensure!(
+            oldest.iter().all(|id| serving.contains(id)),
+            "a live instance was lost: {oldest:?}, {serving:?}"
+        );
+        held.unharmed()?;
+    }
+    held.close(&scene.observer).await?;
+    nothing_left(scene, &machines, &before).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_made_is_said_and_the_next_cloud_is_used() -> Result<()> {
+    const URI: &str = "qemu+unix:///system?socket=/no/such/socket";
+    let machines = Machines::start("slt_vmfault")?;
+    let blank = machines.blank_disk("blank.img")?;
+    let template = |image: &str, format: &str| {
+        format!(
+            "template: {{cpus: 1, memory: 64MiB, request_cost: 0s, start_timeout: 15s, netns: {{}}, libvirt: {{image: \
+             {image}, format: {format}, shutdown_timeout: 1s}}}}\n"
+        )
+    };
+    let missing =
+        TenantFile::structured("missing", 80, 1, 2).with(&template("/no/such/image.qcow2", "qcow2"));
+    let mute = TenantFile::structured("mute", 81, 1, 2).with(&template(&blank.display().to_string(), "raw"));
+    let others = format!(
+        ", {{name: away, provider: libvirt, priority: 5, uri: '{URI}'}}, {{name: spare, provider: netns}}"
+    );
+    let before = links().await?;
+    let mut scene = Scene::open("slt_vmfault", &machines.settings(&others), &[&missing, &mute]).await?;
+    scene.patience = PATIENCE;
+    // What may be on a cloud that is away can't be removed: for the end it has to have left the host file, which the daemon
+    // has read.
+    let host = fs::read_to_string(scene.world.host_file())?;
+    fs::write(scene.world.host_file(), host.replace(&others, ", {name: spare, provider: netns}"))?;
+    for (tenant, said) in [(&missing, "/no/such/image.qcow2"), (&mute, "took no connection within")] {
+        scene.settled(&tenant.name(), 1).await?;
+        let group = scene.group(&tenant.name()).context("the group")?;
+        assert_eq!(group.instances[0].cloud.as_str(), "spare");
+        let failed = scene.observer.events().iter().find(|event| {
+            event.kind == EventKind::InstanceFailed && event.tenant.as_ref() == Some(&tenant.name())
+        });
+        let message = &failed.context("a failed instance")?.message;
+        ensure!(message.contains(said) && message.contains("`machines`"), "{message}");
+    }
+    let clouds = scene.world.sluice(&["clouds"])?;
+    let clouds = String::from_utf8_lossy(&clouds.stdout).into_owned();
+    ensure!(clouds.contains("away does not answer") && clouds.contains(URI), "{clouds}");
+    nothing_left(scene, &machines, &before).await
+}
+
 /// How many of something: what the environment says, or the default.
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
 async fn open(name: &str, machines: &Machines, web: &TenantFile) -> Result<Scene> {
-    let mut scene = Scene::open(name, &machines.settings(), &[web]).await?;
+    let mut scene = Scene::open(name, &machines.settings(""), &[web]).await?;
     scene.patience = PATIENCE;
     Ok(scene)
 }

@@ -59,7 +59,9 @@ enum Task {
     ///
     /// Runs setup if something is missing, builds `sluice` (release) and runs `sluice demo`. Needs root. It
     /// makes namespaces of its own and removes them.
-    #[command(after_help = "Examples:\n  ./x demo --json\n  ./x demo --provider docker")]
+    #[command(
+        after_help = "Examples:\n  ./x demo --json\n  ./x demo --provider docker\n  ./x demo --provider libvirt"
+    )]
     Demo {
         /// Arguments for `sluice demo`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]

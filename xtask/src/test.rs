@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::build::{cargo_command, sluice_path};
+use crate::build::{cargo_command, sluice_path, target_dir};
 use crate::plan::Purpose;
 use crate::report::Report;
 use crate::{check, host, setup};
@@ -45,9 +45,10 @@ fn oldest_kernel(yes: bool) -> Result<Command> {
 }
 
 /// One at a time: they measure time, and a host has two cores at least, not one per test. `SLUICE_BIN` names the
-/// program they start.
+/// program they start, `SLUICE_RESPONDER` that of their guests, which the unit tests' step has built.
 fn end_to_end_tests(filter: &[String]) -> Command {
     let mut command = cargo_command(&["test", "--no-fail-fast", "--package", "sluice-tests"]);
     command.args(["--", "--test-threads=1"]).args(filter).env("SLUICE_BIN", sluice_path("dev"));
+    command.env("SLUICE_RESPONDER", target_dir().join("debug/examples/responder"));
     command
 }

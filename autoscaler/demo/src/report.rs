@@ -19,21 +19,42 @@ pub fn actions(
     let acts = |event: &&Event| {
         matches!(event.kind, EventKind::ScaleOut | EventKind::ScaleIn | EventKind::ManualScale)
     };
-    let summarise = |event: &Event| ActionSummary {
-        at: event.at,
-        kind: event.kind,
-        reason: event.message.clone(),
-        connections_held: connections.held_across(event.at),
-        pings_held: pings.held_across(event.at),
-        first_flow_ms: first_flow(event, events, arrivals),
+    let summarise = |event: &Event| {
+        let first = first_flow(event, events, arrivals);
+        ActionSummary {
+            at: event.at,
+            kind: event.kind,
+            reason: event.message.clone(),
+            connections_held: connections.held_across(event.at),
+            pings_held: pings.held_across(event.at),
+            first_flow_ms: first.map(|(_, at)| milliseconds(event.at, at)),
+            boot_ms: first.and_then(|(id, _)| boot(id, events)),
+        }
     };
     events.iter().filter(acts).map(summarise).collect()
 }
 
-/// How long after the action the first of the instances that it launched gave its first answer, milliseconds.
-fn first_flow(action: &Event, events: &[Event], arrivals: &Arrivals) -> Option<f64> {
-    let first = launched_by(action, events).filter_map(|id| arrivals.first_answer(id)).min()?;
-    Some(first.duration_since(action.at).as_secs_f64() * 1000.0)
+/// The first of the instances that the action launched to give an answer, and when it did.
+fn first_flow<'a>(
+    action: &'a Event,
+    events: &'a [Event],
+    arrivals: &Arrivals,
+) -> Option<(&'a InstanceId, Timestamp)> {
+    let answers = launched_by(action, events).filter_map(|id| Some((id, arrivals.first_answer(id)?)));
+    answers.min_by_key(|(_, at)| *at)
+}
+
+/// From an instance's launch to its being in service, milliseconds.
+fn boot(id: &InstanceId, events: &[Event]) -> Option<f64> {
+    let at = |kind| {
+        let found = events.iter().find(|event| event.kind == kind && event.instance.as_ref() == Some(id));
+        found.map(|event| event.at)
+    };
+    Some(milliseconds(at(EventKind::Launch)?, at(EventKind::InService)?))
+}
+
+fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64() * 1000.0
 }
 
 /// The instances launched after the action and before the next one.

@@ -12,9 +12,9 @@ use sluice_northbound::api::{EventKind, TenantStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, Libvirtd};
 use crate::observer::Observer;
-use crate::phases::{LATEST_END, phase_at, planned};
+use crate::phases::Course;
 use crate::report;
 use crate::shares::RecentShares;
 use crate::summary::Summary;
@@ -30,8 +30,6 @@ const WORLD: &str = "sluice_demo";
 const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
 /// The view is drawn so often.
 const FRAME: Duration = Duration::from_millis(250);
-/// The load begins when the first instances serve, at the latest so long after the daemon's start.
-const FIRST_INSTANCES_WITHIN: Duration = Duration::from_secs(15);
 
 /// The responder's port in the tenant's template, by default.
 const PORT: u16 = 80;
@@ -48,6 +46,8 @@ pub struct Options {
     pub sluice: PathBuf,
     /// Where instances run.
     pub provider: ProviderKind,
+    /// The folder of a virtual machine's image (`sluice_machines::Image`); virtual machines need it.
+    pub image: PathBuf,
     /// Prints the summary as JSON, and everything else to standard error.
     pub json: bool,
 }
@@ -61,14 +61,17 @@ pub async fn run(options: &Options) -> Result<Summary> {
     let mut interrupt = Interrupt::new()?;
     output.note(match options.provider {
         ProviderKind::Docker => "starting a dockerd, making an image and namespaces, and starting the daemon",
-        _ => "making namespaces, and starting the daemon",
+        ProviderKind::Libvirt => "starting a libvirtd, making namespaces, and starting the daemon",
+        ProviderKind::Netns => "making namespaces, and starting the daemon",
     });
-    // It outlives the world: the daemon's containers are in it.
+    let killed = Libvirtd::of_killed()?;
     World::end_earlier(WORLD, &options.sluice)?;
-    let ground = Ground::prepare(options.provider, &options.sluice).await?;
+    drop(killed);
+    // It outlives the world: the daemon's instances are in it.
+    let ground = Ground::prepare(options).await?;
     let mut world = World::create(WORLD, &options.sluice, &ground.settings()).await?;
     let outcome = tokio::select! {
-        outcome = play(&mut world, ground.tenant(), output) => outcome,
+        outcome = play(&mut world, &ground, output) => outcome,
         () = interrupt.wait() => Ok(None),
     };
     output.note("taking everything down");
@@ -82,7 +85,8 @@ pub async fn run(options: &Options) -> Result<Summary> {
     }
     let left = world.remove().await;
     let Some(mut summary) = outcome? else { bail!("interrupted") };
-    summary.problems.extend(left?.into_iter().map(|thing| format!("left on the host: {thing}")));
+    let left = left?.into_iter().chain(ground.remains()?);
+    summary.problems.extend(left.map(|thing| format!("left on the host: {thing}")));
     output.summary(&summary)?;
     Ok(summary)
 }
@@ -97,7 +101,7 @@ struct Clients {
 }
 
 impl Clients {
-    fn start(world: &World) -> Result<Self> {
+    fn start(world: &World, course: &Course) -> Result<Self> {
         let thread = world.network().clients()?;
         let sources = world.network().sources()?;
         let arrivals = Arrivals::default();
@@ -106,7 +110,7 @@ impl Clients {
             &thread,
             HolderSettings {
                 target,
-                count: 40,
+                count: course.connections,
                 lifetime: CONNECTION_LIFETIME,
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(5),
@@ -118,7 +122,7 @@ impl Clients {
             &thread,
             PingSettings {
                 target: VIP,
-                count: 20,
+                count: course.pings,
                 lifetime: PING_LIFETIME,
                 interval: Duration::from_millis(200),
                 timeout: Duration::from_secs(2),
@@ -144,21 +148,24 @@ impl Clients {
 }
 
 /// The demo's course; `None` when somebody has ended it.
-async fn play(world: &mut World, tenant_text: &str, output: Output) -> Result<Option<Summary>> {
-    world.write_tenant("demo.yml", tenant_text)?;
+async fn play(world: &mut World, ground: &Ground, output: Output) -> Result<Option<Summary>> {
+    let course = ground.course();
+    world.write_tenant("demo.yml", ground.tenant())?;
     let client = world.start_daemon().await?;
     let mut observer = Observer::new(client).await?;
     observer
-        .until("two instances in service", FIRST_INSTANCES_WITHIN, |seen| tenant(seen).is_some_and(at_min))
+        .until("the first instances in service", course.first_instances_within, |seen| {
+            tenant(seen).is_some_and(at_min)
+        })
         .await?;
-    let clients = Clients::start(world)?;
+    let clients = Clients::start(world, course)?;
     let began = Instant::now();
-    if !run_load(&mut observer, &clients, began, output).await? {
+    if !run_load(&mut observer, &clients, course, began, output).await? {
         return Ok(None);
     }
     clients.stop().await;
     observer.look().await?;
-    Ok(Some(summarise(&observer, &clients, began.elapsed())))
+    Ok(Some(summarise(&observer, &clients, course, began.elapsed())))
 }
 
 /// Follows the phases and shows what happens, until the load has fallen and the group with it; `false` when somebody
@@ -166,6 +173,7 @@ async fn play(world: &mut World, tenant_text: &str, output: Output) -> Result<Op
 async fn run_load(
     observer: &mut Observer,
     clients: &Clients,
+    course: &Course,
     began: Instant,
     output: Output,
 ) -> Result<bool> {
@@ -176,7 +184,7 @@ async fn run_load(
     loop {
         frames.tick().await;
         let elapsed = began.elapsed();
-        let phase = phase_at(elapsed);
+        let phase = course.phase_at(elapsed);
         clients.load.set_rate(phase.rate);
         let new_events = observer.look().await?;
         let instances = tenant(observer).map_or(&[][..], |tenant| &tenant.instances);
@@ -185,7 +193,7 @@ async fn run_load(
         let frame = Frame {
             shares: shares.add(elapsed, new_flows),
             elapsed,
-            remaining: planned().saturating_sub(elapsed),
+            remaining: course.planned().saturating_sub(elapsed),
             phase: phase.name,
             rate: phase.rate,
             tenant: tenant(observer),
@@ -199,14 +207,14 @@ async fn run_load(
         if view.wants_to_end()? {
             return Ok(false);
         }
-        let settled = elapsed >= planned() && frame.tenant.is_some_and(at_min);
-        if settled || elapsed >= LATEST_END {
+        let settled = elapsed >= course.planned() && frame.tenant.is_some_and(at_min);
+        if settled || elapsed >= course.latest_end {
             return Ok(true);
         }
     }
 }
 
-fn summarise(observer: &Observer, clients: &Clients, length: Duration) -> Summary {
+fn summarise(observer: &Observer, clients: &Clients, course: &Course, length: Duration) -> Summary {
     let count = |kind| observer.count(kind) as u64;
     let mut summary = Summary {
         xdp_mode: observer.status().map(|status| status.daemon.xdp_mode),
@@ -221,7 +229,7 @@ fn summarise(observer: &Observer, clients: &Clients, length: Duration) -> Summar
         counted_while_draining: observer.new_flows_while_draining(),
         problems: Vec::new(),
     };
-    summary.judge(tenant(observer).is_some_and(at_min));
+    summary.judge(tenant(observer).is_some_and(at_min), course.actions);
     summary
 }
 
@@ -278,8 +286,8 @@ mod tests {
 
     #[test]
     fn the_tenants_are_good_ones_and_their_drains_can_end() {
-        for text in crate::ground::TENANTS {
-            is_good(text);
+        for text in crate::ground::tenants() {
+            is_good(&text);
         }
     }
 

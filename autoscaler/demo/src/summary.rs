@@ -52,6 +52,9 @@ pub struct ActionSummary {
     /// From the decision on the sample that crossed the threshold to the first answer of a new instance,
     /// milliseconds.
     pub first_flow_ms: Option<f64>,
+    /// What of it that instance took from its launch to being ready, milliseconds.
+    #[serde(default)]
+    pub boot_ms: Option<f64>,
 }
 
 /// Connections that were held open.
@@ -71,9 +74,6 @@ pub struct ConnectionSummary {
     pub lost_pings: Vec<BrokenFlow>,
 }
 
-/// Fewest scaling actions each way that a demo must show.
-const ACTIONS: u64 = 2;
-
 impl Summary {
     /// Whether all is as it should be.
     #[must_use]
@@ -81,8 +81,8 @@ impl Summary {
         self.problems.is_empty()
     }
 
-    /// Writes down every way in which the result is not what it should be.
-    pub(crate) fn judge(&mut self, back_at_min: bool) {
+    /// Writes down every way in which the result is not what it should be; `actions` are the fewest each way.
+    pub(crate) fn judge(&mut self, back_at_min: bool, actions: u64) {
         let requests = &self.requests;
         let lost = requests.sent - requests.answered;
         let checks = [
@@ -100,8 +100,8 @@ impl Summary {
                     self.counted_while_draining
                 ),
             ),
-            (self.scale_outs < ACTIONS, format!("{} scale-outs, fewer than {ACTIONS}", self.scale_outs)),
-            (self.scale_ins < ACTIONS, format!("{} scale-ins, fewer than {ACTIONS}", self.scale_ins)),
+            (self.scale_outs < actions, format!("{} scale-outs, fewer than {actions}", self.scale_outs)),
+            (self.scale_ins < actions, format!("{} scale-ins, fewer than {actions}", self.scale_ins)),
             (requests.sent == 0 || self.pings.sent == 0, "no traffic".to_owned()),
             (!back_at_min, "the group is not back at its minimum".to_owned()),
         ];
@@ -147,6 +147,9 @@ impl fmt::Display for ActionSummary {
         if let Some(ms) = self.first_flow_ms {
             write!(f, "; first flow of a new instance after {ms:.0} ms")?;
         }
+        if let Some(ms) = self.boot_ms {
+            write!(f, ", {ms:.0} ms of which it took to start")?;
+        }
         writeln!(f)
     }
 }
@@ -168,7 +171,7 @@ mod tests {
     #[test]
     fn a_good_run_has_no_problems() {
         let mut summary = good();
-        summary.judge(true);
+        summary.judge(true, 2);
         assert!(summary.is_good(), "{:?}", summary.problems);
     }
 
@@ -187,11 +190,11 @@ mod tests {
         for (expected, spoil) in spoil {
             let mut summary = good();
             spoil(&mut summary);
-            summary.judge(true);
+            summary.judge(true, 2);
             assert!(summary.problems.iter().any(|problem| problem.contains(expected)), "{expected}");
         }
         let mut summary = good();
-        summary.judge(false);
+        summary.judge(false, 2);
         assert!(!summary.is_good());
     }
 }

@@ -345,13 +345,20 @@ pub(crate) enum DemoProvider {
     Netns,
     /// Containers.
     Docker,
+    /// Virtual machines.
+    Libvirt,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// What instances are. `docker` starts a dockerd of the demo's own and needs Debian's docker.io.
+    /// What instances are. `docker` starts a dockerd of the demo's own and needs Debian's docker.io; `libvirt` starts a
+    /// libvirtd of its own and needs what `./x setup --for machines` installs.
     #[arg(long, value_name = "KIND", default_value = "netns")]
     pub(crate) provider: DemoProvider,
+    /// The folder of the virtual machines' `vmlinuz` and `initrd`, as `./x images` makes them. Default: where that puts
+    /// them, for a program that was built beside it.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) image: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,

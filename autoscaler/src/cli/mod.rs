@@ -118,8 +118,13 @@ fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let provider = match args.provider {
         DemoProvider::Netns => ProviderKind::Netns,
         DemoProvider::Docker => ProviderKind::Docker,
+        DemoProvider::Libvirt => ProviderKind::Libvirt,
     };
-    let options = sluice_demo::Options { sluice: std::env::current_exe()?, provider, json: args.json };
+    let sluice = std::env::current_exe()?;
+    // The program is target/<profile>/sluice.
+    let target = sluice.ancestors().nth(2).unwrap_or(&sluice);
+    let image = args.image.clone().unwrap_or_else(|| target.join("images"));
+    let options = sluice_demo::Options { provider, image, sluice, json: args.json };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(sluice_demo::run(&options))?;
     if summary.is_good() { Ok(()) } else { Err(Failure::Shown) }
