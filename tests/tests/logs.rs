@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +17,8 @@ use sluice_tests::sluice;
 
 /// What CI can bear; the promise is 10,000 a second for a minute.
 const LINES: u64 = 20_000;
+/// The daemon's address on the management network.
+const MANAGER: &str = "198.19.0.1:5514";
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn tenant(name: &str, subnet: u8, more: &str) -> String {
@@ -71,6 +74,7 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
         tcp.write_all(b"no syslog\n")?;
         tcp.flush()?;
         UdpSocket::bind("0.0.0.0:0")?.send_to(b"<11>Oct 11 22:14:15 web app: =1+1", gateway)?;
+        TcpStream::connect(MANAGER)?.write_all(b"<11>Oct 11 22:14:16 web app: managed\n")?;
         Ok(())
     })?;
     inside(WORLD, &quiet, || {
@@ -79,7 +83,7 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     })?;
     let all = |seen: &Observer| {
         let logs = seen.status().and_then(|status| status.logs);
-        logs.is_some_and(|logs| logs.kept == LINES + 2 && logs.declined == 1)
+        logs.is_some_and(|logs| logs.kept == LINES + 3 && logs.declined == 1)
     };
     observer.until("every line", PATIENCE, all).await?;
     eprintln!("{LINES} lines were kept after {:?}", begin.elapsed());
@@ -88,7 +92,15 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
 
     let csv = export(&world, &["--tenant", "loud"])?;
     let (lines, last) = (csv.lines().count() as u64, format!("line {},false", LINES - 1));
-    assert_eq!(lines, LINES + 3, "a header, every line, one that is no syslog, one by UDP");
+    assert_eq!(
+        lines,
+        LINES + 4,
+        "a header, every line, one that is no syslog, one by UDP, one by management"
+    );
+    assert!(
+        csv.contains(&format!(",loud,{loud},198.19.")),
+        "the instance is known by its management address"
+    );
     assert!(csv.starts_with("received,tenant,instance,from,time,") && csv.contains(&last), "{}", &csv[..400]);
     assert!(csv.contains(&format!(",loud,{loud},10.232.91.")) && csv.contains(",'=1+1,false"), "no formula");
     assert!(csv.contains(",no syslog,true"));
@@ -105,9 +117,15 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     Ok(())
 }
 
-/// Answers each request with that page, in the instance's namespace.
+/// Answers each request with that page, in the instance's namespace, at its address on the management network alone.
 fn exporter(world: &str, instance: &InstanceId, page: &'static str) -> Result<()> {
-    let listener = inside(world, instance, || Ok(std::net::TcpListener::bind("0.0.0.0:9100")?))?;
+    let listener = inside(world, instance, || {
+        let shown = Command::new("ip").args(["-4", "-o", "address", "show", "dev", "eth1"]).output()?;
+        let shown = String::from_utf8(shown.stdout)?;
+        let net = shown.split_whitespace().nth(3).context("it is on the management network")?;
+        let (address, _) = net.split_once('/').context("an address with its prefix")?;
+        Ok(std::net::TcpListener::bind((address, 9100))?)
+    })?;
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };

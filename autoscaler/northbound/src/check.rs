@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{self, Diagnostic, Source};
-use crate::tenant::{self, Tenant, cross_check};
+use crate::tenant::{self, Tenant, check_reserved, cross_check};
 use crate::yaml::{self, Node, SyntaxFault};
 use crate::{file, host, watch};
 
@@ -66,11 +67,11 @@ impl fmt::Display for Report {
 #[must_use]
 pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
     let mut report = Report::default();
-    let mut tenants = Vec::new();
+    let mut seen = Seen::default();
     for path in paths {
         let path = path.as_ref();
         match files(path) {
-            Ok(files) => files.iter().for_each(|file| check_file(file, &mut report, &mut tenants)),
+            Ok(files) => files.iter().for_each(|file| check_file(file, &mut report, &mut seen)),
             Err(error) => {
                 let file = path.display().to_string();
                 report.diagnostics.push(Diagnostic::unreadable(&file, &error));
@@ -78,27 +79,37 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
             }
         }
     }
-    let conflicts = cross_check(&tenants.iter().collect::<Vec<_>>());
-    report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
+    let tenants: Vec<&Tenant> = seen.tenants.iter().collect();
+    let reserved = seen.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved));
+    let conflicts = cross_check(&tenants).into_iter().chain(reserved);
+    report.diagnostics.extend(conflicts.map(|conflict| conflict.diagnostic));
     diagnostic::sort(&mut report.diagnostics);
     report
+}
+
+/// What good files have said that others must not contradict.
+#[derive(Default)]
+struct Seen {
+    tenants: Vec<Tenant>,
+    /// Addresses that no tenant may have.
+    reserved: Vec<Ipv4Net>,
 }
 
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path.is_dir() { watch::tenant_files(path) } else { Ok(vec![path.to_owned()]) }
 }
 
-fn check_file(path: &Path, report: &mut Report, tenants: &mut Vec<Tenant>) {
+fn check_file(path: &Path, report: &mut Report, seen: &mut Seen) {
     let label = path.display().to_string();
     let (kind, found) = match file::read(path) {
-        Ok(bytes) => check_bytes(&label, &bytes, tenants),
+        Ok(bytes) => check_bytes(&label, &bytes, seen),
         Err(error) => (FileKind::Unknown, vec![Diagnostic::unreadable(&label, &error)]),
     };
     report.files.push(CheckedFile { file: label, kind });
     report.diagnostics.extend(found);
 }
 
-fn check_bytes(label: &str, bytes: &[u8], tenants: &mut Vec<Tenant>) -> (FileKind, Vec<Diagnostic>) {
+fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Diagnostic>) {
     let text = match file::decode(label, bytes) {
         Ok(text) => text,
         Err(faults) => return (FileKind::Unknown, faults),
@@ -110,13 +121,16 @@ fn check_bytes(label: &str, bytes: &[u8], tenants: &mut Vec<Tenant>) -> (FileKin
     };
     match kind(&node) {
         FileKind::Host => match host::read(source, &node) {
-            Ok(host) => (FileKind::Host, host.warnings),
+            Ok(host) => {
+                seen.reserved.extend(host.config.management.reserved());
+                (FileKind::Host, host.warnings)
+            }
             Err(faults) => (FileKind::Host, faults),
         },
         FileKind::Tenant => match tenant::read(source, &node) {
             Ok(tenant) => {
                 let warnings = tenant.warnings.clone();
-                tenants.push(tenant);
+                seen.tenants.push(tenant);
                 (FileKind::Tenant, warnings)
             }
             Err(faults) => (FileKind::Tenant, faults),
@@ -148,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::FileKind::{self, Host, Tenant, Unknown};
-    use super::{check_bytes, check_files};
+    use super::{Seen, check_bytes, check_files};
     use crate::diagnostic::has_errors;
 
     const TENANT: &str = include_str!("../../../examples/tenants/demo.yml");
@@ -209,12 +223,11 @@ mod tests {
         #[test]
         fn any_bytes_are_checked(bytes in any::<Vec<u8>>(), at in 0..TENANT.len(), host in any::<bool>()) {
             let example = if host { HOST } else { TENANT };
-            let mut tenants = Vec::new();
             let around = [&example.as_bytes()[..at], &bytes, &example.as_bytes()[at..]].concat();
             for bytes in [bytes, around] {
-                tenants.clear();
-                let (kind, found) = check_bytes("a.yml", &bytes, &mut tenants);
-                prop_assert!(has_errors(&found) || kind == Host || (kind == Tenant && tenants.len() == 1));
+                let mut seen = Seen::default();
+                let (kind, found) = check_bytes("a.yml", &bytes, &mut seen);
+                prop_assert!(has_errors(&found) || kind == Host || (kind == Tenant && seen.tenants.len() == 1));
             }
         }
     }

@@ -70,6 +70,8 @@ pub struct DhcpNetwork {
     pub subnet: Ipv4Net,
     /// The default route that the leases give; `None` is none.
     pub router: Option<Ipv4Addr>,
+    /// The log server that the leases name; `None` is none.
+    pub log_server: Option<Ipv4Addr>,
 }
 
 /// What an instance gets.

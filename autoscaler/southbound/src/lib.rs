@@ -6,6 +6,7 @@ pub mod dhcp;
 pub mod docker;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
+pub mod management;
 pub mod metrics;
 pub mod netns;
 pub mod networks;

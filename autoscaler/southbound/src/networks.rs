@@ -116,7 +116,7 @@ impl Networks {
         let (bridge_mac, transit_mac) = self.scope.network_macs(tenant, &spec.name);
 
         let bridge = self.host.ensure_bridge(&mark, &names.bridge, bridge_mac).await?;
-        self.harden_bridge(&names.bridge).await?;
+        harden_bridge(&self.host, &names.bridge).await?;
         self.host.set_up(&names.bridge).await?;
 
         let port = end(&self.host, &names.port, None, Some(bridge.index));
@@ -236,17 +236,6 @@ impl Networks {
         }
     }
 
-    /// The host is no neighbour of the tenant's instances.
-    async fn harden_bridge(&self, bridge: &str) -> Result<(), NetworkError> {
-        let settings = [
-            ("ipv6", "disable_ipv6", "1"),
-            ("ipv4", "arp_ignore", "8"),
-            ("ipv4", "rp_filter", "1"),
-            ("ipv4", "forwarding", "0"),
-        ];
-        set(self.host.netns(), bridge, &settings).await
-    }
-
     /// Answers that the load balancer leaves to the kernel are routed to the client. Instances can ask for the
     /// gateway's address only, and send only from addresses of their subnet.
     async fn open_gateway(&self, interface: &str) -> Result<(), NetworkError> {
@@ -281,10 +270,21 @@ pub fn bridge_filter_warning() -> Option<String> {
     on.then(|| {
         "net.bridge.bridge-nf-call-iptables is 1: frames between instances and the transit namespace pass \
          iptables' FORWARD chain, and are lost where its policy is DROP, as Docker sets it. Allow them with \
-         `iptables -I FORWARD -i slb-+ -o slb-+ -j ACCEPT`, or switch it off with \
+         `iptables -I FORWARD -i sl+ -o sl+ -j ACCEPT`, or switch it off with \
          `sysctl -w net.bridge.bridge-nf-call-iptables=0`"
             .to_owned()
     })
+}
+
+/// The host is no neighbour of the instances on a bridge.
+pub(crate) async fn harden_bridge(host: &Links, bridge: &str) -> Result<(), NetworkError> {
+    let settings = [
+        ("ipv6", "disable_ipv6", "1"),
+        ("ipv4", "arp_ignore", "8"),
+        ("ipv4", "rp_filter", "1"),
+        ("ipv4", "forwarding", "0"),
+    ];
+    set(host.netns(), bridge, &settings).await
 }
 
 fn end<'a>(links: &'a Links, name: &'a str, mac: Option<MacAddr>, master: Option<u32>) -> VethEnd<'a> {
@@ -300,7 +300,7 @@ fn is_our_vip(address: &Address) -> bool {
 }
 
 /// Makes settings of an interface: family, key, value.
-async fn set(
+pub(crate) async fn set(
     netns: &Netns,
     interface: &str,
     settings: &[(&'static str, &'static str, &'static str)],

@@ -67,6 +67,9 @@ impl Ports {
         let outer = VethEnd { links: &self.host, name: port, mac: None, master: Some(bridge.index) };
         let inner = VethEnd { links: inside, name: interface, mac: Some(nic.mac), master: None };
         self.host.ensure_veth(&mark, &outer, &inner).await?;
+        if spec.management.as_ref() == Some(nic) {
+            self.host.seal_port(port, nic.mac).await?;
+        }
         self.host.set_up(port).await?;
 
         let net = Ipv4Net::new(nic.address, nic.prefix)?;

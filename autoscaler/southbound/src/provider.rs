@@ -27,6 +27,12 @@ pub struct NicSpec {
 }
 
 impl NicSpec {
+    /// On the management network, the daemon's own address: the subnet's first. Syslog is taken there.
+    #[must_use]
+    pub fn manager(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.subnet().network()).saturating_add(1))
+    }
+
     /// The network's addresses.
     #[must_use]
     pub fn subnet(&self) -> Ipv4Net {
@@ -67,13 +73,18 @@ impl InstanceSpec {
 
     /// What its program finds in its environment, on every kind of cloud.
     #[must_use]
-    pub fn environment(&self) -> [(&'static str, String); 4] {
-        [
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let all = [
             ("SLUICE_INSTANCE", self.id.to_string()),
             ("SLUICE_TENANT", self.tenant.to_string()),
             ("SLUICE_PORT", self.template.port.to_string()),
             ("SLUICE_REQUEST_COST", self.template.request_cost.as_micros().to_string()),
-        ]
+        ];
+        // Where its exporters are read, and where its log goes.
+        let management = self.management.iter().flat_map(|nic| {
+            [("SLUICE_MANAGEMENT", nic.address.to_string()), ("SLUICE_SYSLOG", nic.manager().to_string())]
+        });
+        all.into_iter().chain(management).collect()
     }
 }
 

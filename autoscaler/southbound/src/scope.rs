@@ -17,6 +17,8 @@ mod prefix {
     pub(super) const TRANSIT: &str = "slt";
     pub(super) const BRIDGE_PORT: &str = "slp";
     pub(super) const INSTANCE_PORT: &str = "sli";
+    pub(super) const MANAGEMENT_BRIDGE: &str = "slm";
+    pub(super) const MANAGEMENT_PORT: &str = "slq";
 }
 
 /// The name of a daemon, from which the names of all that it makes follow.
@@ -35,6 +37,7 @@ mod prefix {
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
 /// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
 /// | a container | `<name>-<instance id>` |
+/// | the management network's bridge, its port, and the namespace behind it | `slm-`, `slq-` + 8 hex digits, `<name>.management` |
 ///
 /// The digits are a hash of the daemon's name with the tenant's and network's, or the instance's. What is ours is
 /// told by the interface group, not by the name: see [`Mark`].
@@ -57,6 +60,17 @@ pub struct NetworkLinks {
     pub port: String,
     /// The other end of that port, in the transit namespace: it has the gateway's address.
     pub transit: String,
+}
+
+/// The parts of the management network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagementLinks {
+    /// The bridge, in the daemon's namespace.
+    pub bridge: String,
+    /// The bridge's port towards the network's own namespace, in the daemon's namespace.
+    pub port: String,
+    /// The network's own namespace.
+    pub netns: String,
 }
 
 /// What a link's alias says.
@@ -189,6 +203,30 @@ impl Scope {
     pub fn network_macs(&self, tenant: &TenantName, network: &str) -> (MacAddr, MacAddr) {
         let [a, b, c, d] = self.network_hash(tenant, network).to_be_bytes();
         (MacAddr([0x02, 0x53, a, b, c, d]), MacAddr([0x02, 0x54, a, b, c, d]))
+    }
+
+    /// The parts of the management network. Its namespace is no instance's: there is no `-` after the daemon's name.
+    #[must_use]
+    pub fn management_links(&self) -> ManagementLinks {
+        let digits = format!("{:08x}", self.hash(&["management"]));
+        ManagementLinks {
+            bridge: format!("{}-{digits}", prefix::MANAGEMENT_BRIDGE),
+            port: format!("{}-{digits}", prefix::MANAGEMENT_PORT),
+            netns: format!("{}.management", self.name),
+        }
+    }
+
+    /// The Ethernet addresses of the management network's bridge and of its own namespace.
+    #[must_use]
+    pub fn management_macs(&self) -> (MacAddr, MacAddr) {
+        let [a, b, c, d] = self.hash(&["management"]).to_be_bytes();
+        (MacAddr([0x02, 0x55, a, b, c, d]), MacAddr([0x02, 0x56, a, b, c, d]))
+    }
+
+    /// The mark of the management network's links.
+    #[must_use]
+    pub fn management_mark(&self) -> Mark {
+        self.mark(format!("{} management", self.name))
     }
 
     /// The mark of a network's links.

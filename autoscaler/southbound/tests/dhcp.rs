@@ -51,6 +51,7 @@ impl Bed {
             bridge: self.bridge.clone(),
             subnet: "10.96.0.0/24".parse().expect("a network"),
             router,
+            log_server: Some(Ipv4Addr::new(10, 96, 0, 253)),
         }
     }
 

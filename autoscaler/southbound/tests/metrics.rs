@@ -23,7 +23,7 @@ fn host(last: u8) -> Ipv4Addr {
 }
 
 fn target(last: u8) -> Target {
-    Target { id: InstanceId::from_label(format!("demo-{last}")), address: host(last) }
+    Target { id: InstanceId::from_label(format!("demo-{last}")), address: host(last), management: None }
 }
 
 fn exporter(port: u16) -> MetricSource {
@@ -70,7 +70,7 @@ async fn an_exporter_that_hangs_holds_up_no_other() {
     serve(&mut tasks, (host(4), port).into(), Some("something_else 1\n".to_owned())).await;
     let targets = [target(2), target(3), target(4), target(5)];
     let here = Netns::current().unwrap();
-    let mut found = read(&exporter(port), &here, &targets, TIMEOUT).await.into_iter();
+    let mut found = read(&exporter(port), None, &here, &targets, TIMEOUT).await.into_iter();
     let hangs = found.next().unwrap().unwrap_err();
     assert!(matches!(&hangs, SourceError::TimedOut { target, .. } if target.contains("demo-2")), "{hangs}");
     assert_eq!(found.next().unwrap().unwrap().value.to_bits(), 7.0_f64.to_bits());
@@ -133,7 +133,7 @@ async fn a_prometheus_server_is_asked() {
     let port = StdListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
     let _server = Prometheus::start(port, (host(6), exporter_port).into());
     let here = Netns::current().unwrap();
-    let ask = async |source: MetricSource| read(&source, &here, &[target(6)], TIMEOUT).await.remove(0);
+    let ask = async |source: MetricSource| read(&source, None, &here, &[target(6)], TIMEOUT).await.remove(0);
 
     let begin = Instant::now();
     let sum = loop {

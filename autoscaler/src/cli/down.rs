@@ -11,6 +11,7 @@ use lb_userspace::net::Netns;
 use serde::Serialize;
 use sluice_northbound::client::Client;
 use sluice_northbound::host::HostConfig;
+use sluice_southbound::management;
 use sluice_southbound::networks::Networks;
 use sluice_southbound::scope::Scope;
 
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Removed {
     /// Instances, by id.
     instances: Vec<String>,
-    /// Bridges and public addresses.
+    /// Bridges, public addresses, and the management network.
     networks: Vec<String>,
     /// Pinned programs and maps.
     pins: Vec<String>,
@@ -80,6 +81,8 @@ async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Remov
         let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
         removed.networks = networks.remove_all().await.context("removing networks")?;
     }
+    let management = management::remove(scope).await.context("removing the management network")?;
+    removed.networks.extend(management);
     let pins = LoadBalancer::remove_pins(&config.pins).context("removing programs and maps")?;
     removed.pins = pins.iter().map(|pin| pin.display().to_string()).collect();
     remove_files(config, scope, purge, &mut removed.files)?;

@@ -117,6 +117,7 @@ impl Bed {
         ensure!(left.is_empty(), "left on the shaky cloud: {left:?}");
         client.stop().await?;
         daemon.await??;
+        sluice_southbound::management::remove(&self.scopes[0]).await?;
         let names = lb_userspace::net::Netns::names()?;
         let left: Vec<_> = names
             .iter()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
+use sluice_southbound::management::Management;
 use sluice_southbound::networks::Networks;
 use sluice_store::Store;
 
@@ -22,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) clouds: Clouds,
     /// The tenants' networks and public addresses.
     pub(crate) networks: Networks,
+    /// The network on which instances are read and heard; `None` where the host file switches it off.
+    pub(crate) management: Option<Arc<Management>>,
     /// The namespace in which the XDP programs run.
     pub(crate) transit: Netns,
     /// What happened.

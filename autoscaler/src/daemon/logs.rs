@@ -12,6 +12,7 @@ use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound::api::{LogStatus, TenantStatus};
+use sluice_southbound::management::Management;
 use sluice_southbound::syslog::{Listener, Lost, Received};
 use sluice_store::logs::{LogBook, LogLine, LogOwner};
 use tokio::task::JoinHandle;
@@ -34,8 +35,10 @@ pub(crate) struct Logs {
     /// What is kept.
     pub(crate) book: Arc<LogBook>,
     listen: Option<SocketAddr>,
+    management: Option<Arc<Management>>,
     senders: RwLock<Senders>,
-    lost: RwLock<Lost>,
+    /// Of each listener.
+    lost: RwLock<Vec<Lost>>,
     /// Messages of tenants whose files say that nothing is kept.
     declined: AtomicU64,
 }
@@ -61,7 +64,15 @@ struct Sender {
 }
 
 impl Senders {
-    fn of(&self, from: IpAddr) -> Option<Sender> {
+    /// Whose an address is; `held` is the instance that has it on the management network.
+    fn of(&self, from: IpAddr, held: Option<InstanceId>) -> Option<Sender> {
+        if let Some(id) = held {
+            let owner = id.as_str().rsplit_once('-').map(|(tenant, _)| tenant);
+            let (_, tenant, keep) =
+                self.networks.iter().find(|(_, tenant, _)| owner == Some(tenant.as_str()))?;
+            let owner = LogOwner::Tenant(tenant.clone());
+            return Some(Sender { owner, instance: Some(id), keep: *keep });
+        }
         let from = from.to_canonical();
         let of_tenant = |(net, ..): &&(Ipv4Net, TenantName, bool)| match from {
             IpAddr::V4(address) => net.contains(&address),
@@ -78,11 +89,17 @@ impl Senders {
 
 impl Logs {
     /// Logs that are kept in that book; `hosts` may send beside the instances.
-    pub(crate) fn new(book: LogBook, listen: Option<SocketAddr>, hosts: Vec<IpNet>) -> Self {
+    pub(crate) fn new(
+        book: LogBook,
+        listen: Option<SocketAddr>,
+        hosts: Vec<IpNet>,
+        management: Option<Arc<Management>>,
+    ) -> Self {
         let senders = Senders { hosts, ..Senders::default() };
         Self {
             book: Arc::new(book),
             listen,
+            management,
             senders: RwLock::new(senders),
             lost: RwLock::default(),
             declined: AtomicU64::new(0),
@@ -113,12 +130,34 @@ impl Logs {
             kept: counts.kept,
             malformed: counts.malformed,
             declined: self.declined.load(Ordering::Relaxed),
-            lost: counts.lost + self.lost.read().unwrap_or_else(PoisonError::into_inner).count(),
+            lost: counts.lost + self.lost_on_the_way(),
         })
     }
 
+    fn lost_on_the_way(&self) -> u64 {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).iter().map(Lost::count).sum()
+    }
+
     fn admits(&self, from: IpAddr) -> bool {
-        self.senders.read().unwrap_or_else(PoisonError::into_inner).of(from).is_some()
+        let held = self.held(from);
+        self.senders.read().unwrap_or_else(PoisonError::into_inner).of(from, held).is_some()
+    }
+
+    fn held(&self, from: IpAddr) -> Option<InstanceId> {
+        match from.to_canonical() {
+            IpAddr::V4(address) => self.management.as_ref()?.holder(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Where syslog is taken: in the transit namespace, and on the management network.
+    fn places(&self, transit: &Netns) -> Vec<(Netns, SocketAddr)> {
+        let Some(listen) = self.listen else { return Vec::new() };
+        let managed = self.management.iter().map(|management| {
+            let address = SocketAddr::new(IpAddr::V4(management.address()), listen.port());
+            (management.netns().clone(), address)
+        });
+        std::iter::once((transit.clone(), listen)).chain(managed).collect()
     }
 
     /// What of these is to be kept, and for whom.
@@ -126,7 +165,7 @@ impl Logs {
         let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
         let mut lines = Vec::with_capacity(received.len());
         for Received { at, from, message } in received {
-            match senders.of(from) {
+            match senders.of(from, self.held(from)) {
                 Some(Sender { owner, instance, keep: true }) => {
                     lines.push((owner, LogLine { at, from: from.to_canonical(), instance, message }));
                 }
@@ -141,31 +180,34 @@ impl Logs {
     }
 }
 
-/// The task that keeps what comes.
+/// The tasks that keep what comes, one for each listener.
 pub(crate) struct Keeping {
     end: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeping {
     /// Begins to listen, where the host file says so.
     pub(crate) fn begin(logs: &Arc<Logs>, transit: &Netns) -> Self {
         let end = CancellationToken::new();
-        let task = tokio::spawn(keep(logs.clone(), transit.clone(), end.clone()));
-        Self { end, task }
+        let places = logs.places(transit).into_iter();
+        let task = |(netns, address)| tokio::spawn(keep(logs.clone(), netns, address, end.clone()));
+        let tasks = places.map(task).collect();
+        Self { end, tasks }
     }
 
     /// Listens no more, and returns when what came is kept.
     pub(crate) async fn end(self) {
         self.end.cancel();
-        let _ = self.task.await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
     }
 }
 
-async fn keep(logs: Arc<Logs>, transit: Netns, end: CancellationToken) {
-    let Some(address) = logs.listen else { return };
-    let Some(mut listener) = end.run_until_cancelled(listen(&logs, &transit, address)).await else { return };
-    *logs.lost.write().unwrap_or_else(PoisonError::into_inner) = listener.lost.clone();
+async fn keep(logs: Arc<Logs>, netns: Netns, address: SocketAddr, end: CancellationToken) {
+    let Some(mut listener) = end.run_until_cancelled(listen(&logs, &netns, address)).await else { return };
+    logs.lost.write().unwrap_or_else(PoisonError::into_inner).push(listener.lost.clone());
     let mut pruned: Option<Instant> = None;
     loop {
         let mut batch = Vec::new();
@@ -200,10 +242,10 @@ async fn keep(logs: Arc<Logs>, transit: Netns, end: CancellationToken) {
     }
 }
 
-async fn listen(logs: &Arc<Logs>, transit: &Netns, address: SocketAddr) -> Listener {
+async fn listen(logs: &Arc<Logs>, netns: &Netns, address: SocketAddr) -> Listener {
     loop {
         let admitting = logs.clone();
-        match Listener::open(transit, address, move |from| admitting.admits(from)) {
+        match Listener::open(netns, address, move |from| admitting.admits(from)) {
             Ok(listener) => return listener,
             Err(error) => tracing::error!(%address, %error, "syslog can't be taken; it is tried again"),
         }
@@ -224,7 +266,7 @@ mod tests {
             instances: HashMap::from([([19, 0, 1, 5].into(), InstanceId::new(&name("shop"), 5))]),
             hosts: vec!["192.0.2.0/24".parse().unwrap()],
         };
-        let of = |text: &str| senders.of(text.parse().unwrap());
+        let of = |text: &str| senders.of(text.parse().unwrap(), None);
         let shop = |instance| Sender { owner: LogOwner::Tenant(name("shop")), instance, keep: true };
         assert_eq!(of("19.0.1.5"), Some(shop(Some(InstanceId::new(&name("shop"), 5)))));
         assert_eq!(of("::ffff:19.0.1.5"), of("19.0.1.5"));
@@ -232,5 +274,9 @@ mod tests {
         assert!(!of("19.0.2.9").unwrap().keep);
         assert_eq!(of("192.0.2.1").unwrap().owner, LogOwner::Host);
         assert_eq!(of("203.0.113.1"), None);
+        let managed =
+            |owner| senders.of("198.19.0.2".parse().unwrap(), Some(InstanceId::new(&name(owner), 7)));
+        assert_eq!(managed("shop"), Some(shop(Some(InstanceId::new(&name("shop"), 7)))));
+        assert_eq!(managed("shop-2"), None, "a tenant that has left");
     }
 }

@@ -85,6 +85,7 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
 async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()> {
     let Opened { host, found, mode } = opened;
     let directory = TenantDirectory::new(&config.tenants)
+        .reserving(config.management.reserved())
         .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
 

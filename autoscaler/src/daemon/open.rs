@@ -1,11 +1,13 @@
 //! Opens the host: load balancer, networks, provider, state, and what there is of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
 use lb_userspace::net::Netns;
 use sluice_northbound::host::HostConfig;
+use sluice_southbound::management::{self, Management};
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
 use sluice_store::logs::{LogBook, LogLimits};
@@ -56,7 +58,8 @@ pub(crate) async fn open(
     let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
     let store = Store::open(store_settings(config)).context("the store's thread can't be made")?;
-    let networks = Networks::open(scope, &transit, &config.transit.uplink)?;
+    let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
+    let management = management(config, scope).await?;
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
     let mode = balancer.mode();
@@ -73,19 +76,37 @@ pub(crate) async fn open(
         let fault = fault.as_deref().unwrap_or_default();
         tracing::error!(%cloud, "{fault}; what it had is taken for what is in the state files until it answers");
     }
+    let saved: BTreeMap<_, _> = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
+    let found = Found { saved, sight, services };
+    if let Some(management) = &management {
+        // Before any tenant makes new ones.
+        found.specs().for_each(|spec| management.hold(spec));
+    }
+    let hosts = config.logs.hosts.clone();
+    let logs = Logs::new(log_book(config), config.logs.listen, hosts, management.clone());
     let host = Host {
         balancer: Balancer::spawn(balancer)?,
         clouds,
         networks,
+        management,
         transit,
         events,
         state: state_dir,
-        logs: Arc::new(Logs::new(log_book(config), config.logs.listen, config.logs.hosts.clone())),
+        logs: Arc::new(logs),
         store,
         sample_interval: config.sample_interval,
     };
-    let saved = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
-    Ok(Opened { host: Arc::new(host), found: Found { saved, sight, services }, mode })
+    Ok(Opened { host: Arc::new(host), found, mode })
+}
+
+/// The management network; one that is not asked for any more is removed.
+async fn management(config: &HostConfig, scope: Scope) -> Result<Option<Arc<Management>>> {
+    const WHAT: &str = "the management network (`management` in the host file)";
+    let Some(subnet) = config.management.reserved() else {
+        management::remove(&scope).await.context(WHAT)?;
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(Management::ensure(scope, subnet).await.context(WHAT)?)))
 }
 
 /// The logs of instances and hosts.

@@ -93,6 +93,13 @@ impl Found {
         }
     }
 
+    /// The instances there are, also those that clouds out of sight had.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &InstanceSpec> {
+        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
+        let saved = self.saved.values().flat_map(|saved| &saved.instances).filter(hidden);
+        self.sight.seen.iter().filter_map(|seen| seen.observed.spec.as_ref()).chain(saved)
+    }
+
     /// What a tenant had on clouds that do not answer. As long as nobody knows better it runs.
     fn out_of_sight(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
         let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
@@ -378,6 +385,7 @@ impl Supervisor {
             };
             match removed {
                 Ok(()) => {
+                    host.management.iter().for_each(|management| management.release(&id));
                     let event = NewEvent::new(EventKind::OrphanRemoved, format!("{why}: removed"));
                     host.events.record(event.about(&id));
                 }

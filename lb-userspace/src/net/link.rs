@@ -8,7 +8,8 @@ use rtnetlink::packet_route::link::{
     BridgePortState, BridgeStpState, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
     LinkInfo, LinkMessage,
 };
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -161,6 +162,20 @@ impl Links {
     /// Makes a link a port of a bridge; 0 makes it free.
     pub async fn set_master(&self, name: &str, bridge: u32) -> Result<(), LinkError> {
         self.change("changing the bridge of", name, LinkUnspec::new_with_name(name).controller(bridge)).await
+    }
+
+    /// Seals a bridge's port: what is behind it exchanges frames with ports that are not sealed and with no others, and
+    /// sends only from its own Ethernet address. Whatever it does, frames for another address don't come to it.
+    pub async fn seal_port(&self, port: &str, mac: MacAddr) -> Result<(), LinkError> {
+        const SEALING: &str = "sealing the port";
+        let index = self.get(port).await?.index;
+        // `bridge fdb replace <mac> dev <port> master static`: what a locked port may send from.
+        let entry = self.handle.neighbours().add_bridge(index, &mac.0).replace();
+        let entry = entry.state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
+        entry.execute().await.map_err(|error| self.error(SEALING, port, error))?;
+        let message = LinkBridgePort::new(index).isolated(true).locked(true).learning(false).build();
+        let done = self.handle.link().set_port(message).execute().await;
+        done.map_err(|error| self.error(SEALING, port, error))
     }
 
     /// Waits until a bridge's port carries frames, once both it and its other end are up.

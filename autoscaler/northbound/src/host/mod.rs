@@ -5,6 +5,7 @@
 mod clouds;
 mod history;
 mod logs;
+mod management;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::yaml::Node;
 
 pub use history::HistoryConfig;
 pub use logs::LogsConfig;
+pub use management::ManagementConfig;
 
 /// The daemon's name where the file gives none.
 pub const DEFAULT_NAME: &str = "sluice";
@@ -52,6 +54,8 @@ pub struct HostConfig {
     pub history: HistoryConfig,
     /// Central logs.
     pub logs: LogsConfig,
+    /// The network on which instances are read and heard.
+    pub management: ManagementConfig,
 }
 
 /// Where the XDP programs run.

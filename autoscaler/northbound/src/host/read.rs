@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::clouds::clouds;
 use super::history::history;
 use super::logs::logs;
+use super::management::management;
 use super::{ApiConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, TimeoutConfig, TransitConfig};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
@@ -27,6 +28,7 @@ pub(super) const KEYS: &[&str] = &[
     "load_balancer",
     "history",
     "syslog",
+    "management",
 ];
 
 /// The kernel takes 107 bytes and a NUL (`unix(7)`).
@@ -53,6 +55,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     let load_balancer = load_balancer(faults, &mut fields);
     let history = history(faults, &mut fields);
     let logs = logs(faults, &mut fields);
+    let management = management(faults, &mut fields);
     fields.finish(faults);
     Some(HostConfig {
         name: name?,
@@ -67,6 +70,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
         load_balancer: load_balancer?,
         history: history?,
         logs: logs?,
+        management: management?,
     })
 }
 

@@ -32,6 +32,25 @@ pub fn cross_check(tenants: &[&Tenant]) -> Vec<Conflict> {
     conflicts
 }
 
+/// Finds the tenants that claim addresses of the management network.
+#[must_use]
+pub fn check_reserved(tenants: &[&Tenant], reserved: Ipv4Net) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    for (offender, tenant) in tenants.iter().enumerate() {
+        for (network, place) in tenant.spec.networks.iter().zip(&tenant.places.subnets) {
+            if overlap(network.subnet, reserved) {
+                let message =
+                    format!("the subnet {} overlaps the management network {reserved}", network.subnet);
+                let help =
+                    Some("choose another one here, or `management.subnet` in the host file".to_owned());
+                let diagnostic = Diagnostic::at(&tenant.file, place, Severity::Error, message, help);
+                conflicts.push(Conflict { offender, diagnostic });
+            }
+        }
+    }
+    conflicts
+}
+
 struct Claims<'a> {
     earlier: &'a Tenant,
     later: &'a Tenant,

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use sluice_logic::spec::TenantSpec;
 
-pub use conflicts::{Conflict, cross_check};
+pub use conflicts::{Conflict, check_reserved, cross_check};
 
 use crate::diagnostic::{Diagnostic, Faults, Place, Source};
 use crate::reader::normalised;

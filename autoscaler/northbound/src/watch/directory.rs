@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use sluice_logic::spec::{TenantName, TenantSpec};
 
 use super::memory::Memory;
 use super::tenant_files;
 use crate::diagnostic::Diagnostic;
 use crate::file;
-use crate::tenant::{self, Tenant, cross_check};
+use crate::tenant::{self, Tenant, check_reserved, cross_check};
 
 /// A file must be gone for so long before its tenant is: some editors move a file away before they write it anew.
 pub const REMOVAL_GRACE: Duration = Duration::from_millis(250);
@@ -86,6 +87,7 @@ pub struct TenantDirectory {
     path: PathBuf,
     files: BTreeMap<PathBuf, TenantFile>,
     memory: Option<Memory>,
+    reserved: Option<Ipv4Net>,
 }
 
 /// What is known of a file.
@@ -135,7 +137,13 @@ impl TenantDirectory {
     /// A directory of which nothing is known yet; the first [`rescan`](Self::rescan) reads it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), files: BTreeMap::new(), memory: None }
+        Self { path: path.into(), files: BTreeMap::new(), memory: None, reserved: None }
+    }
+
+    /// Refuses tenants with addresses of the management network.
+    #[must_use]
+    pub fn reserving(self, reserved: Option<Ipv4Net>) -> Self {
+        Self { reserved, ..self }
     }
 
     /// Keeps a copy of what is in force in a directory of its own, so that a bad edit does no harm over a restart
@@ -257,7 +265,8 @@ impl TenantDirectory {
             claims.sort_by_key(Claim::seniority);
             let standing: Vec<usize> = (0..claims.len()).filter(|&i| claims[i].tenant().is_some()).collect();
             let tenants: Vec<&Tenant> = standing.iter().filter_map(|&i| claims[i].tenant()).collect();
-            let conflicts = cross_check(&tenants);
+            let mut conflicts = cross_check(&tenants);
+            conflicts.extend(self.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved)));
             // One at a time: who conflicts with a claim that falls may stand after all.
             let Some(offender) = conflicts.iter().map(|conflict| conflict.offender).min() else { break };
             let reasons = conflicts.into_iter().filter(|conflict| conflict.offender == offender);

@@ -100,7 +100,8 @@ impl Server {
             None => "dhcp-option=option:router".to_owned(),
         };
         let subnet = network.subnet.trunc();
-        [
+        let log_server = network.log_server.map(|server| format!("dhcp-option=option:log-server,{server}"));
+        let lines = [
             // No DNS, and nothing of the host's files.
             "port=0".to_owned(),
             "no-hosts".to_owned(),
@@ -118,9 +119,8 @@ impl Server {
             "leasefile-ro".to_owned(),
             "quiet-dhcp".to_owned(),
             format!("pid-file={}", self.directory.join("pid").display()),
-        ]
-        .join("\n")
-            + "\n"
+        ];
+        lines.into_iter().chain(log_server).map(|line| line + "\n").collect()
     }
 
     /// Ends it. One that doesn't run is a success.

@@ -28,7 +28,7 @@ pub(super) fn body(
     spec: &InstanceSpec,
     template: &DockerTemplate,
 ) -> Result<ContainerCreateBody, serde_json::Error> {
-    let ours = spec.environment().map(|(name, value)| (name.to_owned(), value));
+    let ours = spec.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
     let environment = template.environment.clone().into_iter().chain(ours);
     Ok(ContainerCreateBody {
         image: Some(template.image.clone()),

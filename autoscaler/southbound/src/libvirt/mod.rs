@@ -115,8 +115,12 @@ impl LibvirtProvider {
     async fn lease(&self, spec: &InstanceSpec) -> Result<(), DhcpError> {
         for nic in spec.nics() {
             let lease = Lease { id: spec.id.clone(), mac: nic.mac, address: nic.address };
-            let network =
-                DhcpNetwork { bridge: nic.bridge.clone(), subnet: nic.subnet(), router: nic.gateway };
+            let network = DhcpNetwork {
+                bridge: nic.bridge.clone(),
+                subnet: nic.subnet(),
+                router: nic.gateway,
+                log_server: (spec.management.as_ref() == Some(nic)).then(|| nic.manager()),
+            };
             self.0.servers.lease(&network, &lease).await?;
         }
         Ok(())

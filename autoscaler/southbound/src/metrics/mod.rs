@@ -25,6 +25,8 @@ pub struct Target {
     pub id: InstanceId,
     /// Its address on the tenant's first network.
     pub address: Ipv4Addr,
+    /// Its address on the management network, where its exporter is read; `None`: it is read at the other one.
+    pub management: Option<Ipv4Addr>,
 }
 
 /// A value that was read.
@@ -67,10 +69,11 @@ pub enum SourceError {
 
 /// Reads a metric: of each target, or of the group.
 ///
-/// A source that is pushed has nothing to be read. `transit` is the namespace from which instances are reached; a
-/// Prometheus server is asked from the daemon's own.
+/// A source that is pushed has nothing to be read. `management` and `transit` are the namespaces from which instances
+/// are reached at the one address and the other; a Prometheus server is asked from the daemon's own.
 pub async fn read(
     source: &MetricSource,
+    management: Option<&Netns>,
     transit: &Netns,
     targets: &[Target],
     timeout: Duration,
@@ -78,7 +81,8 @@ pub async fn read(
     match source {
         MetricSource::Push => Vec::new(),
         MetricSource::Exporter(exporter) => {
-            join_all(targets.iter().map(|target| read_exporter(exporter, transit, target, timeout))).await
+            let read = |target| read_exporter(exporter, management, transit, target, timeout);
+            join_all(targets.iter().map(read)).await
         }
         MetricSource::Prometheus(query) => {
             let asked = within(timeout, &query.url, ask_prometheus(query, targets)).await;
@@ -89,14 +93,16 @@ pub async fn read(
 
 async fn read_exporter(
     exporter: &Exporter,
+    management: Option<&Netns>,
     transit: &Netns,
     target: &Target,
     timeout: Duration,
 ) -> Result<Reading, SourceError> {
-    let address = SocketAddrV4::new(target.address, exporter.port);
+    let (netns, address) = management.zip(target.management).unwrap_or((transit, target.address));
+    let address = SocketAddrV4::new(address, exporter.port);
     let name = format!("the exporter of {} at {address}", target.id);
     let reading = async {
-        let connected = probe::connect(transit, address).await;
+        let connected = probe::connect(netns, address).await;
         let stream = connected.map_err(|error| unreachable(&name, &error))?;
         let text = http::get(stream, &name, &address.to_string(), &exporter.path).await?;
         exporter::value(&text, exporter)

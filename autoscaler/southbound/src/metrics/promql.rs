@@ -90,7 +90,8 @@ fn of_instances(series: &[Series], label: &str, targets: &[Target]) -> Result<Ve
 
 fn is_named(target: &Target, name: &str) -> bool {
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-    name == target.id.as_str() || host.parse() == Ok(target.address)
+    let is_address = host.parse().is_ok_and(|host| host == target.address || target.management == Some(host));
+    is_address || name == target.id.as_str()
 }
 
 fn number(point: &Point) -> Result<f64, String> {
@@ -109,6 +110,7 @@ mod tests {
         let target = |host| Target {
             id: InstanceId::from_label(format!("demo-{host}")),
             address: Ipv4Addr::new(19, 0, 0, host),
+            management: Some(Ipv4Addr::new(198, 19, 0, host)),
         };
         vec![target(2), target(3)]
     }

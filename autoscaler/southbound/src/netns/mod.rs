@@ -188,7 +188,7 @@ impl Inner {
         let id = spec.id.clone();
         let launch = Launch {
             command: self.command(&spec.template),
-            environment: spec.environment().into(),
+            environment: spec.environment(),
             netns: Netns::open(&self.scope.netns(&id)).map_err(step(&id, STEP))?,
             entrances: self.group(&id).entrances().map_err(step(&id, STEP))?,
             log: self.labels.open_log(&id).map_err(step(&id, STEP))?,

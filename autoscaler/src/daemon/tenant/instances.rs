@@ -86,8 +86,13 @@ impl Tenant {
         let range = network.dhcp_start..=network.dhcp_end;
         let address = lowest_free(&range, network.gateway, network.subnet, &taken)
             .with_context(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
+        let id = free_id(&self.spec.name, &self.members, || fastrand::u32(..));
+        let management = match &self.host.management {
+            Some(management) => Some(management.lease(&id).context("the management network is full")?),
+            None => None,
+        };
         Ok(InstanceSpec {
-            id: free_id(&self.spec.name, &self.members, || fastrand::u32(..)),
+            id,
             tenant: self.spec.name.clone(),
             created: Timestamp::now(),
             cloud,
@@ -100,7 +105,7 @@ impl Tenant {
                 mac: MacAddr::of_instance(address),
             },
             other_nics: Vec::new(),
-            management: None,
+            management,
         })
     }
 
@@ -166,6 +171,7 @@ impl Tenant {
         let now = Instant::now();
         self.members.remove(id);
         self.samples.forget(id);
+        self.host.management.iter().for_each(|management| management.release(id));
         self.gone.insert(id.clone(), now);
         self.gone.retain(|_, gone| now.duration_since(*gone) < REMEMBERED);
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));

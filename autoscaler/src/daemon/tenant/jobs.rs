@@ -157,8 +157,17 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
     let making = async {
         let started = async {
             let provider = host.clouds.provider(&spec.cloud)?;
+            if let Some(management) = &host.management {
+                management.admit(&spec).await?;
+            }
             provider.create(&spec).await?;
-            anyhow::Ok(provider.start(&spec.id).await?)
+            provider.start(&spec.id).await?;
+            if let Some(management) = &host.management
+                && provider.kind() == ProviderKind::Libvirt
+            {
+                management.seal(&spec).await?;
+            }
+            anyhow::Ok(())
         };
         let started = tokio::time::timeout(limit, started).await;
         started.with_context(|| format!("not started after {} s", limit.as_secs_f64()))??;

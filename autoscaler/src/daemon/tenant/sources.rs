@@ -48,8 +48,13 @@ impl Tenant {
         let now = Instant::now();
         let serving =
             self.members.values().filter(|member| member.instance.state == InstanceState::InService);
+        let management = self.host.management.clone();
         let targets: Vec<Target> = serving
-            .map(|member| Target { id: member.spec.id.clone(), address: member.instance.address })
+            .map(|member| Target {
+                id: member.spec.id.clone(),
+                address: member.instance.address,
+                management: management.as_ref().and_then(|there| there.address_of(&member.spec)),
+            })
             .collect();
         for spec in self.spec.metrics.iter().filter(|spec| spec.source != MetricSource::Push) {
             let state = self.sources.entry(spec.name.clone()).or_default();
@@ -59,8 +64,10 @@ impl Tenant {
             state.running = true;
             state.due = Some(now + spec.interval);
             let (spec, targets, transit) = (spec.clone(), targets.clone(), self.host.transit.clone());
+            let management = management.as_ref().map(|management| management.netns().clone());
             self.jobs.spawn(async move {
-                let readings = metrics::read(&spec.source, &transit, &targets, spec.timeout).await;
+                let (source, management) = (&spec.source, management.as_ref());
+                let readings = metrics::read(source, management, &transit, &targets, spec.timeout).await;
                 Done::Sourced(spec.name, readings)
             });
         }

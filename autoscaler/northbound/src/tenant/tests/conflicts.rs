@@ -3,7 +3,7 @@
 use super::FLAT;
 use super::faults::marked;
 use crate::diagnostic::Severity;
-use crate::tenant::{Tenant, cross_check, parse};
+use crate::tenant::{Tenant, check_reserved, cross_check, parse};
 
 fn tenant(file: &str, text: &str) -> Tenant {
     parse(file, text).unwrap_or_else(|faults| panic!("{faults:#?}"))
@@ -50,5 +50,18 @@ fn tenants_are_compared_with_one_another() {
     assert_eq!(
         cross_check(&[&demo, &demo.clone(), &sound]).iter().map(|c| c.offender).collect::<Vec<_>>(),
         [1; 3]
+    );
+}
+
+#[test]
+fn the_management_networks_addresses_are_nobodys() {
+    let demo = tenant("a.yml", FLAT);
+    let reserved = |net: &str| check_reserved(&[&demo], net.parse().unwrap());
+    assert_eq!(reserved("198.19.0.0/16"), []);
+    let [conflict] = &reserved("19.0.0.0/8")[..] else { panic!("one conflict") };
+    assert_eq!(conflict.diagnostic.line, 5, "the subnet");
+    assert_eq!(
+        conflict.diagnostic.message,
+        "the subnet 19.0.0.0/24 overlaps the management network 19.0.0.0/8"
     );
 }

@@ -1,0 +1,205 @@
+//! The management network on the real kernel, with instances of the `netns` provider on it. Needs root.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use lb_userspace::net::{Address, Links, MacAddr, Netns};
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::{CloudName, NetnsTemplate, NetworkSpec, TemplateSpec, TenantName};
+use sluice_southbound::management::{self, Management};
+use sluice_southbound::netns::NetnsProvider;
+use sluice_southbound::networks::{Networks, TenantNetwork};
+use sluice_southbound::provider::{InstanceSpec, NicSpec, Provider};
+use sluice_southbound::scope::Scope;
+
+fn scope(name: &str) -> Scope {
+    Scope::new(name).expect("a scope")
+}
+
+fn tenant() -> TenantName {
+    TenantName::try_from("demo".to_owned()).expect("a tenant name")
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().expect("a network")
+}
+
+fn links(netns: &Netns) -> Links {
+    Links::open(netns).expect("netlink")
+}
+
+fn connect(from: &Netns, to: SocketAddr) -> io::Result<TcpStream> {
+    from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).expect("in the namespace")
+}
+
+fn listen(netns: &Netns, at: SocketAddr) -> TcpListener {
+    netns.run(|| TcpListener::bind(at)).expect("in the namespace").expect("bound")
+}
+
+/// Two instances of one tenant.
+struct Bed {
+    scope: Scope,
+    transit: Netns,
+    networks: Networks,
+    management: Management,
+    provider: NetnsProvider,
+}
+
+impl Bed {
+    async fn new(name: &str) -> Self {
+        let scope = scope(name);
+        let transit = Netns::create(&format!("{name}_transit")).expect("a namespace: this test needs root");
+        let host = Netns::current().expect("a namespace");
+        let networks = Networks::between(scope.clone(), &host, &transit, "lo").expect("networks");
+        let management = Management::ensure(scope.clone(), net("198.19.7.0/24")).await.expect("a network");
+        let provider = NetnsProvider::with_responder(scope.clone(), vec!["true".into()]).expect("a provider");
+        Self { scope, transit, networks, management, provider }
+    }
+
+    async fn network(&self) -> TenantNetwork {
+        let ip = |last| Ipv4Addr::new(10, 94, 0, last);
+        let spec = NetworkSpec {
+            name: "nw".to_owned(),
+            subnet: net("10.94.0.0/24"),
+            gateway: ip(1),
+            dhcp_start: ip(2),
+            dhcp_end: ip(254),
+        };
+        self.networks.ensure(&tenant(), &spec).await.expect("a network")
+    }
+
+    async fn instance(&self, network: &TenantNetwork, number: u8) -> (InstanceSpec, Netns) {
+        let (id, address) = (InstanceId::new(&tenant(), number.into()), Ipv4Addr::new(10, 94, 0, number));
+        let management = self.management.lease(&id);
+        let spec = InstanceSpec {
+            tenant: tenant(),
+            created: Timestamp::now(),
+            cloud: CloudName::default(),
+            template: template(),
+            nic: NicSpec {
+                bridge: network.bridge.clone(),
+                address,
+                prefix: 24,
+                gateway: Some(Ipv4Addr::new(10, 94, 0, 1)),
+                mac: MacAddr::of_instance(address),
+            },
+            other_nics: Vec::new(),
+            management,
+            id,
+        };
+        self.management.admit(&spec).await.expect("admitted");
+        self.provider.create(&spec).await.expect("an instance");
+        let netns = Netns::open(&self.scope.netns(&spec.id)).expect("its namespace");
+        netns.set_sysctl("ipv4/neigh/eth1/mcast_solicit", "1").expect("set");
+        (spec, netns)
+    }
+
+    async fn close(self) {
+        self.provider.remove_all().await.expect("removed");
+        self.networks.remove_all().await.expect("removed");
+        assert_eq!(management::remove(&self.scope).await.expect("removed").len(), 3);
+        assert_eq!(management::remove(&self.scope).await.expect("removed again"), Vec::<String>::new());
+        Netns::delete(&format!("{}_transit", self.scope.name())).expect("deleted");
+        let host = links(&Netns::current().expect("a namespace"));
+        let left = host.list().await.expect("list").into_iter().filter(|l| l.group == self.scope.group());
+        assert_eq!(left.map(|link| link.name).collect::<Vec<_>>(), Vec::<String>::new());
+        let name = self.scope.management_links().netns;
+        assert!(!Netns::names().expect("names").contains(&name));
+    }
+}
+
+fn template() -> TemplateSpec {
+    TemplateSpec {
+        cpus: 1.0,
+        memory: None,
+        request_cost: Duration::ZERO,
+        port: 80,
+        start_timeout: Duration::from_secs(5),
+        netns: Some(NetnsTemplate::default()),
+        docker: None,
+        libvirt: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_reach_the_daemon_and_nothing_else() {
+    let bed = Bed::new("slm_reach").await;
+    let network = bed.network().await;
+    let (first, second) = (bed.instance(&network, 2).await, bed.instance(&network, 3).await);
+    let at = |spec: &InstanceSpec| bed.management.address_of(spec).expect("an address");
+    let (one, other) = (at(&first.0), at(&second.0));
+    let manager = SocketAddr::new(bed.management.address().into(), 514);
+    let exporter = |address: Ipv4Addr| SocketAddr::new(address.into(), 9100);
+    let _listeners = (
+        listen(bed.management.netns(), manager),
+        listen(&first.1, exporter(one)),
+        listen(&second.1, exporter(other)),
+    );
+    for address in [one, other] {
+        connect(bed.management.netns(), exporter(address)).expect("the exporter is reached");
+    }
+    connect(&first.1, manager).expect("the daemon is reached");
+
+    connect(&first.1, exporter(other)).expect_err("another instance, asked for");
+    let inside = links(&first.1);
+    inside.set_neighbour("eth1", other.into(), MacAddr::of_instance(other)).await.expect("set");
+    connect(&first.1, exporter(other)).expect_err("another instance, its address known");
+    connect(&bed.transit, exporter(one)).expect_err("the transit namespace has no way to it");
+    let host = links(&Netns::current().expect("a namespace"));
+    let bridge = bed.scope.management_links().bridge;
+    assert_eq!(host.addresses(&bridge).await.expect("list"), [], "the host is not on it");
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_can_not_speak_for_another() {
+    let bed = Bed::new("slm_spoof").await;
+    let network = bed.network().await;
+    let (first, second) = (bed.instance(&network, 2).await, bed.instance(&network, 3).await);
+    let manager = SocketAddr::new(bed.management.address().into(), 514);
+    let other = bed.management.address_of(&second.0).expect("an address");
+    let exporter = SocketAddr::new(other.into(), 9100);
+    let _manager = listen(bed.management.netns(), manager);
+
+    // It takes the other's addresses, both of them, and says so to everybody.
+    let inside = links(&first.1);
+    inside.set_mac("eth1", MacAddr::of_instance(other)).await.expect("set");
+    let own = bed.management.address_of(&first.0).expect("an address");
+    inside.remove_address("eth1", Ipv4Net::new_assert(own, 24).into()).await.expect("removed");
+    let theirs = Address { net: Ipv4Net::new_assert(other, 24).into(), protocol: 0 };
+    inside.add_address("eth1", &theirs).await.expect("added");
+    let _impostor = listen(&first.1, exporter);
+    connect(&first.1, manager).expect_err("its port lets only its own address pass");
+    let refused = connect(bed.management.netns(), exporter).expect_err("the other one listens not");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "the other one has answered: {refused}");
+    let _real = listen(&second.1, exporter);
+    connect(bed.management.netns(), exporter).expect("the other one is reached");
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_repaired_and_addresses_are_given_once() {
+    let bed = Bed::new("slm_repair").await;
+    let host = links(&Netns::current().expect("a namespace"));
+    let names = bed.scope.management_links();
+    host.delete(&names.port).await.expect("deleted");
+    let again = Management::ensure(bed.scope.clone(), net("198.19.8.0/29")).await.expect("repaired");
+    let listener = listen(again.netns(), SocketAddr::new(again.address().into(), 514));
+    assert_eq!(again.address(), Ipv4Addr::new(198, 19, 8, 1));
+    drop(listener);
+    let found = links(again.netns()).addresses("manage").await.expect("addresses");
+    assert_eq!(found.iter().map(|found| found.net.to_string()).collect::<Vec<_>>(), ["198.19.8.1/29"]);
+
+    let id = |number| InstanceId::new(&tenant(), number);
+    let given: Vec<_> = (0..6).map(|number| again.lease(&id(number)).map(|nic| nic.address)).collect();
+    let expected: Vec<_> = (2..=6).map(|last| Some(Ipv4Addr::new(198, 19, 8, last))).chain([None]).collect();
+    assert_eq!(given, expected);
+    assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), Some(id(1)));
+    again.release(&id(1));
+    assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), None);
+    assert_eq!(again.lease(&id(9)).map(|nic| nic.address), Some(Ipv4Addr::new(198, 19, 8, 3)));
+    bed.close().await;
+}
