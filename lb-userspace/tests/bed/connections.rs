@@ -35,6 +35,8 @@ pub(crate) struct Connections {
     exchanges: Arc<Vec<AtomicU64>>,
     stop: Arc<AtomicBool>,
     client: JoinHandle<Vec<String>>,
+    /// Serves until the clients have ended: a message of theirs may be under way.
+    stop_serving: Arc<AtomicBool>,
     server: JoinHandle<()>,
 }
 
@@ -51,15 +53,15 @@ impl Connections {
         let name = format!("slconnections{}", std::process::id());
         let clients = Netns::create(&name).expect("a namespace");
         connect_namespaces(bed, &clients, &name);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, stop_serving) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let exchanges: Arc<Vec<_>> = Arc::new((0..count).map(|_| AtomicU64::new(0)).collect());
-        let (peers, until) = (bed.peers(), Arc::clone(&stop));
+        let (peers, until) = (bed.peers(), Arc::clone(&stop_serving));
         let (listening, is_listening) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || in_namespace(&peers, serve(until, listening)));
         is_listening.recv().expect("the server listens");
         let (netns, until, counts) = (clients.clone(), Arc::clone(&stop), Arc::clone(&exchanges));
         let client = std::thread::spawn(move || in_namespace(&netns, run_all(until, counts)));
-        let connections = Self { clients, name, exchanges, stop, client, server };
+        let connections = Self { clients, name, exchanges, stop, client, stop_serving, server };
         connections.all_go_on();
         connections
     }
@@ -83,6 +85,7 @@ impl Connections {
     pub(crate) fn close(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         let broken = self.client.join().expect("the clients");
+        self.stop_serving.store(true, Ordering::Relaxed);
         self.server.join().expect("the server");
         Netns::delete(&self.name).expect("deleted");
         assert!(broken.is_empty(), "{} connections broke: {}", broken.len(), broken[0]);
