@@ -85,8 +85,23 @@ impl Place {
         String::from_utf8_lossy(&arguments).contains(&*self.path.to_string_lossy())
     }
 
+    /// Kills dockerd, containerd and shims that still have this directory's name, and what runs in those shims'
+    /// containers. Without the directory no later start would find them.
+    fn end_all(&self) {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for pid in pids.filter(|pid| self.is_named_by(*pid) && is_dockers(*pid)) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            for pid in children.split_whitespace().filter_map(|child| child.parse().ok()).chain([pid]) {
+                // Who has ended meanwhile is no fault.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
     /// Removes the directory, and the one that it is in when it was the last.
     pub(crate) fn remove(&self) {
+        self.end_all();
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 eprintln!("{} can't be removed: {error}", self.path.display());
@@ -95,5 +110,53 @@ impl Place {
                 let _ = fs::remove_dir(ROOT);
             }
         }
+    }
+}
+
+/// Whether a process is one of Docker's own programs, by the name it was started with.
+fn is_dockers(pid: i32) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+    let program = String::from_utf8_lossy(program);
+    let name = program.rsplit('/').next().unwrap_or_default();
+    name == "dockerd" || name.starts_with("containerd")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_named_after_the_directory_goes_with_it() {
+        let place = Place::take("end-all", Duration::ZERO).await.expect("nobody else has it");
+        let shell = |name: &str, script: &str| {
+            let mut command = Command::new("sh");
+            command.arg0(name).args(["-c", script]).arg(place.path()).stdin(Stdio::piped());
+            command.spawn().expect("sh runs")
+        };
+        let (mut shim, mut other) = (shell("containerd-shim", "sleep 60 & wait"), shell("tail", "read line"));
+        let children = format!("/proc/{0}/task/{0}/children", shim.id());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let child = loop {
+            let child = fs::read_to_string(&children).unwrap_or_default();
+            if !child.is_empty() {
+                break child.trim().to_owned();
+            }
+            assert!(Instant::now() < deadline, "the shell has no child");
+            sleep(POLL).await;
+        };
+        place.remove();
+        assert_eq!(shim.wait().expect("it ends").signal(), Some(9));
+        let runs = || fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|text| !text.is_empty());
+        while runs() {
+            assert!(Instant::now() < deadline, "what ran in it is still there");
+            sleep(POLL).await;
+        }
+        assert_eq!(other.try_wait().expect("a child"), None, "only Docker's are ended");
+        let _ = kill(Pid::from_raw(other.id().cast_signed()), Signal::SIGTERM);
+        other.wait().expect("it ends");
     }
 }
