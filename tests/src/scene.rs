@@ -21,7 +21,7 @@ use crate::{TenantFile, sluice};
 /// The port of the built-in responder.
 const PORT: u16 = 80;
 /// For instances that start at once: how long fifty containers take is the disk's affair, and nothing that a test judges.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A world with its daemon running, an observer, and a thread for clients.
 #[derive(Debug)]

@@ -79,10 +79,16 @@ impl Place {
         Ok(fs::remove_file(file)?)
     }
 
-    /// Whether a process was started with this directory's name; one that waits to be reaped has no arguments.
+    /// Whether a process was started with a path of this directory, be it in `--flag=PATH` or in `unix://PATH`; one
+    /// that waits to be reaped has no arguments.
     fn is_named_by(&self, pid: i32) -> bool {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).contains(&*self.path.to_string_lossy())
+        let mut arguments = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        arguments.any(|argument| {
+            let start = argument.find('/').map_or("", |at| &argument[at..]);
+            // By whole components: the name of one place may begin with that of another.
+            Path::new(start.trim_start_matches("//")).starts_with(&self.path)
+        })
     }
 
     /// Kills dockerd, containerd and shims that still have this directory's name, and what runs in those shims'
@@ -132,12 +138,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_named_after_the_directory_goes_with_it() {
         let place = Place::take("end-all", Duration::ZERO).await.expect("nobody else has it");
-        let shell = |name: &str, script: &str| {
+        let shell = |name: &str, script: &str, path: &str| {
             let mut command = Command::new("sh");
-            command.arg0(name).args(["-c", script]).arg(place.path()).stdin(Stdio::piped());
+            command.arg0(name).args(["-c", script, path]).stdin(Stdio::piped());
             command.spawn().expect("sh runs")
         };
-        let (mut shim, mut other) = (shell("containerd-shim", "sleep 60 & wait"), shell("tail", "read line"));
+        let path = place.path().display();
+        let mut shim =
+            shell("containerd-shim", "sleep 60 & wait", &format!("--address=unix://{path}/socket"));
+        let mut neighbours = shell("containerd-shim", "read line", &format!("{path}-neighbour/socket"));
+        let mut other = shell("tail", "read line", &path.to_string());
         let children = format!("/proc/{0}/task/{0}/children", shim.id());
         let deadline = Instant::now() + Duration::from_secs(20);
         let child = loop {
@@ -155,8 +165,10 @@ mod tests {
             assert!(Instant::now() < deadline, "what ran in it is still there");
             sleep(POLL).await;
         }
-        assert_eq!(other.try_wait().expect("a child"), None, "only Docker's are ended");
-        let _ = kill(Pid::from_raw(other.id().cast_signed()), Signal::SIGTERM);
-        other.wait().expect("it ends");
+        for (process, why) in [(&mut other, "only Docker's"), (&mut neighbours, "only this directory's")] {
+            assert_eq!(process.try_wait().expect("a child"), None, "{why} are ended");
+            let _ = kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM);
+            process.wait().expect("it ends");
+        }
     }
 }
