@@ -18,7 +18,7 @@ pub use hint::{Endpoint, HINTS, Hint, hint_place};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;

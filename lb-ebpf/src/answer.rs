@@ -132,23 +132,33 @@ fn linear(ctx: &TcContext, bytes: usize) -> Window {
     Window::of_tc(ctx)
 }
 
-/// Neighbour discovery is the kernel's, from where hosts send it: their own address, their link's, or none yet.
+/// Neighbour discovery is the kernel's, from where hosts send it: their own address, their link's, or none yet; and to
+/// where it is for this host alone. The kernel would forward any other.
 #[inline(always)]
 fn discover(ctx: &TcContext, packet: &Packet) -> Result<i32, Refusal> {
     let tenant = tenant(ctx, packet)?;
     let source = packet.header.source;
     let [high, low] = source.words();
     let is_unspecified = high == 0 && low == 0;
-    // fe80::/10 (RFC 4291, 2.5.6).
-    let is_link_local = source.bytes[0] == 0xfe && source.bytes[1] & 0xc0 == 0x80;
-    if is_unspecified || is_link_local || is_within(&source, tenant) {
+    if !is_unspecified && !is_link_local(&source) && !is_within(&source, tenant) {
+        return Err(DropReason::SourceSpoofed.into());
+    }
+    let destination = packet.header.destination;
+    let is_multicast = destination.bytes[0] == 0xff;
+    if is_multicast || is_link_local(&destination) || destination == tenant.gateway {
         return Err(Refusal::Pass);
     }
-    Err(DropReason::SourceSpoofed.into())
+    Err(DropReason::NotAllowed.into())
 }
 
-/// Sees to it that a packet comes from the tenant, lets those to its gateway through to the kernel, and refuses what takes
-/// another course.
+/// fe80::/10 (RFC 4291, 2.5.6).
+#[inline(always)]
+fn is_link_local(address: &Address) -> bool {
+    address.bytes[0] == 0xfe && address.bytes[1] & 0xc0 == 0x80
+}
+
+/// Sees to it that a packet comes from the tenant and goes to no tenant's network, lets those to its gateway through to the
+/// kernel, and refuses what takes another course.
 #[inline(always)]
 fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     let tenant = tenant(ctx, packet)?;
@@ -157,6 +167,9 @@ fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     }
     if packet.header.destination == tenant.gateway {
         return Err(Refusal::Pass);
+    }
+    if maps::is_tenants(&packet.header.destination) {
+        return Err(DropReason::NotAllowed.into());
     }
     if packet.part != Part::Whole {
         return Err(Refusal::GoOn(course::FRAGMENT));

@@ -2,7 +2,8 @@
 //! loader sets the configured ones.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
@@ -43,6 +44,9 @@ static BACKENDS_MAP: Array<BackendValue, BACKENDS> = Array::new();
 static ANSWERS: HashMap<EndpointKey, AnswerValue, { 4 * BACKENDS }> = HashMap::new();
 #[btf_map(name = "tenants")]
 static TENANTS_MAP: HashMap<TenantKey, TenantValue, TENANTS> = HashMap::new();
+/// Every tenant's subnets, each with its tenant's interface. The trie is the only map that takes memory as it fills.
+#[btf_map(name = "subnets")]
+static SUBNETS: LpmTrie<[u8; 16], u32, TENANTS> = LpmTrie::new();
 #[btf_map(name = "fragments")]
 static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
 #[btf_map(name = "answer_fragments")]
@@ -216,6 +220,21 @@ pub(crate) fn backend(index: u16) -> Option<&'static BackendValue> {
 pub(crate) fn tenant(key: &TenantKey) -> Option<&'static TenantValue> {
     // SAFETY: entries change only while the daemon sets a tenant up, before its interface carries packets.
     unsafe { TENANTS_MAP.get(key) }
+}
+
+/// Whether an address is within some tenant's subnet.
+#[inline(always)]
+pub(crate) fn is_tenants(address: &Address) -> bool {
+    let lookup = Lookup { _before: 0, key: Key::new(u128::BITS, address.bytes) };
+    SUBNETS.get(&lookup.key).is_some()
+}
+
+/// A key of the trie, whose address is so aligned that it can be written word by word: the verifier refuses words at any
+/// other place, and the key alone may be at one.
+#[repr(C, align(8))]
+struct Lookup {
+    _before: u32,
+    key: Key<[u8; 16]>,
 }
 
 /// Where the first fragment of a client's packet went.

@@ -222,25 +222,85 @@ fn a_tenant_sends_as_nobody_else_and_to_nobody_else() {
     }
 }
 
+/// Each kind of answer, to an address of another tenant's network and to one of the tenant's own.
+#[test]
+fn no_answer_reaches_a_tenants_network() {
+    let mut bed = bed();
+    bed.attach_another_tenant();
+    let [v4, v6] = families();
+    for (Family { backend, stranger, .. }, neighbour) in [(v4, "19.0.0.7"), (v6, "2001:db8:19::7")] {
+        for to in [stranger, neighbour.parse().expect("an address")] {
+            for (name, what) in [
+                ("TCP", What::Tcp(8443, 40_000)),
+                ("UDP", What::Udp(5353, 40_000)),
+                ("an echo reply", What::Reply(9)),
+                ("an error", What::Error(quoted(to, backend, &What::Tcp(40_000, 8443)))),
+            ] {
+                let before = bed.drops("not_allowed");
+                let (verdict, _) = bed.answer(&frame(BACK, backend, to, 64, &what));
+                assert_eq!(
+                    (verdict, bed.drops("not_allowed")),
+                    (Verdict::Drop, before + 1),
+                    "{name} to {to}"
+                );
+            }
+        }
+    }
+    let peers = bed.peers();
+    let another = bed::another_link(&peers);
+    bed.lb.detach_tenant(&another.interface, &another.peer).expect("detached");
+    for Family { backend, stranger, .. } in families() {
+        let answer = frame(BACK, backend, stranger, 64, &What::Udp(5353, 40_000));
+        assert_eq!(bed.answer(&answer).0, Verdict::Redirect, "{stranger} is nobody's now");
+    }
+}
+
+#[test]
+fn fragments_of_an_answer_reach_no_tenants_network() {
+    let mut bed = bed();
+    bed.attach_another_tenant();
+    let [Family { backend, stranger, .. }, _] = families();
+    for fragment in [0x2000_u16, 2] {
+        let mut frame = frame(BACK, backend, stranger, 64, &What::Udp(5353, 40_000));
+        frame[20..22].copy_from_slice(&fragment.to_be_bytes());
+        let before = bed.drops("not_allowed");
+        assert_eq!((bed.answer(&frame).0, bed.drops("not_allowed")), (Verdict::Drop, before + 1));
+    }
+}
+
 #[test]
 fn neighbour_discovery_is_the_kernels() {
     let bed = bed();
-    let [_, Family { backend, gateway, stranger, .. }] = families();
-    let solicitation = |from: IpAddr| {
+    let [_, Family { client, backend, gateway, stranger, .. }] = families();
+    let solicitation = |from: IpAddr, to: IpAddr| {
         // An echo request made one: type 135, its checksum changed with it.
-        let mut frame = frame(BACK, from, gateway, 255, &What::Request(0));
+        let mut frame = frame(BACK, from, to, 255, &What::Request(0));
         let sum = u16::from_be_bytes([frame[56], frame[57]]);
         let sum = lb_common::checksum::update_u16(sum, 128 << 8, 135 << 8);
         frame[54] = 135;
         frame[56..58].copy_from_slice(&sum.to_be_bytes());
         frame
     };
-    for from in [backend, "::".parse().expect("an address"), "fe80::7".parse().expect("an address")] {
-        let frame = solicitation(from);
-        assert_eq!(bed.answer(&frame), (Verdict::Pass, frame), "{from}");
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    for (from, to) in [
+        (backend, gateway),
+        (ip("::"), gateway),
+        (ip("fe80::7"), gateway),
+        (backend, ip("fe80::1")),
+        (backend, ip("ff02::1:ff00:1")),
+    ] {
+        let frame = solicitation(from, to);
+        assert_eq!(bed.answer(&frame), (Verdict::Pass, frame), "{from} to {to}");
     }
-    assert_eq!(bed.answer(&solicitation(stranger)).0, Verdict::Drop);
-    assert_eq!(bed.drops("source_spoofed"), 1);
+    let before = bed.drops("not_allowed");
+    for (reason, from, to) in [
+        ("source_spoofed", stranger, gateway),
+        ("not_allowed", backend, stranger),
+        ("not_allowed", backend, client),
+    ] {
+        assert_eq!(bed.answer(&solicitation(from, to)).0, Verdict::Drop, "{from} to {to}: {reason}");
+    }
+    assert_eq!((bed.drops("source_spoofed"), bed.drops("not_allowed")), (1, before + 2));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
+use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
     FlowKey, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, ServiceValue, Table, TenantKey,
@@ -33,6 +34,7 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "backends" => (INDEX, size_of::<BackendValue>()),
         "answers" => (size_of::<EndpointKey>(), size_of::<AnswerValue>()),
         "tenants" => (size_of::<TenantKey>(), size_of::<TenantValue>()),
+        "subnets" => (size_of::<Key<[u8; 16]>>(), size_of::<u32>()),
         "fragments" | "answer_fragments" => (size_of::<FragmentKey>(), size_of::<FragmentValue>()),
         "answer_budgets" => (INDEX, size_of::<AnswerBudget>()),
         "flows" | "nascent_flows" => (size_of::<FlowKey>(), size_of::<FlowValue>()),

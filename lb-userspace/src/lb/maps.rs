@@ -1,22 +1,20 @@
 //! The pinned maps, with their types.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use ipnet::IpNet;
 use lb_common::abi::{
     Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, Endpoint,
     EndpointKey, Exceptions, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantKey, TenantValue,
-    family,
 };
 
 use lb_common::recent::Set;
 
+use super::Error;
 use super::counters::FlowCounters;
-use super::{Error, TenantLink, address};
 
 /// Every map of the object, by the name under which it is pinned.
 pub(super) const NAMES: &[&str] = &[
@@ -30,6 +28,7 @@ pub(super) const NAMES: &[&str] = &[
     "backends",
     "answers",
     "tenants",
+    "subnets",
     "fragments",
     "answer_fragments",
     "answer_budgets",
@@ -56,7 +55,8 @@ pub(super) struct Maps {
     tables: Array<MapData, Table>,
     backends: Array<MapData, BackendValue>,
     answers: HashMap<MapData, EndpointKey, AnswerValue>,
-    tenants: HashMap<MapData, TenantKey, TenantValue>,
+    pub(super) tenants: HashMap<MapData, TenantKey, TenantValue>,
+    pub(super) subnets: LpmTrie<MapData, [u8; 16], u32>,
     recent_flows: Array<MapData, Set>,
     exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -92,6 +92,7 @@ impl Maps {
             backends: take(source, "backends")?,
             answers: take(source, "answers")?,
             tenants: take(source, "tenants")?,
+            subnets: take(source, "subnets")?,
             recent_flows: take(source, "recent_flows")?,
             exceptions: take(source, "exceptions")?,
             backend_counters: take(source, "backend_counters")?,
@@ -188,28 +189,6 @@ impl Maps {
         absent_is_fine(self.answers.remove(key)).map_err(Error::map("answers"))
     }
 
-    pub(super) fn set_tenant(&mut self, interface: u32, link: &TenantLink) -> Result<(), Error> {
-        let ipv4 = link.ipv4.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
-        let ipv6 = link.ipv6.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
-        for (family, value) in [(family::IPV4, ipv4), (family::IPV6, ipv6)] {
-            let key = TenantKey { interface, family };
-            let result = match value {
-                Some(value) => self.tenants.insert(key, value, 0),
-                None => absent_is_fine(self.tenants.remove(&key)),
-            };
-            result.map_err(Error::map("tenants"))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn remove_tenant(&mut self, interface: u32) -> Result<(), Error> {
-        for family in [family::IPV4, family::IPV6] {
-            let key = TenantKey { interface, family };
-            absent_is_fine(self.tenants.remove(&key)).map_err(Error::map("tenants"))?;
-        }
-        Ok(())
-    }
-
     pub(super) fn backend_counters(&self, index: u16) -> Result<FlowCounters, Error> {
         let live =
             self.backend_live_flows.get(&u32::from(index), 0).map_err(Error::map("backend_live_flows"))?;
@@ -294,36 +273,5 @@ pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapErro
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }
-}
-
-fn tenant(subnet: IpNet, gateway: IpAddr) -> TenantValue {
-    TenantValue {
-        subnet: address::from_ip(subnet.network()),
-        mask: mask(subnet),
-        gateway: address::from_ip(gateway),
-    }
-}
-
-/// A subnet's mask over both families' addresses: an IPv4 address is the end of an IPv6 one.
-pub(super) fn mask(subnet: IpNet) -> Address {
-    let host_bits = u32::from(subnet.max_prefix_len() - subnet.prefix_len());
-    let ones = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-    Address { bytes: ones.to_be_bytes() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mask;
-
-    #[test]
-    fn a_mask_covers_the_family_too() {
-        let bytes = |subnet: &str| mask(subnet.parse().expect("a subnet")).bytes;
-        let mut expected = [0xff; 16];
-        assert_eq!(bytes("19.0.0.1/32"), expected);
-        expected[15] = 0;
-        assert_eq!(bytes("19.0.0.0/24"), expected, "no IPv6 address is within an IPv4 subnet");
-        assert_eq!(bytes("::/0"), [0; 16]);
-        assert_eq!(bytes("2001:db8::/32")[..5], [0xff, 0xff, 0xff, 0xff, 0]);
     }
 }

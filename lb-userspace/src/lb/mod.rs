@@ -19,6 +19,7 @@ mod registry;
 mod settings;
 mod slots;
 mod sweep;
+mod tenants;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

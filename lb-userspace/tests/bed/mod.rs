@@ -61,25 +61,8 @@ impl Bed {
         let (transit, peers) = (format!("{name}-transit"), format!("{name}-peers"));
         let netns = Netns::create(&transit).expect("a namespace");
         let peers_netns = Netns::create(&peers).expect("a namespace");
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(
-            async {
-                let inside = Links::open(&netns).expect("netlink");
-                let outside = Links::open(&peers_netns).expect("netlink");
-                for (end, peer) in [("up0", "cl0"), ("slt-bed", "slp-bed")] {
-                    let mark = Mark { group: 0x51, alias: format!("{name} test") };
-                    let end = VethEnd {
-                        links: &inside,
-                        name: end,
-                        mac: (end == "slt-bed").then_some(TENANT_MAC),
-                        master: None,
-                    };
-                    let peer = VethEnd { links: &outside, name: peer, mac: None, master: None };
-                    inside.ensure_veth(&mark, &end, &peer).await.expect("a veth");
-                    inside.set_up(end.name).await.expect("up");
-                    outside.set_up(peer.name).await.expect("up");
-                }
-            },
-        );
+        add_veth(&netns, &peers_netns, ["up0", "cl0"], None);
+        add_veth(&netns, &peers_netns, ["slt-bed", "slp-bed"], Some(TENANT_MAC));
         // As for any client on this host; once the other end runs XDP, the kernel lets it no longer be switched.
         peers_netns.disable_offloads("cl0").expect("offloads off");
         let pin_root = PathBuf::from("/sys/fs/bpf").join(&name);
@@ -98,6 +81,13 @@ impl Bed {
             .expect("the namespace")
             .expect("the interface");
         Self { lb, settings, interface, transit, peers, pin_root }
+    }
+
+    /// Another tenant beside the one whose backends there are.
+    pub(crate) fn attach_another_tenant(&mut self) {
+        let peers = self.peers();
+        add_veth(&self.settings.transit, &peers, ["slt-two", "slp-two"], None);
+        self.lb.attach_tenant(&another_link(&peers)).expect("the tenant attaches");
     }
 
     /// The namespace of the client and of the backends.
@@ -225,6 +215,33 @@ impl Drop for Bed {
         let _ = LoadBalancer::remove_pins(&self.pin_root);
         let _ = Netns::delete(&self.transit);
         let _ = Netns::delete(&self.peers);
+    }
+}
+
+/// Makes a veth: its end in the transit namespace, and its peer.
+fn add_veth(transit: &Netns, peers: &Netns, [end, peer]: [&str; 2], mac: Option<MacAddr>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let inside = Links::open(transit).expect("netlink");
+        let outside = Links::open(peers).expect("netlink");
+        let mark = Mark { group: 0x51, alias: "a test's".to_owned() };
+        let end = VethEnd { links: &inside, name: end, mac, master: None };
+        let peer = VethEnd { links: &outside, name: peer, mac: None, master: None };
+        inside.ensure_veth(&mark, &end, &peer).await.expect("a veth");
+        inside.set_up(end.name).await.expect("up");
+        outside.set_up(peer.name).await.expect("up");
+    });
+}
+
+/// The other tenant of [`Bed::attach_another_tenant`].
+pub(crate) fn another_link(peers: &Netns) -> TenantLink {
+    let (gateway, gateway_6) = (Ipv4Addr::new(20, 0, 0, 1), "2001:db8:20::1".parse().expect("an address"));
+    TenantLink {
+        interface: "slt-two".to_owned(),
+        peer: "slp-two".to_owned(),
+        peer_netns: peers.clone(),
+        ipv4: Some(Ipv4Subnet { net: "20.0.0.0/24".parse().expect("a subnet"), gateway }),
+        ipv6: Some(Ipv6Subnet { net: "2001:db8:20::/64".parse().expect("a subnet"), gateway: gateway_6 }),
     }
 }
 

@@ -39,14 +39,22 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     }
     let is_ours = is_within(packet.source);
     if is_read && is_discovery(frame, &packet) {
-        let is_host = is_ours || is_of_link(packet.source);
-        return if is_host { Outcome::Pass(None) } else { Outcome::Drop("source_spoofed") };
+        let is_host = is_ours || packet.source.is_unspecified() || is_of_link(packet.source);
+        let to = packet.destination;
+        return match is_host {
+            false => Outcome::Drop("source_spoofed"),
+            _ if to.is_multicast() || is_of_link(to) || to == GATEWAY_6 => Outcome::Pass(None),
+            _ => Outcome::Drop("not_allowed"),
+        };
     }
     if !is_ours {
         return Outcome::Drop("source_spoofed");
     }
     if packet.destination == GATEWAY || packet.destination == GATEWAY_6 {
         return Outcome::Pass(None);
+    }
+    if is_within(packet.destination) || is_another_tenants(packet.destination) {
+        return Outcome::Drop("not_allowed");
     }
     match packet.fragment {
         Some((identification, false)) => later_fragment(fragments, frame, &packet, identification),
@@ -64,8 +72,15 @@ fn is_within(address: IpAddr) -> bool {
     }
 }
 
+fn is_another_tenants(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[20, 0, 0]),
+        IpAddr::V6(address) => address.segments().starts_with(&[0x2001, 0xdb8, 0x20, 0]),
+    }
+}
+
 fn is_of_link(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unspecified() || address.is_unicast_link_local())
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn is_discovery(frame: &[u8], packet: &Headers) -> bool {

@@ -28,7 +28,7 @@ pub(crate) fn frame(rng: &mut Rng, side: Side) -> Vec<u8> {
     let client = client(rng, is_v6);
     let (from, to) = match side {
         Side::Client => (client, vip(rng, is_v6)),
-        Side::Tenant => (backend(rng, is_v6), if rng.u8(..20) == 0 { gateway(is_v6) } else { client }),
+        Side::Tenant => (backend(rng, is_v6), to_outside(rng, is_v6, client)),
     };
     let packet = packet(rng, side, &from, &to, true);
     frame.extend(packet);
@@ -55,6 +55,20 @@ fn backend(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
         (true, _) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
         (false, 0) => vec![19, 0, 1, last],
         (false, _) => vec![19, 0, 0, last],
+    }
+}
+
+/// A client mostly; the gateway, or a host of a tenant's.
+fn to_outside(rng: &mut Rng, is_v6: bool, client: Vec<u8>) -> Vec<u8> {
+    let last = rng.u8(..);
+    match (is_v6, rng.u8(..40)) {
+        (_, 0 | 1) => gateway(is_v6),
+        (true, 2) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x20][..], &[0; 9], &[last]].concat(),
+        (true, 3) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
+        (true, 4) => [&[0xfe, 0x80][..], &[0; 13], &[last]].concat(),
+        (false, 2) => vec![20, 0, 0, last],
+        (false, 3) => vec![19, 0, 0, last],
+        _ => client,
     }
 }
 

@@ -48,6 +48,7 @@ impl World {
                 services.push(Service { vip, port, protocol, target_port, backends });
             }
         }
+        bed.attach_another_tenant();
         for service in &services {
             let key =
                 ServiceKey { vip: service.vip, protocol: protocol(service.protocol), port: service.port };

@@ -21,7 +21,7 @@ use crate::net::Netns;
 use crate::object::object;
 
 /// What the program reads and never writes.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "control",
     "vips",
     "services",
@@ -32,6 +32,7 @@ const SHARED: [&str; 10] = [
     "backends",
     "answers",
     "tenants",
+    "subnets",
 ];
 
 /// Tables of flows: the copy has one flow.

@@ -21,7 +21,8 @@ use lb_common::watch::{Counts, Decision, Filter};
 pub use sample::Sample;
 
 use super::{Look, uplink_program};
-use crate::lb::maps::{NAMES, mask};
+use crate::lb::maps::NAMES;
+use crate::lb::tenants::mask;
 use crate::lb::{Error, address, registry};
 use crate::object::watch_object;
 use crate::service::ServiceSelector;
