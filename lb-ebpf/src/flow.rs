@@ -73,7 +73,12 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
 /// Whether the flow has told the flow table of itself in this epoch; if not, it is to do so now.
 #[inline(always)]
 fn seen_lately(control: &Control, hash: u64) -> bool {
-    maps::seen_lately(Mark::of(hash, control.epoch, control.recent_mask))
+    maps::seen_lately(mark(control, hash))
+}
+
+#[inline(always)]
+fn mark(control: &Control, hash: u64) -> Mark {
+    Mark::of(hash, control.epoch, control.recent_mask)
 }
 
 /// Puts a flow of a steady slot down, or that it goes on, or that it ends.
@@ -194,7 +199,8 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
 /// Takes down what a backend's answer says of its flow: that it goes on, that it ends, or with a SYN that it is open, also
 /// where the client's port had another flow before whose end is still remembered.
 ///
-/// Whatever a client sends in a flow that is open is answered, or answers; so a flow that is in use is seen here.
+/// Whatever a client sends in a flow that is open is answered, or answers; so a flow that is in use is seen here. What a
+/// backend sends in another's flow says nothing of that flow.
 #[inline(always)]
 pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(), DropReason> {
     let control = maps::control()?;
@@ -203,32 +209,48 @@ pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(
     let opens = flags & tcp_flag::SYN != 0;
     if opens {
         maps::begin_handshake(hash, control.clock);
-    } else if ends == 0 {
-        if !seen_lately(control, hash) {
-            goes_on(control, key, backend);
-        }
+    } else if ends == 0 && seen_lately(control, hash) {
         return Ok(());
     }
-    if let Some(entry) = known(key) {
-        // SAFETY: a live map value, one word of it.
-        let ended = unsafe { &mut (*entry).ended };
-        *ended = if opens { ends } else { *ended | ends };
+    let entry = known(key);
+    if !has(key, hash, entry, backend)? {
+        // The backend that has it is yet to be heard.
+        maps::not_seen(mark(control, hash));
+        return Ok(());
+    }
+    match entry {
+        Some(entry) => {
+            // SAFETY: a live map value, of which words are read and written.
+            let flow = unsafe { &mut *entry };
+            if opens {
+                flow.ended = ends;
+            } else if ends == 0 {
+                flow.last_seen = control.clock;
+            } else {
+                flow.ended |= ends;
+            }
+        }
+        None if !opens && ends == 0 => {
+            let protocol = u32::from(PROTOCOL_TCP);
+            let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
+            // Where the table is full the flow stays with its slot.
+            let _ = maps::remember(key, &flow);
+        }
+        None => {}
     }
     Ok(())
 }
 
-/// Takes down that a TCP flow is in use, and who has it where that isn't known.
+/// Whether a backend that answers is the one that has the flow: by its entry, else as its slot's owner or keeper.
 #[inline(always)]
-fn goes_on(control: &Control, key: &FlowKey, backend: Handle) {
-    if let Some(entry) = known(key) {
+fn has(key: &FlowKey, hash: u64, entry: Option<*mut FlowValue>, backend: Handle) -> Result<bool, DropReason> {
+    if let Some(entry) = entry {
         // SAFETY: a live map value, one word of it.
-        unsafe { (*entry).last_seen = control.clock };
-        return;
+        let owner = unsafe { (*entry).backend };
+        return Ok(owner.index == backend.index && owner.incarnation == backend.incarnation);
     }
-    let protocol = u32::from(PROTOCOL_TCP);
-    let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
-    // Where the table is full the flow stays with its slot.
-    let _ = maps::remember(key, &flow);
+    let slot = maps::slot(key.service, hash::slot(hash))?;
+    Ok(backend.index == slot.new_flows || backend.index == slot.keeper())
 }
 
 /// The flow's entry, wherever it is.

@@ -248,6 +248,59 @@ fn a_handshake_that_takes_its_time_is_noticed_by_its_last_packet() {
     assert_eq!(bed.live_flows(2), 1);
 }
 
+/// A backend that has lost its way, or whose tenant wants to know what happens.
+#[test]
+fn what_a_backend_sends_in_anothers_flow_says_nothing_of_it() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Active)]);
+    let flow = (0..1000).map(Flow::numbered).find(|&flow| bed.connect(flow) == 2).expect("one");
+    let never_begun = (1000..1100).map(Flow::numbered);
+    let live = |bed: &mut Bed, seconds| {
+        bed.lb.sweep_after(Duration::from_secs(seconds)).expect("a sweep");
+        (bed.live_flows(2), bed.live_flows(3))
+    };
+    // The others that have begun end.
+    live(&mut bed, 300);
+    bed.answer(&flow.answer(2, "A"));
+    assert_eq!(live(&mut bed, 60), (1, 0));
+
+    // Each answers in half of the slots, where it is the owner: these are flows whose beginning wasn't seen.
+    never_begun.for_each(|flow| {
+        bed.answer(&flow.answer(2, "A"));
+        bed.answer(&flow.answer(3, "A"));
+    });
+    let (two, three) = live(&mut bed, 0);
+    assert_eq!(two + three, 101, "none is counted twice");
+    for flags in ["A", "SA", "FA", "RA"] {
+        assert_eq!(bed.answer(&flow.answer(3, flags)).0, Verdict::Redirect);
+        assert_eq!(live(&mut bed, 0), (two, three), "{flags}");
+    }
+    bed.answer(&flow.answer(2, "FA"));
+    bed.uplink(&flow.segment("FA"));
+    assert_eq!(live(&mut bed, 0), (two - 1, three), "what its own backend sends ends it");
+}
+
+#[test]
+fn a_flow_lives_by_what_its_own_backend_sends() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Active)]);
+    let flow = (0..1000).map(Flow::numbered).find(|&flow| bed.connect(flow) == 2).expect("one");
+    // In each epoch the other's answer is the first.
+    for _ in 0..4 {
+        bed.lb.sweep_after(Duration::from_secs(100)).expect("a sweep");
+        bed.answer(&flow.answer(3, "A"));
+        bed.answer(&flow.answer(2, "A"));
+    }
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!((bed.live_flows(2), bed.live_flows(3)), (1, 0));
+    for _ in 0..4 {
+        bed.lb.sweep_after(Duration::from_secs(100)).expect("a sweep");
+        bed.answer(&flow.answer(3, "A"));
+    }
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!((bed.live_flows(2), bed.live_flows(3)), (0, 0), "another's answers don't keep it");
+}
+
 #[test]
 fn a_port_used_again_is_a_new_flow() {
     let mut bed = Bed::new();

@@ -105,12 +105,10 @@ fn port(rng: &mut Rng) -> u16 {
 
 fn packet(rng: &mut Rng, side: Side, from: &[u8], to: &[u8], may_quote: bool) -> Vec<u8> {
     let is_v6 = from.len() == 16;
-    // Flows of which clients send, and others of which the tenant does: who has a flow is known from the first's packets.
-    let clients = if (side == Side::Client) == may_quote { 40_000 } else { 41_000 };
     let icmp = if is_v6 { 58 } else { 1 };
     let (protocol, payload) = match rng.u8(..20) {
-        0..=6 => (6, tcp(rng, side, clients)),
-        7..=12 => (17, udp(rng, side, clients)),
+        0..=6 => (6, tcp(rng, side)),
+        7..=12 => (17, udp(rng, side)),
         13..=15 => (icmp, echo(rng, side, is_v6)),
         16..=18 if may_quote => (icmp, error(rng, side, from, to)),
         _ => (rng.u8(..), (0..rng.usize(..40)).map(|_| rng.u8(..)).collect()),
@@ -129,13 +127,13 @@ fn data(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The client's port and the service's, in the order of a packet from that side.
-fn ports(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
-    let (client, service) = (rng.u16(clients..clients + 16).to_be_bytes(), port(rng).to_be_bytes());
+fn ports(rng: &mut Rng, side: Side) -> Vec<u8> {
+    let (client, service) = (rng.u16(40_000..40_016).to_be_bytes(), port(rng).to_be_bytes());
     if side == Side::Client { [client, service].concat() } else { [service, client].concat() }
 }
 
-fn tcp(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
-    let mut segment = ports(rng, side, clients);
+fn tcp(rng: &mut Rng, side: Side) -> Vec<u8> {
+    let mut segment = ports(rng, side);
     segment.extend(rng.u64(..).to_be_bytes());
     let options = if rng.u8(..4) == 0 { rng.u8(..11) } else { 0 };
     let flags = [0x02, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, rng.u8(..)][rng.usize(..8)];
@@ -145,9 +143,9 @@ fn tcp(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
     segment
 }
 
-fn udp(rng: &mut Rng, side: Side, clients: u16) -> Vec<u8> {
+fn udp(rng: &mut Rng, side: Side) -> Vec<u8> {
     let data = data(rng);
-    let mut datagram = ports(rng, side, clients);
+    let mut datagram = ports(rng, side);
     datagram.extend(u16::try_from(8 + data.len()).expect("a length").to_be_bytes());
     datagram.extend([0, 0]);
     datagram.extend(data);
