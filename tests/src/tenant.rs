@@ -13,6 +13,7 @@ pub struct TenantFile {
     max: u32,
     more: String,
     structured: bool,
+    others: Vec<(&'static str, u8)>,
 }
 
 impl TenantFile {
@@ -23,13 +24,20 @@ impl TenantFile {
     #[must_use]
     pub fn new(name: &'static str, subnet: u8, min: u32, max: u32) -> Self {
         let more = "policy: none\nbuffer_time: 1s\ncool_down: 12s\ncpus: 1\nrequest_cost: 0s\n".to_owned();
-        Self { name, subnet, min, max, more, structured: false }
+        Self { name, subnet, min, max, more, structured: false, others: Vec::new() }
     }
 
     /// The same in the structured form.
     #[must_use]
     pub fn structured(name: &'static str, subnet: u8, min: u32, max: u32) -> Self {
         Self { more: String::new(), structured: true, ..Self::new(name, subnet, min, max) }
+    }
+
+    /// Gives it a further network, `<name>-<suffix>`, 10.`second`.x.0/24, in the structured form.
+    #[must_use]
+    pub fn beside(mut self, suffix: &'static str, second: u8) -> Self {
+        self.others.push((suffix, second));
+        self
     }
 
     /// Replaces all that is not name, network and limits.
@@ -63,12 +71,16 @@ impl TenantFile {
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { name, subnet, min, max, more, structured } = self;
+        let Self { name, subnet, min, max, more, structured, others } = self;
         if *structured {
             let vip = self.vip();
+            let network = |(suffix, second): &(&str, u8)| {
+                format!(", {{name: {name}-{suffix}, subnet: 10.{second}.{subnet}.0/24}}")
+            };
+            let others: String = others.iter().map(network).collect();
             return format!(
-                "tenant: {name}\nnetworks: [{{name: {name}-net, subnet: 10.232.{subnet}.0/24}}]\nservices: [{{vip: \
-                 {vip}, protocol: icmp}}, {{vip: {vip}, protocol: tcp}}]\ngroup: {{min: {min}, max: {max}, buffer_time: \
+                "tenant: {name}\nnetworks: [{{name: {name}-net, subnet: 10.232.{subnet}.0/24}}{others}]\nservices: \
+                 [{{vip: {vip}, protocol: icmp}}, {{vip: {vip}, protocol: tcp}}]\ngroup: {{min: {min}, max: {max}, buffer_time: \
                  1s, cool_down: 12s}}\n{more}"
             );
         }

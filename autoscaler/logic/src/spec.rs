@@ -95,7 +95,7 @@ impl fmt::Display for TenantName {
 pub struct TenantSpec {
     /// Unique on the host.
     pub name: TenantName,
-    /// Where its instances live; the first network carries the service.
+    /// Where its instances live: each is on all of them. The first one carries the services and the default route.
     pub networks: Vec<NetworkSpec>,
     /// What clients address.
     pub services: Vec<ServiceSpec>,
@@ -121,7 +121,7 @@ pub struct NetworkSpec {
     pub name: String,
     /// The addresses on the bridge.
     pub subnet: Ipv4Net,
-    /// The transit namespace's address in the subnet: the instances' default route.
+    /// The transit namespace's address in the subnet; on a tenant's first network the instances' default route.
     pub gateway: Ipv4Addr,
     /// First address given to an instance.
     pub dhcp_start: Ipv4Addr,

@@ -181,6 +181,9 @@ pub struct InstanceStatus {
     pub cloud: CloudName,
     /// Its address on the tenant's first network.
     pub address: Ipv4Addr,
+    /// Its addresses on the tenant's other networks, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_addresses: Vec<Ipv4Addr>,
     /// Where it is in its life.
     pub state: InstanceState,
     /// When it was asked for.
@@ -200,6 +203,13 @@ pub struct InstanceStatus {
     /// Its part of all flows that the tenant's instances began between the last two samples, 0 to 1; `None`
     /// when none began.
     pub new_flow_share: Option<f64>,
+}
+
+impl InstanceStatus {
+    /// Its addresses on all networks of its tenant, the first network's first.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        std::iter::once(self.address).chain(self.other_addresses.iter().copied())
+    }
 }
 
 /// A cloud, the most preferred one first.

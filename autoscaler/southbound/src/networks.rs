@@ -42,6 +42,19 @@ pub enum NetworkError {
     /// A link is not as it should be.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Its addresses are another interface's already.
+    #[error(
+        "the subnet {subnet} overlaps {there} on the interface `{interface}` of the transit namespace; a network that is \
+         being removed goes when no instance is on it any more, anything else needs another subnet"
+    )]
+    InUse {
+        /// The network's addresses.
+        subnet: Ipv4Net,
+        /// The address that is there.
+        there: IpNet,
+        /// Whose it is.
+        interface: String,
+    },
     /// A setting of an interface can't be made.
     #[error("network setting: {0}")]
     Setting(#[source] io::Error),
@@ -114,6 +127,7 @@ impl Networks {
         let names = self.scope.network_links(tenant, &spec.name);
         let mark = self.scope.network_mark(tenant, &spec.name);
         let (bridge_mac, transit_mac) = self.scope.network_macs(tenant, &spec.name);
+        self.must_be_free(spec, &names.transit).await?;
 
         let bridge = self.host.ensure_bridge(&mark, &names.bridge, bridge_mac).await?;
         harden_bridge(&self.host, &names.bridge).await?;
@@ -233,6 +247,30 @@ impl Networks {
             link.alias.as_deref().and_then(|alias| self.scope.read_alias(alias))
         {
             *owner = Some((tenant, name));
+        }
+    }
+
+    /// A network whose addresses are somebody else's would take their traffic. One that is there already has had its
+    /// addresses first.
+    async fn must_be_free(&self, spec: &NetworkSpec, interface: &str) -> Result<(), NetworkError> {
+        let links = self.transit.list().await?;
+        let name_of = |index| links.iter().find(|link| link.index == index);
+        let addresses = self.transit.all_addresses().await?;
+        let others = addresses.iter().filter_map(|(index, address)| Some((name_of(*index)?, address.net)));
+        let (own, others): (Vec<_>, Vec<_>) = others.partition(|(link, _)| link.name == interface);
+        if own.iter().any(|(_, net)| net.addr() == spec.gateway) {
+            return Ok(());
+        }
+        let subnet = IpNet::V4(spec.subnet.trunc());
+        // A wider network of the operator's loses a part of it to the tenant, which may be what was meant.
+        let in_the_way = |(link, net): &(&Link, IpNet)| {
+            subnet.contains(net) || link.group == self.scope.group() && net.contains(&subnet)
+        };
+        match others.into_iter().find(in_the_way) {
+            Some((link, there)) => {
+                Err(NetworkError::InUse { subnet: spec.subnet, there, interface: link.name.clone() })
+            }
+            None => Ok(()),
         }
     }
 

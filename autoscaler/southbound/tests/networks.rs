@@ -229,6 +229,31 @@ async fn a_foreign_link_in_the_way_is_named_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_are_in_use_are_not_taken() {
+    let world = World::new().await;
+    let demo = world.network("demo", 1).await;
+    let theirs = tenant_name("other");
+    for _ in 0..2 {
+        let error = world.networks.ensure(&theirs, &network_spec(1)).await.expect_err("taken");
+        assert!(matches!(error, NetworkError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains(&demo.link.interface), "{error}");
+        assert_eq!(world.networks.list().await.expect("list").len(), 1, "nothing was made");
+    }
+    world.network("demo", 1).await;
+    let uplink = NetworkSpec {
+        name: "nw".to_owned(),
+        subnet: "10.1.0.0/24".parse().expect("a network"),
+        gateway: Ipv4Addr::new(10, 1, 0, 9),
+        dhcp_start: Ipv4Addr::new(10, 1, 0, 10),
+        dhcp_end: Ipv4Addr::new(10, 1, 0, 20),
+    };
+    let error = world.networks.ensure(&theirs, &uplink).await.expect_err("the uplink's");
+    assert!(error.to_string().contains("`uplink`"), "{error}");
+    world.networks.remove_tenant(&tenant_name("demo")).await.expect("removed");
+    world.network("other", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vip_is_found_by_clients_and_the_operators_addresses_stay() {
     let world = World::new().await;
     let operators = Ipv4Addr::new(10, 1, 0, 1);

@@ -104,7 +104,7 @@ fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {
     vec![
         instance.id.as_str().into(),
         instance.cloud.as_str().into(),
-        instance.address.into(),
+        instance.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" ").into(),
         output::state(instance.state),
         ago(instance.since, now).into(),
         or_dash(instance.cpu, percent).into(),

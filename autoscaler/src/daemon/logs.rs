@@ -117,7 +117,11 @@ impl Logs {
         });
         let networks = networks.collect();
         let instances = tenants.flat_map(|tenant| tenant.instances);
-        let instances = instances.map(|instance| (IpAddr::V4(instance.address), instance.id)).collect();
+        let instances = instances.flat_map(|instance| {
+            let addresses: Vec<_> = instance.addresses().map(IpAddr::V4).collect();
+            addresses.into_iter().map(move |address| (address, instance.id.clone()))
+        });
+        let instances = instances.collect();
         let mut senders = self.senders.write().unwrap_or_else(PoisonError::into_inner);
         (senders.networks, senders.instances) = (networks, instances);
     }

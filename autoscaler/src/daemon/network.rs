@@ -1,12 +1,12 @@
-//! A tenant's network as its reconciler needs it: bridge, transit interface, answers' program, public addresses.
+//! A tenant's networks as its reconciler needs them: bridges, transit interfaces, answers' programs, public addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sluice_logic::spec::TenantSpec;
+use sluice_logic::spec::{NetworkSpec, TenantName, TenantSpec};
 use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::InstanceSpec;
@@ -14,25 +14,66 @@ use sluice_southbound::provider::InstanceSpec;
 use super::host::Host;
 use super::services::Egress;
 
-/// A network that is there and works.
+/// A tenant's networks that are there and work: the first one, and those of the others that are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attached {
-    /// What instances are plugged into.
-    pub(crate) bridge: String,
-    /// How frames get to them.
+    /// What instances are plugged into, by the networks' names.
+    pub(crate) bridges: BTreeMap<String, String>,
+    /// How frames get to them on the first network.
     pub(crate) egress: Egress,
 }
 
-/// Makes a tenant's networks, or finds them as they should be. The first one carries the service.
-pub(crate) async fn ensure(host: &Host, spec: &TenantSpec) -> Result<Attached> {
-    let mut first = None;
-    for network in &spec.networks {
-        let there = host.networks.ensure(&spec.name, network).await?;
-        first.get_or_insert(there);
+impl Attached {
+    /// The bridge of a network; an error where there is none yet.
+    pub(crate) fn bridge(&self, network: &NetworkSpec) -> Result<String> {
+        let bridge = self.bridges.get(&network.name).cloned();
+        bridge.with_context(|| format!("its network `{}` is not ready", network.name))
     }
-    let TenantNetwork { bridge, link, interface, mac } = first.context("the tenant has no network")?;
+}
+
+/// Makes a tenant's first network, which carries the services, or finds it as it should be.
+pub(crate) async fn ensure_first(host: &Host, spec: &TenantSpec) -> Result<Attached> {
+    let first = spec.networks.first().context("the tenant has no network")?;
+    let (bridge, egress) = ensure(host, &spec.name, first).await?;
+    Ok(Attached { bridges: BTreeMap::from([(first.name.clone(), bridge)]), egress })
+}
+
+/// Makes those of a tenant's networks that are not attached yet, or finds them as they should be.
+pub(crate) async fn ensure_others(host: &Host, spec: &TenantSpec, attached: &mut Attached) -> Result<()> {
+    for network in &spec.networks {
+        if !attached.bridges.contains_key(&network.name) {
+            let (bridge, _) = ensure(host, &spec.name, network).await?;
+            attached.bridges.insert(network.name.clone(), bridge);
+        }
+    }
+    Ok(())
+}
+
+async fn ensure(host: &Host, tenant: &TenantName, network: &NetworkSpec) -> Result<(String, Egress)> {
+    let there = host.networks.ensure(tenant, network).await;
+    let TenantNetwork { bridge, link, interface, mac } =
+        there.with_context(|| format!("the network `{}`", network.name))?;
     host.balancer.call(move |balancer| balancer.attach_tenant(&link)).await??;
-    Ok(Attached { bridge, egress: Egress { interface, mac } })
+    Ok((bridge, Egress { interface, mac }))
+}
+
+/// Removes the networks that a tenant's file has no more and on which none of its instances is: `in_use` are the bridges
+/// that they are plugged into. Whether none is left.
+pub(crate) async fn retire(host: &Host, spec: &TenantSpec, in_use: &BTreeSet<&str>) -> Result<bool> {
+    let mut none_left = true;
+    for network in host.networks.list().await? {
+        let wanted = |name: &str| spec.networks.iter().any(|network| network.name == name);
+        match &network.owner {
+            Some((owner, name)) if *owner == spec.name && !wanted(name) => {}
+            _ => continue,
+        }
+        if in_use.contains(network.links.bridge.as_str()) {
+            none_left = false;
+        } else {
+            remove_one(host, &network).await?;
+        }
+    }
+    Ok(none_left)
 }
 
 /// Makes the tenant's public addresses known on the uplink. Not before its services are in the load balancer:

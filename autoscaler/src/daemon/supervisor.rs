@@ -298,7 +298,8 @@ impl Supervisor {
             return;
         }
         let Some((_, told)) = self.told.get_mut(&name) else { return };
-        if let Some(reason) = change::refused(told, &spec) {
+        let addresses = self.registry.tenant(&name).map(|handle| handle.addresses()).unwrap_or_default();
+        if let Some(reason) = change::refused(told, &spec, &addresses) {
             let fault = format!("{}: error: {reason}", file.display());
             let tenant = Some(name.clone());
             let refused = RefusedFile { file: file.to_owned(), tenant, faults: vec![fault.clone()] };

@@ -45,6 +45,14 @@ impl Links {
         Ok(messages.iter().filter_map(address_of).collect())
     }
 
+    /// The addresses of all links, each with its link's index.
+    pub async fn all_addresses(&self) -> Result<Vec<(u32, Address)>, LinkError> {
+        let messages = self.collect(|| self.handle.address().get().execute()).await;
+        let messages = messages.map_err(|error| self.error("listing", "addresses", error))?;
+        let found = messages.iter().filter_map(|message| Some((message.header.index, address_of(message)?)));
+        Ok(found.collect())
+    }
+
     /// Removes an address from a link; its protocol does not matter. No such address is a success.
     pub async fn remove_address(&self, link: &str, net: IpNet) -> Result<(), LinkError> {
         let messages = self.address_messages(link).await?;

@@ -153,6 +153,7 @@ mod testing {
             id: InstanceId::from_label(name),
             cloud: sluice_logic::spec::CloudName::default(),
             address: std::net::Ipv4Addr::new(10, 0, 0, 2),
+            other_addresses: Vec::new(),
             state,
             created: now,
             since: now,

@@ -8,6 +8,9 @@ use super::draft::{Draft, GroupDraft, NetworkDraft, ServiceDraft, hosts};
 use crate::diagnostic::Faults;
 use crate::yaml::Spanned;
 
+/// Each network is an interface of every instance, of which its provider has only so many.
+const MOST_NETWORKS: usize = 8;
+
 /// Reports all that contradicts itself; what could not be read is not judged.
 pub(super) fn check(faults: &mut Faults<'_>, draft: &Draft) {
     limits(faults, &draft.group);
@@ -107,6 +110,10 @@ fn room(faults: &mut Faults<'_>, network: &NetworkDraft, max: Option<Spanned<u32
 }
 
 fn distinct_networks(faults: &mut Faults<'_>, networks: &[NetworkDraft]) {
+    if let Some(name) = networks.get(MOST_NETWORKS).and_then(|network| network.name.as_ref()) {
+        let message = format!("this is the network after the {MOST_NETWORKS}th");
+        faults.error_with_help(name.span, message, format!("a tenant has at most {MOST_NETWORKS}"));
+    }
     for (index, network) in networks.iter().enumerate() {
         let earlier = &networks[..index];
         if let Some(name) = &network.name

@@ -62,14 +62,25 @@ impl Bed {
     }
 
     pub(crate) async fn network(&self) -> TenantNetwork {
+        self.network_of("nw", |last| self.ip(last)).await
+    }
+
+    async fn network_of(&self, name: &str, ip: impl Fn(u8) -> Ipv4Addr) -> TenantNetwork {
         let spec = NetworkSpec {
-            name: "nw".to_owned(),
-            subnet: Ipv4Net::new(self.ip(0), 24).expect("a network"),
-            gateway: self.ip(1),
-            dhcp_start: self.ip(2),
-            dhcp_end: self.ip(254),
+            name: name.to_owned(),
+            subnet: Ipv4Net::new(ip(0), 24).expect("a network"),
+            gateway: ip(1),
+            dhcp_start: ip(2),
+            dhcp_end: ip(254),
         };
         self.networks.ensure(&tenant(), &spec).await.expect("a network")
+    }
+
+    /// A place on another network of the tenant.
+    pub(crate) async fn other_nic(&self, number: u8) -> NicSpec {
+        let ip = |last| Ipv4Addr::new(10, 96, self.number, last);
+        let (bridge, address) = (self.network_of("other", ip).await.bridge, ip(10 + number));
+        NicSpec { bridge, address, prefix: 24, gateway: None, mac: MacAddr::of_instance(address) }
     }
 
     fn ip(&self, last: u8) -> Ipv4Addr {
@@ -109,7 +120,12 @@ impl Bed {
     }
 
     pub(crate) async fn ask(&self, spec: &InstanceSpec, question: &str) -> String {
-        let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
+        self.ask_at(spec.nic.address, spec, question).await
+    }
+
+    /// The same at one of its addresses.
+    pub(crate) async fn ask_at(&self, address: Ipv4Addr, spec: &InstanceSpec, question: &str) -> String {
+        let target = SocketAddrV4::new(address, spec.template.port);
         let mut stream = probe::connect(&self.transit, target).await.expect("connected");
         stream.write_all(question.as_bytes()).await.expect("sent");
         stream.shutdown().await.expect("all sent");

@@ -10,7 +10,9 @@ use sluice_southbound::provider::{InstanceSpec, Presence, Provider};
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_lives_and_leaves_nothing() {
     let bed = Bed::new().await;
-    let spec = bed.spec(&bed.network().await, 1);
+    let mut spec = bed.spec(&bed.network().await, 1);
+    let other = bed.other_nic(1).await;
+    spec.other_nics = vec![other.clone()];
     let provider = &bed.provider;
     for _ in 0..2 {
         provider.create(&spec).await.expect("created");
@@ -22,7 +24,9 @@ async fn an_instance_lives_and_leaves_nothing() {
         assert_eq!(bed.presence(&spec.id).await, Some(Presence::Running));
     }
     bed.ready(&spec).await;
-    assert_eq!(bed.ask(&spec, "hello\n").await, format!("{} hello\n", spec.id));
+    for address in [spec.nic.address, other.address] {
+        assert_eq!(bed.ask_at(address, &spec, "hello\n").await, format!("{} hello\n", spec.id));
+    }
 
     let metrics = provider.metrics(&spec.id).await.expect("metrics");
     assert!(metrics.cpu.as_nanos() > 0 && metrics.memory.is_some_and(|bytes| bytes > 0), "{metrics:?}");

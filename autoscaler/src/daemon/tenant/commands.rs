@@ -63,8 +63,9 @@ impl Tenant {
         let before = std::mem::replace(&mut self.spec, spec);
         self.declare_metrics(&before.metrics);
         self.recall();
-        // Its public addresses may have changed: the next round looks.
+        // Its networks and public addresses may have changed: the next round looks.
         self.attached = None;
+        self.old_networks = super::OldNetworks::Perhaps;
         self.announced = false;
         self.decide(Timestamp::now());
     }

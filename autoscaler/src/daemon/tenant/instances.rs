@@ -1,6 +1,5 @@
 //! The life of the instances: what the plan says, and what happens by itself.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,7 +8,7 @@ use lb_userspace::net::MacAddr;
 use sluice_logic::decision::{Step, plan};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::placement::NoPlace;
-use sluice_logic::spec::CloudName;
+use sluice_logic::spec::{CloudName, NetworkSpec};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::addresses::lowest_free;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
@@ -80,12 +79,8 @@ impl Tenant {
     }
 
     fn new_spec(&self, cloud: CloudName) -> Result<InstanceSpec> {
-        let attached = self.attached.as_ref().context("its network is not ready")?;
-        let network = self.spec.networks.first().context("it has no network")?;
-        let taken: BTreeSet<_> = self.members.values().map(|member| member.instance.address).collect();
-        let range = network.dhcp_start..=network.dhcp_end;
-        let address = lowest_free(&range, network.gateway, network.subnet, &taken)
-            .with_context(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
+        let mut nics = self.nics()?.into_iter();
+        let nic = nics.next().context("it has no network")?;
         let id = free_id(&self.spec.name, &self.members, || fastrand::u32(..));
         let management = match &self.host.management {
             Some(management) => Some(management.lease(&id).context("the management network is full")?),
@@ -97,16 +92,31 @@ impl Tenant {
             created: Timestamp::now(),
             cloud,
             template: self.spec.template.clone(),
-            nic: NicSpec {
-                bridge: attached.bridge.clone(),
-                address,
-                prefix: network.subnet.prefix_len(),
-                gateway: Some(network.gateway),
-                mac: MacAddr::of_instance(address),
-            },
-            other_nics: Vec::new(),
+            nic,
+            other_nics: nics.collect(),
             management,
         })
+    }
+
+    /// A place on each of the tenant's networks, in their order. The first one's gateway is the default route: answers to
+    /// clients leave by it.
+    fn nics(&self) -> Result<Vec<NicSpec>> {
+        let attached = self.attached.as_ref().context("its network is not ready")?;
+        let members = self.members.values();
+        let taken = members.flat_map(|member| member.spec.nics()).map(|nic| nic.address).collect();
+        let place = |(index, network): (usize, &NetworkSpec)| {
+            let range = network.dhcp_start..=network.dhcp_end;
+            let address = lowest_free(&range, network.gateway, network.subnet, &taken)
+                .with_context(|| format!("no address is free from {} to {}", range.start(), range.end()))?;
+            Ok(NicSpec {
+                bridge: attached.bridge(network)?,
+                address,
+                prefix: network.subnet.prefix_len(),
+                gateway: (index == 0).then_some(network.gateway),
+                mac: MacAddr::of_instance(address),
+            })
+        };
+        self.spec.networks.iter().enumerate().map(place).collect()
     }
 
     /// No new flow once the load balancer knows, which it is told in this round; then the event is recorded.

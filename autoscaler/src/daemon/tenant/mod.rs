@@ -20,6 +20,7 @@ mod sources;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
 use sluice_northbound::api::{
-    DrainAnswer, EventKind, Explanation, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
+    DrainAnswer, EventKind, Explanation, InstanceStatus, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
 };
 use sluice_southbound::provider::Observed;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -134,6 +135,11 @@ impl Handle {
         self.status.borrow().instances.iter().any(|instance| instance.id == *id)
     }
 
+    /// The addresses of its instances, on all its networks.
+    pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.status.borrow().instances.iter().flat_map(InstanceStatus::addresses).collect()
+    }
+
     /// Waits until it has reconciled for the first time.
     pub(crate) async fn begun(&mut self) {
         let _ = self.status.changed().await;
@@ -145,6 +151,14 @@ fn settled_in(host: &Host, member: Member) -> Member {
     host.management.iter().for_each(|management| management.hold(&member.spec));
     let cloud = member.spec.cloud.clone();
     member.in_cloud(host.clouds.rank(&cloud), host.clouds.occupy(&cloud))
+}
+
+/// Whether there are networks that the tenant's file has no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OldNetworks {
+    /// The host has to be looked at.
+    Perhaps,
+    None,
 }
 
 /// A tenant's reconciler.
@@ -167,6 +181,7 @@ pub(crate) struct Tenant {
     decision: Option<Decision>,
     holds: Holds,
     attached: Option<Attached>,
+    old_networks: OldNetworks,
     /// Its public addresses are on the uplink.
     announced: bool,
     /// The tenant's services as the load balancer has them, as far as is known.
@@ -224,6 +239,7 @@ impl Tenant {
             decision: None,
             holds: Holds::default(),
             attached: None,
+            old_networks: OldNetworks::Perhaps,
             announced: false,
             services,
             counters: BTreeMap::new(),
@@ -300,6 +316,7 @@ impl Tenant {
         self.attach().await;
         self.plan();
         self.balance().await;
+        self.retire_networks().await;
         // Before jobs begin: who cleans up after tenants looks there for whose an instance is.
         self.publish();
         self.work();

@@ -9,8 +9,12 @@ use super::Tenant;
 /// What a round may fail at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
-    /// Making or removing its network.
+    /// Making its first network, or removing all.
     Network,
+    /// Making its other networks.
+    OtherNetworks,
+    /// Removing networks that its file has no more.
+    OldNetworks,
     /// Setting its services in the load balancer.
     Services,
     /// Making its public addresses known, or taking them away.
@@ -27,6 +31,8 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Network => "its network",
+            Self::OtherNetworks => "its other networks",
+            Self::OldNetworks => "the networks that its file has no more",
             Self::Services => "its services in the load balancer",
             Self::Addresses => "its public addresses",
             Self::State => "its state file",

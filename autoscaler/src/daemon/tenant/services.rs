@@ -4,19 +4,39 @@ use jiff::Timestamp;
 use sluice_northbound::api::EventKind;
 use tokio::time::Instant;
 
-use super::Tenant;
 use super::problems::Work;
+use super::{OldNetworks, Tenant};
 use crate::daemon::network;
 use crate::daemon::services::{difference, services};
 
 impl Tenant {
-    /// Makes its network, or finds it as it should be, and the answers' program on its interface.
+    /// Makes its networks, or finds them as they should be, with the answers' program on their interfaces. Without the
+    /// first one nothing can be done; without another no instance is made.
     pub(super) async fn attach(&mut self) {
-        if self.attached.is_some() || self.leaving {
+        if self.leaving {
             return;
         }
-        let made = network::ensure(&self.host, &self.spec).await;
-        self.attached = self.outcome(Work::Network, made);
+        if self.attached.is_none() {
+            let made = network::ensure_first(&self.host, &self.spec).await;
+            self.attached = self.outcome(Work::Network, made);
+        }
+        if let Some(attached) = &mut self.attached {
+            let made = network::ensure_others(&self.host, &self.spec, attached).await;
+            self.outcome(Work::OtherNetworks, made);
+        }
+    }
+
+    /// Removes networks that its file has no more, once no instance is on them.
+    pub(super) async fn retire_networks(&mut self) {
+        if self.old_networks == OldNetworks::None || self.leaving {
+            return;
+        }
+        let nics = self.members.values().flat_map(|member| member.spec.nics());
+        let in_use = nics.map(|nic| nic.bridge.as_str()).collect();
+        let retired = network::retire(&self.host, &self.spec, &in_use).await;
+        if self.outcome(Work::OldNetworks, retired) == Some(true) {
+            self.old_networks = OldNetworks::None;
+        }
     }
 
     /// Makes the load balancer's services what the instances are now: for packets, one step a service.

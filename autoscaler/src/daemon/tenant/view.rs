@@ -83,6 +83,7 @@ fn instance(member: &Member, begun: u64) -> InstanceStatus {
         id: member.spec.id.clone(),
         cloud: member.spec.cloud.clone(),
         address: member.instance.address,
+        other_addresses: member.spec.other_nics.iter().map(|nic| nic.address).collect(),
         state,
         created: member.instance.created,
         since,

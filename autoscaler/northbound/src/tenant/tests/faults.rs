@@ -196,6 +196,13 @@ fn values_of_the_structured_form() {
         (net("[{name: n, subnet: 10.0.0.0/24, dhcp: »5}]"), "dhcp: expected a mapping, found `5`"),
         (net("[{name: n, subnet: 10.0.0.0/24}, {name: »n, subnet: 10.1.0.0/24}]"), "network `n` comes twice"),
         (
+            net(
+                "[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: 10.1.0.0/24, dhcp: {start: 10.1.0.5, end: »10.1.0.5}}]",
+            ),
+            "1 addresses for instances, and the group's max on line 4 is 2",
+        ),
+        (net(&nine_networks()), "a tenant has at most 8"),
+        (
             net("[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: »10.0.0.0/16}]"),
             "overlaps 10.0.0.0/24 on line 2",
         ),
@@ -298,6 +305,14 @@ fn faults_of_the_whole_file() {
         let (text, line, column) = marked(text);
         expect(&text, &[(line, column, fragment)]);
     }
+}
+
+fn nine_networks() -> String {
+    let network = |number| {
+        let mark = if number == 8 { "»" } else { "" };
+        format!("{{name: {mark}n{number}, subnet: 10.{number}.0.0/24}}")
+    };
+    format!("[{}]", (0..9).map(network).collect::<Vec<_>>().join(", "))
 }
 
 #[test]

@@ -51,6 +51,18 @@ fn image() -> Image {
         .expect("an image: `cargo xtask setup` installs what it needs")
 }
 
+/// 10.`second`.0.0/24.
+fn network(second: u8) -> NetworkSpec {
+    let address = |last| Ipv4Addr::new(10, second, 0, last);
+    NetworkSpec {
+        name: format!("nw{second}"),
+        subnet: format!("10.{second}.0.0/24").parse().expect("a network"),
+        gateway: address(254),
+        dhcp_start: address(1),
+        dhcp_end: address(253),
+    }
+}
+
 async fn exchange(mut stream: TcpStream, question: &str) -> String {
     stream.write_all(question.as_bytes()).await.expect("sent");
     stream.shutdown().await.expect("all sent");
@@ -72,16 +84,12 @@ async fn a_machine_boots_answers_and_shuts_down() {
     let mut spec = host.instance_of(7, boot);
     spec.template.memory = Some(Image::MEMORY);
     let wires = Wires::new(&host);
-    let (subnet, gateway) = ("10.98.0.0/24".parse().expect("a network"), Ipv4Addr::new(10, 98, 0, 254));
-    let network = NetworkSpec {
-        name: "nw".to_owned(),
-        subnet,
-        gateway,
-        dhcp_start: Ipv4Addr::new(10, 98, 0, 1),
-        dhcp_end: Ipv4Addr::new(10, 98, 0, 253),
-    };
-    spec.nic.gateway = Some(gateway);
+    let network = network(98);
+    spec.nic.gateway = Some(network.gateway);
     spec.nic.bridge = wires.networks.ensure(&tenant(), &network).await.expect("a network").bridge;
+    let other = wires.networks.ensure(&tenant(), &self::network(96)).await.expect("another network");
+    let other = NicSpec { bridge: other.bridge, ..host.nic(Ipv4Addr::new(10, 96, 0, 7)) };
+    spec.other_nics = vec![other.clone()];
     let management = spec.management.clone().expect("a management NIC");
     let of_host = Address { net: "10.97.0.254/24".parse().expect("a network"), protocol: 0 };
     host.links.add_address(&host.bridge, &of_host).await.expect("an address");
@@ -92,6 +100,11 @@ async fn a_machine_boots_answers_and_shuts_down() {
     let target = SocketAddrV4::new(spec.nic.address, 80);
     probe::wait_until_ready(&wires.transit, target, BOOT).await.expect("ready");
     eprintln!("the machine serves after {:?}", begin.elapsed());
+    let stream = probe::connect(&wires.transit, target).await.expect("connected");
+    assert_eq!(exchange(stream, "hello\n").await, format!("{} hello\n", spec.id));
+    // Its address on the other network it has by DHCP as well.
+    let target = SocketAddrV4::new(other.address, 80);
+    probe::wait_until_ready(&wires.transit, target, PATIENCE).await.expect("ready on the other network");
     let stream = probe::connect(&wires.transit, target).await.expect("connected");
     assert_eq!(exchange(stream, "hello\n").await, format!("{} hello\n", spec.id));
 
