@@ -176,6 +176,15 @@ pub struct ServiceValue {
     pub reserved: u16,
 }
 
+impl ServiceValue {
+    /// The same of a service in the place of that number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self, index: u16) -> Self {
+        Self { service: Handle { index, ..self.service }, ..self }
+    }
+}
+
 /// What a backend may be given: `BackendValue::state`.
 pub mod backend_state {
     /// The place is empty.

@@ -2,22 +2,22 @@
 
 use crate::abi::{FlowKey, TABLE_SLOTS};
 
+/// 2⁶⁴ divided by the golden ratio (D. Knuth, TAOCP 3, 6.4), made odd.
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The hash of a flow, keyed by `seed`.
 ///
-/// Two rounds of the 64-bit finaliser of `MurmurHash3` over the key's three words: every input bit reaches every output
-/// bit, at two multiplications a word. It isn't a cryptographic hash; the secret seed keeps clients from choosing
-/// their slot without a way to observe it.
+/// Two rounds of the 64-bit finaliser of `MurmurHash3` over the client's address and the ports: every bit of these reaches
+/// every bit of the hash, at two multiplications a word. It isn't a cryptographic hash; the secret seed keeps clients from
+/// choosing their slot without a way to observe it. The service comes in last, by one multiplication (Fibonacci hashing):
+/// a packet's is known last, and the rest needn't wait for it. To flows of one service it is the same permutation.
 #[inline(always)]
 #[must_use]
 pub fn of_flow(key: &FlowKey, seed: u64) -> u64 {
     let [high, low] = key.client.words();
-    let ports = u64::from(key.client_port) << 48
-        | u64::from(key.vip_port) << 32
-        | u64::from(key.service.index) << 16
-        | u64::from(key.service.incarnation);
-    let mut hash = seed ^ high;
-    hash = mix(hash ^ low);
-    mix(hash ^ ports)
+    let ports = u64::from(key.client_port) << 16 | u64::from(key.vip_port);
+    let service = u64::from(key.service.index) << 16 | u64::from(key.service.incarnation);
+    mix(mix(seed ^ high ^ low) ^ ports) ^ service.wrapping_mul(GOLDEN)
 }
 
 /// The slot of a table for a hash: its upper half scaled to the number of slots, which is as even as the hash and

@@ -5,6 +5,7 @@
 //! made from `services` and never the only one to know something: a hint that is for another service leads to `services`.
 
 use super::{EndpointKey, ServiceValue};
+use crate::hash::GOLDEN;
 
 /// Places of `service_hints`: a power of two, many times the usual number of services, so that few share a hint.
 pub const HINTS: usize = 8_192;
@@ -47,14 +48,18 @@ pub struct Endpoint {
     pub value: ServiceValue,
 }
 
-/// The place of a key's hint: Fibonacci hashing (Knuth, TAOCP 3, 6.4) of the key's words.
+/// The place of a key's hint: Fibonacci hashing (Knuth, TAOCP 3, 6.4) of address and protocol, and the port's bits.
+///
+/// A packet is looked for under its port and under that of every port, [`EndpointKey::of_every_port`]: the places of both
+/// differ in the port's bits only.
 #[inline(always)]
 #[must_use]
 pub const fn hint_place(key: &EndpointKey) -> u32 {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    const BITS: u32 = HINTS.trailing_zeros();
     let [high, low] = key.address.words();
-    let word = low ^ high.wrapping_mul(GOLDEN) ^ ((key.port as u64) << 8 | key.protocol as u64);
-    (word.wrapping_mul(GOLDEN) >> (u64::BITS - HINTS.trailing_zeros())) as u32
+    let word = low ^ high.wrapping_mul(GOLDEN) ^ key.protocol as u64;
+    let port = key.port as u32;
+    (word.wrapping_mul(GOLDEN) >> (u64::BITS - BITS)) as u32 ^ (port ^ port >> BITS) & (HINTS as u32 - 1)
 }
 
 #[cfg(test)]
