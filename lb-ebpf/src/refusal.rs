@@ -30,6 +30,8 @@ pub(crate) mod course {
     pub(crate) const RESET: u32 = 259;
     /// To answer that the packet's hops have come to their end.
     pub(crate) const TIME_EXCEEDED: u32 = 260;
+    /// To count a packet that no service takes.
+    pub(crate) const NOT_BALANCED: u32 = 261;
     /// From here on: to answer that the packet is longer than the number above it, the MTU.
     pub(crate) const TOO_LONG: u32 = 1 << 16;
     /// From here on: to send the first fragment of a packet to the backend in the place above it, and remember that.

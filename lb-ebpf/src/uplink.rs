@@ -61,6 +61,7 @@ fn go_on(ctx: *mut xdp_md, mut verdict: u32) -> u32 {
     match verdict {
         course::RESET => reply::reset(ctx),
         course::TIME_EXCEEDED => reply::time_exceeded(ctx),
+        course::NOT_BALANCED => not_balanced(ctx),
         verdict => verdict,
     }
 }
@@ -136,6 +137,20 @@ fn error(ctx: *mut xdp_md) -> u32 {
     balanced().unwrap_or_else(Refusal::in_xdp)
 }
 
+/// Counts what comes to a VIP and no service takes, and leaves it to the kernel. Neighbour discovery is the kernel's own.
+#[inline(never)]
+fn not_balanced(ctx: *mut xdp_md) -> u32 {
+    let ctx = context(ctx);
+    let counted = || {
+        let (_, packet) = to_vip(&ctx)?;
+        if packet.transport != Transport::Discovery {
+            maps::count_drop(DropReason::NotBalanced);
+        }
+        Err(Refusal::Pass)
+    };
+    counted().unwrap_or_else(Refusal::in_xdp)
+}
+
 /// A packet to a VIP; any other is the kernel's.
 #[inline(always)]
 fn to_vip(ctx: &XdpContext) -> Result<(Careful, Packet), Refusal> {
@@ -179,7 +194,7 @@ pub(crate) fn addressed(packet: &Packet) -> Result<(ServiceValue, FlowKey, Signa
         Transport::Tcp { source, destination, flags } => (source, destination, flags),
         Transport::Udp { source, destination } => (source, destination, 0),
         Transport::EchoRequest { identifier } => (identifier, 0, 0),
-        _ => return Err(Refusal::Pass),
+        _ => return Err(Refusal::GoOn(course::NOT_BALANCED)),
     };
     let protocol = packet.protocol;
     let endpoint = EndpointKey::new(packet.header.destination, vip_port, protocol);

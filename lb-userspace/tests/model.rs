@@ -10,6 +10,8 @@ mod bed;
 mod bytes;
 #[path = "model/generate.rs"]
 mod generate;
+#[path = "model/kinds.rs"]
+mod kinds;
 #[path = "model/reference.rs"]
 mod reference;
 #[path = "model/world.rs"]
@@ -32,7 +34,7 @@ const PACKETS: u64 = 200_000;
 /// Frames between two looks at the counters.
 const BATCH: u64 = 1_000;
 /// What a run must have had.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 23] = [
     "redirect, IPv4",
     "redirect, IPv6",
     "later fragment, IPv4",
@@ -55,6 +57,7 @@ const KINDS: [&str; 22] = [
     "answer, passed",
     "source_spoofed",
     "not_allowed",
+    "not_balanced",
 ];
 /// Batches between two clearings of the table of fragments, far below what it holds.
 const CLEARING: u64 = 10;
@@ -123,6 +126,12 @@ impl Run {
                         differs("to be passed as it is".into());
                     }
                     *self.tally.entry("pass").or_default() += 1;
+                }
+                Outcome::PassCounted(reason) => {
+                    if (verdict, &out) != (Verdict::Pass, frame) {
+                        differs(format!("to be passed as it is, and counted: {reason}"));
+                    }
+                    *expected.entry(reason).or_default() += 1;
                 }
                 Outcome::Drop(reason) => {
                     if verdict != Verdict::Drop {

@@ -1,6 +1,6 @@
 //! Why packets are dropped.
 
-/// Why a packet was dropped: a place in `drops`.
+/// Why a packet was dropped, or not sent to a backend: a place in `drops`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DropReason {
@@ -48,11 +48,13 @@ pub enum DropReason {
     IcmpQuote = 20,
     /// Longer than the next link takes. Answered, where it may be, and counted here too.
     TooLong = 21,
+    /// To a VIP, of a protocol or an ICMP type that no service takes. Left to the kernel, and counted here.
+    NotBalanced = 22,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::EthernetTruncated,
         Self::Ipv4Truncated,
         Self::Ipv4Header,
@@ -75,6 +77,7 @@ impl DropReason {
         Self::UdpLength,
         Self::IcmpQuote,
         Self::TooLong,
+        Self::NotBalanced,
     ];
 
     /// The name, as in metric labels.
@@ -103,6 +106,7 @@ impl DropReason {
             Self::UdpLength => "udp_length",
             Self::IcmpQuote => "icmp_quote",
             Self::TooLong => "too_long",
+            Self::NotBalanced => "not_balanced",
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::bytes::{Changed, headers, u16_at};
-use super::reference::{FragmentId, Headers, LONGEST, fragment_id, is_error, malformed, quote};
+use super::kinds::{is_discovery, is_error, malformed};
+use super::reference::{FragmentId, Headers, LONGEST, fragment_id, quote};
 use super::world::{World, octets};
 use crate::bed::{GATEWAY, GATEWAY_6};
 
@@ -81,14 +82,6 @@ fn is_another_tenants(address: IpAddr) -> bool {
 
 fn is_of_link(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-}
-
-fn is_discovery(frame: &[u8], packet: &Headers) -> bool {
-    let at = packet.payload;
-    packet.protocol == 58
-        && packet.source.is_ipv6()
-        && matches!(frame[at], 131..=133 | 135 | 136 | 143)
-        && frame[at + 1] == 0
 }
 
 fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {

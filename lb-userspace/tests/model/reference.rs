@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::bytes::{Changed, headers, sum, u16_at, u32_at};
+use super::kinds::{is_balanced, is_discovery, is_error, malformed};
 use super::world::{Service, World};
 
 /// What is to become of a frame.
 pub(crate) enum Outcome {
     Pass,
+    /// Passed, and counted under this reason.
+    PassCounted(&'static str),
     /// Dropped, and counted under this reason.
     Drop(&'static str),
     /// Counted under the reason and answered with this frame; dropped, where there were many answers lately.
@@ -103,6 +106,9 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     if is_error(frame, &packet) {
         return if to_vip { error(world, frame, &packet) } else { Outcome::Pass };
     }
+    if to_vip && !is_balanced(frame, &packet) && !is_discovery(frame, &packet) {
+        return Outcome::PassCounted("not_balanced");
+    }
     let (client_port, vip_port) = match (packet.protocol, frame[packet.payload..].first_chunk::<6>()) {
         (6 | 17, _) => (u16_at(frame, packet.payload), u16_at(frame, packet.payload + 2)),
         (1, Some([8, 0, _, _, high, low])) | (58, Some([128, 0, _, _, high, low])) => {
@@ -147,34 +153,6 @@ fn later_fragment(fragments: &Fragments, packet: &Headers) -> Outcome {
     }
     let follows = Follows::Fragment(backend);
     Outcome::Forward(Forward { service, follows, leads: None, headers: *packet, what: What::FragmentOnly })
-}
-
-/// Why a payload can't be read.
-pub(crate) fn malformed(frame: &[u8], packet: &Headers) -> Option<&'static str> {
-    let (at, end) = (packet.payload, packet.end);
-    let is_icmp = if packet.source.is_ipv6() { 58 } else { 1 };
-    match packet.protocol {
-        6 if at + 20 > end => Some("tcp_truncated"),
-        6 => {
-            let length = usize::from(frame[at + 12] >> 4) * 4;
-            (length < 20 || at + length > end).then_some("tcp_header")
-        }
-        17 if at + 8 > end => Some("udp_truncated"),
-        17 => {
-            let length = usize::from(u16_at(frame, at + 4));
-            (length < 8 || packet.fragment.is_none() && at + length > end).then_some("udp_length")
-        }
-        protocol if protocol == is_icmp && at + 8 > end => Some("icmp_truncated"),
-        _ => None,
-    }
-}
-
-pub(crate) fn is_error(frame: &[u8], packet: &Headers) -> bool {
-    match packet.protocol {
-        1 if packet.source.is_ipv4() => matches!(frame[packet.payload], 3 | 11 | 12),
-        58 if packet.source.is_ipv6() => matches!(frame[packet.payload], 1..=4),
-        _ => false,
-    }
 }
 
 fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
