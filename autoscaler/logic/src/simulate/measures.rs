@@ -36,7 +36,9 @@ pub struct Measures {
     pub under_provisioned_time_percent: f64,
     /// τO: the share of the time in which instances were spare, in percent.
     pub over_provisioned_time_percent: f64,
-    /// Changes of the desired number an hour.
+    /// Changes of the desired number.
+    pub changes: usize,
+    /// The same, an hour.
     pub changes_per_hour: f64,
     /// All instances in service ÷ all that were needed.
     pub supply_per_demand: f64,
@@ -73,6 +75,7 @@ impl Measures {
             over_provisioned_percent: 100.0 * sums.over / steps,
             under_provisioned_time_percent: 100.0 * sums.time_under / steps,
             over_provisioned_time_percent: 100.0 * sums.time_over / steps,
+            changes,
             changes_per_hour: count(changes) / (steps * hours_of_step),
             supply_per_demand,
             excess: supply_per_demand - 1.0 + weights.shortage * under / 100.0,
@@ -143,6 +146,7 @@ mod tests {
             over_provisioned_percent: 12.5,
             under_provisioned_time_percent: 25.0,
             over_provisioned_time_percent: 25.0,
+            changes: 2,
             changes_per_hour: 2.0,
             supply_per_demand: 1.0,
             excess: 1.25,

@@ -54,6 +54,16 @@ impl Candidate {
     }
 }
 
+/// How many changes an hour to ask for on a part of a load where a baseline makes these, so that on another part there
+/// are not more than the baseline makes there: a count of events varies by its square root, and this is twice
+/// that below it, though never less than half of it.
+#[must_use]
+pub fn calmer_than(baseline: &Measures) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    let count = baseline.changes as f64;
+    baseline.changes_per_hour * (1.0 - 2.0 / count.sqrt()).max(0.5)
+}
+
 /// The least excess among those with at most `most_changes` an hour; where there are none, the fewest changes. `None`
 /// without results.
 #[must_use]
@@ -79,6 +89,15 @@ mod tests {
         assert_eq!(choose(&results, 2.0), Some(Tuned { index: 2, calm_enough: true }));
         assert_eq!(choose(&results, 0.5), Some(Tuned { index: 1, calm_enough: false }));
         assert_eq!(choose(&[], 1.0), None);
+    }
+
+    #[test]
+    fn few_changes_leave_more_room_than_many() {
+        let of = |changes, changes_per_hour| Measures { changes, changes_per_hour, ..Measures::default() };
+        assert!((calmer_than(&of(400, 2.0)) - 1.8).abs() < 1e-9);
+        assert!((calmer_than(&of(25, 0.1)) - 0.06).abs() < 1e-9);
+        assert!((calmer_than(&of(3, 0.1)) - 0.05).abs() < 1e-9);
+        assert!(calmer_than(&of(0, 0.0)).abs() < 1e-9);
     }
 
     #[test]

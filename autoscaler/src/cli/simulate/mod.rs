@@ -114,9 +114,9 @@ fn play(
         })
         .collect();
     progress.end();
-    let hpa = outcomes.iter().find(|outcome| outcome.name == "hpa").map(|outcome| outcome.measures.excess);
+    let hpa = outcomes.iter().find(|outcome| outcome.name == "hpa").map(|outcome| outcome.measures);
     for outcome in &mut outcomes {
-        outcome.relative_excess = hpa.filter(|&hpa| hpa > 0.0).map(|hpa| outcome.measures.excess / hpa);
+        outcome.relative_excess = hpa.and_then(|hpa| report::relative(&outcome.measures, &hpa));
     }
     outcomes
 }

@@ -33,6 +33,11 @@ pub(super) struct Report<'a> {
     pub(super) outcomes: &'a [Outcome],
 }
 
+/// The excess as a multiple of the HPA's, where that has any.
+pub(super) fn relative(ours: &Measures, hpa: &Measures) -> Option<f64> {
+    (hpa.excess > 0.0).then(|| ours.excess / hpa.excess)
+}
+
 /// The measures side by side.
 pub(super) fn table(outcomes: &[Outcome]) -> Table {
     let mut table = output::table(&[
@@ -44,6 +49,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> Table {
         "θO %",
         "τU %",
         "τO %",
+        "changes",
         "changes/h",
         "instance h",
         "cost",
@@ -58,6 +64,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> Table {
             format!("{:.1}", m.over_provisioned_percent),
             format!("{:.2}", m.under_provisioned_time_percent),
             format!("{:.1}", m.over_provisioned_time_percent),
+            m.changes.to_string(),
             format!("{:.2}", m.changes_per_hour),
             format!("{:.0}", m.instance_hours),
             format!("{:.0}", m.cost),

@@ -7,7 +7,8 @@ use std::thread;
 
 use serde::Serialize;
 use sluice_logic::simulate::{
-    Candidate, Contender, Measures, Setup, Trace, Tuned, Weights, candidates, choose, lineup, simulate,
+    Candidate, Contender, Measures, Setup, Trace, Tuned, Weights, calmer_than, candidates, choose, lineup,
+    simulate,
 };
 use sluice_logic::spec::PolicySpec;
 
@@ -21,8 +22,8 @@ use crate::cli::{Failure, output};
 /// training part on.
 const WARM_UP: f64 = 0.25;
 
-/// A load may move more after the part that was searched on: so much of the HPA's changes there is what is asked for.
-const CALMER: f64 = 0.9;
+/// What the report calls the policy that was found.
+const TUNED: &str = "tuned";
 
 /// What was found, as JSON.
 #[derive(Debug, Serialize)]
@@ -39,6 +40,8 @@ struct Report<'a> {
     margin_seconds: u64,
     /// What it did on the part that was searched on, after its warm-up.
     trained: Measures,
+    /// What the HPA did there.
+    trained_hpa: Measures,
     /// What it and the others did on the rest.
     outcomes: &'a [Outcome],
     /// The policy as a tenant file.
@@ -57,14 +60,16 @@ pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let base = base(args)?;
     let mut baselines = lineup::baselines(&base.group, args.world.baseline_target);
     let search = Search { trace: trace.first_part(args.train), setup: &setup, weights };
-    let most_changes = most_changes(args, &search, &baselines)?;
+    let hpa = lineup::hpa(&base.group, args.world.baseline_target);
+    let trained_hpa = search.score(&hpa, || ());
+    let most_changes = most_changes(args, &trained_hpa)?;
     let candidates = candidates();
     let results = search.all(&base, &candidates);
     let Some(Tuned { index, calm_enough }) = choose(&results, most_changes) else {
         return Err(Failure::Failed(anyhow::anyhow!("there is no candidate")));
     };
     let (candidate, trained) = (candidates[index], results[index]);
-    let tuned = Contender { name: "tuned".to_owned(), ..candidate.apply(&base) };
+    let tuned = Contender { name: TUNED.to_owned(), ..candidate.apply(&base) };
     let yaml = yaml::tenant_file(&tuned, &name);
     let mut contenders = vec![tuned, base];
     contenders.append(&mut baselines);
@@ -78,6 +83,7 @@ pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
         change_cost: candidate.change_cost,
         margin_seconds: candidate.margin.as_secs(),
         trained,
+        trained_hpa,
         outcomes: &outcomes,
         yaml: &yaml,
     };
@@ -89,17 +95,32 @@ fn print(found: &Report<'_>, json: bool) -> Result<(), Failure> {
         return Ok(output::json(found)?);
     }
     // The policy alone goes to standard output, so that it can be kept and checked.
-    anstream::eprintln!("On what comes after the first {:.0} % of {}:", 100.0 * found.train, found.trace);
-    anstream::eprintln!("{}", report::table(found.outcomes));
+    let percent = 100.0 * found.train;
+    anstream::eprintln!("Searched on the first {percent:.0} % of {}:", found.trace);
+    anstream::eprintln!("{}", against_hpa(&found.trained, &found.trained_hpa));
     if !found.calm_enough {
         anstream::eprintln!(
-            "No candidate changes the number as rarely as {:.2} times an hour; this is the calmest, with {:.2}.",
-            found.most_changes,
-            found.trained.changes_per_hour
+            "No candidate changes the number as rarely as {:.2} times an hour there; this is the calmest.",
+            found.most_changes
         );
     }
+    anstream::eprintln!("On what comes after, which the search has not seen:");
+    let of = |name| found.outcomes.iter().find(|outcome| outcome.name == name).map(|o| &o.measures);
+    if let (Some(tuned), Some(hpa)) = (of(TUNED), of("hpa")) {
+        anstream::eprintln!("{}", against_hpa(tuned, hpa));
+    }
+    anstream::eprintln!("{}", report::table(found.outcomes));
     anstream::print!("{}", found.yaml);
     Ok(())
+}
+
+/// What a policy is judged by, in a line.
+fn against_hpa(ours: &Measures, hpa: &Measures) -> String {
+    let ratio = output::or_dash(report::relative(ours, hpa), |ratio| format!("{ratio:.2}"));
+    format!(
+        "  excess {:.3}, the HPA's {:.3}: {ratio} of it; changes {} ({:.2} an hour), the HPA's {} ({:.2})",
+        ours.excess, hpa.excess, ours.changes, ours.changes_per_hour, hpa.changes, hpa.changes_per_hour,
+    )
 }
 
 /// What is tuned: a tenant whose policies can be written again, or `policy: dynamic`.
@@ -127,12 +148,11 @@ fn base(args: &TuneArgs) -> Result<Contender, Failure> {
     Err(Failure::Wrong(format!("{}: {what}", path.display())))
 }
 
-fn most_changes(args: &TuneArgs, search: &Search<'_>, baselines: &[Contender]) -> Result<f64, Failure> {
-    match (args.most_changes, baselines.first()) {
-        (Some(most), _) if most.is_finite() && most >= 0.0 => Ok(most),
-        (Some(_), _) => Err(Failure::Wrong("--most-changes has to be finite and not negative".to_owned())),
-        (None, Some(hpa)) => Ok(CALMER * search.score(hpa, || ()).changes_per_hour),
-        (None, None) => Ok(f64::INFINITY),
+fn most_changes(args: &TuneArgs, hpa: &Measures) -> Result<f64, Failure> {
+    match args.most_changes {
+        Some(most) if most.is_finite() && most >= 0.0 => Ok(most),
+        Some(_) => Err(Failure::Wrong("--most-changes has to be finite and not negative".to_owned())),
+        None => Ok(calmer_than(hpa)),
     }
 }
 
