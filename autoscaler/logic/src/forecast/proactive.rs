@@ -9,7 +9,7 @@ use super::accuracy::Accuracy;
 use super::load::LoadForecast;
 use super::rehearsal::Rehearsals;
 use super::sight::{Level, OUTLOOKS, Setting};
-use crate::policy::ROUNDING;
+use crate::policy::ceil_count;
 use crate::spec::GroupSpec;
 
 /// A forecast older than so many minutes is no forecast.
@@ -51,14 +51,7 @@ impl Terms {
     /// How many instances carry a load of so many, within the limits.
     #[must_use]
     pub fn instances(&self, load: f64) -> u32 {
-        let slack = ROUNDING * load.max(1.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "saturates, as it should"
-        )]
-        let whole = (load - slack).ceil().max(0.0) as u32;
-        whole.max(self.min).min(self.max)
+        ceil_count(load).max(self.min).min(self.max)
     }
 }
 

@@ -28,6 +28,7 @@ pub use reactive::reactive;
 pub use step::{adjusted, matching_step};
 pub use target::{Assumed, hpa, tracked};
 pub use timing::{NeverFires, first_start};
+pub(crate) use wish::ceil_count;
 pub use wish::{ROUNDING, Wish};
 
 use crate::decision::Group;

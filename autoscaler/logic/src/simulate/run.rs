@@ -11,7 +11,7 @@ use super::{Contender, Setup, Trace};
 use crate::decision::{Group, decide, plan};
 use crate::forecast::Lookouts;
 use crate::group::GroupState;
-use crate::policy::ROUNDING;
+use crate::policy::ceil_count;
 use crate::samples::{Samples, longest_window};
 use crate::spec::{GroupSpec, Metric};
 
@@ -178,10 +178,7 @@ impl<'a> World<'a> {
 
 /// The fewest instances that keep the utilisation at or below what is usable, within the limits.
 fn needed(load: f64, setup: &Setup, spec: &GroupSpec) -> u32 {
-    let exact = load / (setup.usable * setup.capacity);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, then is clamped")]
-    let whole = (exact - ROUNDING * exact.max(1.0)).ceil().max(0.0) as u32;
-    spec.clamp(whole)
+    spec.clamp(ceil_count(load / (setup.usable * setup.capacity)))
 }
 
 /// A factor of mean 1: the sum of twelve even numbers is as good as normal (Irwin–Hall), and needs no logarithm.
