@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::civil;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 
 use super::span;
@@ -117,6 +117,9 @@ impl fmt::Display for Cron {
     }
 }
 
+/// The rules that this program was built with: the machine's own would be a file to read, and another machine's others.
+static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+
 /// A time zone of the IANA database, such as `Europe/Berlin`; its rules are looked up when it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -146,7 +149,7 @@ impl FromStr for Zone {
     type Err = BadZone;
 
     fn from_str(text: &str) -> Result<Self, BadZone> {
-        match TimeZone::get(text) {
+        match DATABASE.get(text) {
             Ok(rules) => Ok(Self { name: text.to_owned(), rules }),
             Err(_) => Err(BadZone(text.to_owned())),
         }
