@@ -1,12 +1,14 @@
 //! What a group's policies need to know of the recent past: passed into a decision as data, and carried on by it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Action, Decision};
+use crate::policy::Evaluation;
+use crate::spec::PolicySpec;
 
 /// How far back a group remembers: no stabilization window, rate limit or scale-in control looks further (Google's
 /// longest is 60 minutes, as is the HPA's).
@@ -24,8 +26,8 @@ pub struct History {
     recommendations: VecDeque<Recommendation>,
     /// Changes of the desired number.
     changes: VecDeque<Change>,
-    /// The last action of a policy with a cooldown.
-    cooldown: Option<Cooldown>,
+    /// The last action of each kind of policy that waits after one.
+    cooldowns: BTreeMap<Cooling, Cooldown>,
     /// Since when nothing starts or drains; `None`: something does.
     settled: Option<Timestamp>,
 }
@@ -42,6 +44,29 @@ pub(crate) struct Change {
     pub(crate) at: Timestamp,
     pub(crate) from: u32,
     pub(crate) to: u32,
+}
+
+/// A kind of policy that waits after it has acted. All of one kind in a group wait together, as AWS's simple policies and
+/// Azure's rules do; no kind waits for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cooling {
+    Simple,
+    Rules,
+}
+
+impl Cooling {
+    const ALL: [Self; 2] = [Self::Simple, Self::Rules];
+
+    /// Those that wait after an action of this policy; after one of nobody knows whom all of them.
+    fn after(policy: Option<&Evaluation>) -> &'static [Self] {
+        match policy.map(|evaluation| &evaluation.policy) {
+            None => &Self::ALL,
+            Some(PolicySpec::Simple(_)) => &[Self::Simple],
+            Some(PolicySpec::Rules(_)) => &[Self::Rules],
+            Some(_) => &[],
+        }
+    }
 }
 
 /// An action after which its kind of policy waits.
@@ -66,7 +91,9 @@ impl History {
             self.changes.push_back(Change { at, from: decision.from, to: decision.to });
         }
         if let Some(length) = decision.cooldown {
-            self.cooldown = Some(Cooldown { since: at, length });
+            for &kind in Cooling::after(decision.settling_policy()) {
+                self.cooldowns.insert(kind, Cooldown { since: at, length });
+            }
         }
         self.settled = if decision.settling { None } else { self.settled.or(Some(at)) };
         self.forget(before(at, LONGEST_MEMORY));
@@ -80,7 +107,7 @@ impl History {
         for change in &mut self.changes {
             change.at = change.at.min(now);
         }
-        if let Some(cooldown) = &mut self.cooldown {
+        for cooldown in self.cooldowns.values_mut() {
             cooldown.since = cooldown.since.min(now);
         }
         self.settled = self.settled.map(|at| at.min(now));
@@ -112,9 +139,9 @@ impl History {
         self.changes.iter().filter(move |change| change.at > oldest)
     }
 
-    /// The last action of a policy with a cooldown.
-    pub(crate) fn cooldown(&self) -> Option<Cooldown> {
-        self.cooldown
+    /// The last action of this kind of policy.
+    pub(crate) fn cooldown(&self, kind: Cooling) -> Option<Cooldown> {
+        self.cooldowns.get(&kind).copied()
     }
 
     /// Since when nothing starts or drains; `None`: something does.

@@ -90,9 +90,19 @@ pub struct Decision {
     /// How long the kind of policy that settled it waits now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Duration>,
+    /// The place in `policies` of the one that settled it; `None` where none did, as with a repair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<usize>,
     /// Whether an instance is starting or draining.
     #[serde(default)]
     pub settling: bool,
+}
+
+impl Decision {
+    /// The policy that settled it, where one did.
+    pub(crate) fn settling_policy(&self) -> Option<&Evaluation> {
+        self.policies.get(self.settled_by?)
+    }
 }
 
 /// Why a number set by a person is refused.
@@ -153,14 +163,15 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
         None => followed,
     };
     let acts = matches!(outcome.action, Action::Out | Action::In);
-    let settled_by = combined.policy.and_then(|index| policies.get(index));
+    let settled_by = combined.policy.filter(|_| acts);
     Decision {
         at: now,
         from: group.desired,
         to: outcome.to,
         reason: outcome.reason,
         action: outcome.action,
-        cooldown: settled_by.filter(|_| acts).and_then(|policy| policy.cooldown),
+        cooldown: settled_by.and_then(|index| policies.get(index)?.cooldown),
+        settled_by,
         policies,
         clips: outcome.clips,
         last_action: if acts { Some(now) } else { last_action },

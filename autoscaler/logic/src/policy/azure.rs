@@ -4,6 +4,7 @@ use super::reading::{Name, amount};
 use super::simple::ends;
 use super::timing::{last_start, moment, within};
 use super::{Answer, Situation, Wish};
+use crate::history::Cooling;
 use crate::samples::Load;
 use crate::spec::{Profile, ProfileTime, Rule, RuleChange, Rules, Scope, Statistic};
 
@@ -17,8 +18,8 @@ pub(super) fn answer(policy: &Rules, situation: &Situation<'_>) -> Answer {
     let desired = situation.group.desired;
     let verdicts: Vec<Verdict<'_>> = profile.rules.iter().map(|rule| judge(rule, situation)).collect();
     let opinion = opinion(profile, &verdicts, desired);
-    let waiting =
-        situation.group.history.cooldown().and_then(|last| ends(last.since, last.length, situation.now));
+    let last = situation.group.history.cooldown(Cooling::Rules);
+    let waiting = last.and_then(|last| ends(last.since, last.length, situation.now));
     let (wish, what) = match (opinion.wish, waiting) {
         (Wish::Out(_) | Wish::In(_), Some(until)) if opinion.rule.is_some() => {
             (Wish::Hold, format!("{}, but its rules cool down until {until:.0}", opinion.reason))

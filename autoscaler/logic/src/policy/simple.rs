@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::reading::{Reading, span};
 use super::step::{adjusted, change_words};
 use super::{Answer, Situation, Wish};
+use crate::history::Cooling;
 use crate::samples::Load;
 use crate::spec::{Adjustment, Simple};
 
@@ -47,7 +48,7 @@ pub(super) fn answer(policy: &Simple, situation: &Situation<'_>) -> Answer {
 /// Why a simple policy waits, where it does.
 fn cooling(situation: &Situation<'_>) -> Option<String> {
     let history = situation.group.history;
-    let last = history.cooldown()?;
+    let last = history.cooldown(Cooling::Simple)?;
     match history.settled() {
         None => Some("its cooldown has not begun, as instances are starting or draining".to_owned()),
         Some(settled) => {

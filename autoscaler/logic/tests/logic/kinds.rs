@@ -191,6 +191,45 @@ fn a_new_maximum_holds_at_once_whatever_a_policy_protects_and_wants() {
     assert_eq!((decision.to, decision.action), (0, Action::Repair), "{}", decision.reason);
 }
 
+/// "Waits for a cooldown period before any further activities initiated by simple scaling policies" (AWS, "Scaling
+/// cooldowns for Amazon EC2 Auto Scaling"): by those, and not by a policy of another kind.
+#[test]
+fn a_cooldown_holds_up_its_own_kind_of_policy_and_no_other() {
+    let signal = Signal::mean(Metric::Packets, WINDOW);
+    let simple = PolicySpec::Simple(Simple {
+        signal: signal.clone(),
+        when: Comparison::Above,
+        threshold: 70.0,
+        adjustment: Adjustment::Change,
+        change: 1.0,
+        min_magnitude: 0,
+        cooldown: Duration::from_mins(5),
+    });
+    let rule = Rule {
+        signal,
+        when: Comparison::Above,
+        threshold: 70.0,
+        change: RuleChange::Increase(1),
+        cooldown: Duration::from_mins(1),
+    };
+    let default = Profile { min: 1, max: 8, default: 2, rules: vec![rule] };
+    let rules = PolicySpec::Rules(Rules { default, profiles: Vec::new() });
+
+    let mut case = Case::of(2, 95.0);
+    case.spec = GroupSpec { buffer_time: Duration::ZERO, ..limits(1, 8) };
+    let mut does = |policy: &PolicySpec, second| {
+        case.policies = vec![policy.clone()];
+        let decision = decide(&case.group(), &case.samples, at(second));
+        case.history.record(&decision);
+        decision.action
+    };
+    assert_eq!(does(&simple, 0), Action::Out);
+    assert_eq!(does(&simple, 1), Action::Nothing);
+    assert_eq!(does(&rules, 2), Action::Out, "the simple policy's cooldown is none of its");
+    assert_eq!(does(&rules, 3), Action::Nothing);
+    assert_eq!(does(&simple, 4), Action::Nothing, "the shorter one has not taken the longer one's place");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
