@@ -214,6 +214,8 @@ fn ports_make_a_service_each_that_shares_the_rest() {
 #[test]
 fn the_flat_form_spreads_and_starts_slowly_too() {
     let read = spec(&format!("{FLAT}spread: by_cloud\nslow_start: 1m\n"));
+    assert_eq!(read.services.len(), spec(FLAT).services.len());
+    assert!(!read.services.is_empty());
     assert!(read.services.iter().all(|service| service.spread == Spread::ByCloud));
     assert!(read.services.iter().all(|service| service.slow_start == Duration::from_mins(1)));
 }
