@@ -94,7 +94,8 @@ impl Disk {
             let reason = "there is no such file".to_owned();
             return Err(StoreError::Closed { path: self.path.clone(), reason });
         }
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Ok(self.attempt(false)?);
+        let opened = self.guarded(|| Ok(builder(false).open(&self.path)?))?;
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Ok(opened);
         Ok(())
     }
 
@@ -103,9 +104,7 @@ impl Disk {
             if let Some(directory) = self.path.parent() {
                 fs::create_dir_all(directory).map_err(StorageError::from)?;
             }
-            let mut builder = Builder::new();
-            builder.set_cache_size(CACHE).set_check_integrity_on_open(check);
-            let database = builder.create(&self.path)?;
+            let database = builder(check).create(&self.path)?;
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
             table::create(&transaction)?;
@@ -185,6 +184,12 @@ impl Disk {
             _ => StoreError::Failed { path, source: error },
         }
     }
+}
+
+fn builder(check: bool) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(check);
+    builder
 }
 
 /// A database that has met a panic may meet another one while it is closed.

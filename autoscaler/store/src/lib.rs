@@ -77,6 +77,7 @@ impl Store {
             pruned: None,
             unpruned: 0,
             failed: None,
+            damaged: false,
         };
         // Now, so that what is read next is there.
         writer.begin();

@@ -39,6 +39,8 @@ pub(crate) struct Minute {
     decisions: Vec<String>,
     /// What is here but not on disk.
     pub(crate) dirty: bool,
+    /// Whether what was written of it before has been taken in: it is not to be written without.
+    pub(crate) restored: bool,
 }
 
 /// Offsets in microseconds from the minute's beginning, rising, each with its value.
@@ -85,16 +87,25 @@ impl Minute {
         self.dirty = true;
     }
 
-    /// What was written of it before comes first.
+    /// Takes in what was written of it before: that comes first. A row that can't be read is an error, and the other
+    /// is taken in all the same.
     pub(crate) fn restore(&mut self, fine: Option<&[u8]>, decisions: Option<&[u8]>) -> Result<(), BadRow> {
+        self.restored = true;
+        let decisions = decisions.map_or_else(|| Ok(Vec::new()), lines).map(|mut written| {
+            written.append(&mut self.decisions);
+            self.decisions = written;
+        });
         if let Some(row) = fine {
             let rows: Vec<((Subject, Metric), Series)> = row::decode(row)?;
-            self.series.extend(rows);
+            for (key, written) in rows {
+                let series = self.series.entry(key).or_default();
+                let newer = std::mem::replace(series, written);
+                for (offset, value) in newer.offsets.into_iter().zip(newer.values) {
+                    series.insert(offset, value);
+                }
+            }
         }
-        if let Some(row) = decisions {
-            self.decisions = lines(row)?;
-        }
-        Ok(())
+        decisions
     }
 
     /// The row of samples as they were taken; `None` where there are none.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use redb::ReadableTable;
 use sluice_logic::spec::TenantName;
 
 use crate::disk::{Disk, StoreError};
@@ -63,6 +62,8 @@ pub(crate) struct Writer {
     pub(crate) unpruned: u64,
     /// The last failure, so that it is logged once.
     pub(crate) failed: Option<String>,
+    /// Whether that was damage, and the whole file is to be checked before it is written again.
+    pub(crate) damaged: bool,
 }
 
 impl Writer {
@@ -123,28 +124,29 @@ impl Writer {
     }
 
     fn minute(&mut self, tenant: &TenantName, number: MinuteNumber) -> &mut Minute {
-        let (disk, health) = (&self.disk, &self.health);
-        self.minutes.entry((tenant.clone(), number)).or_insert_with(|| {
-            let mut minute = Minute::default();
-            // Without it there is nothing to go on from, or nothing that could be read.
-            let _ = disk.read(|transaction| {
+        self.minutes.entry((tenant.clone(), number)).or_default()
+    }
+
+    /// Takes in what was written before of minutes that are about to be written anew. A row that can't be read is lost.
+    fn restore(&mut self) -> Result<(), StoreError> {
+        let waiting = self.minutes.iter_mut().filter(|(_, minute)| !minute.restored);
+        for ((tenant, number), minute) in waiting {
+            let (fine, decisions) = self.disk.read(|transaction| {
                 let row = |table: Table| -> Result<Option<Vec<u8>>, redb::Error> {
                     let rows = transaction.open_table(table.rows())?;
-                    Ok(ReadableTable::get(&rows, (tenant.as_str(), number.0))?
-                        .map(|row| row.value().to_vec()))
+                    Ok(rows.get((tenant.as_str(), number.0))?.map(|row| row.value().to_vec()))
                 };
-                let (fine, decisions) = (row(Table::Fine)?, row(Table::Decisions)?);
-                if minute.restore(fine.as_deref(), decisions.as_deref()).is_err() {
-                    note(health, |health| health.unreadable += 1);
-                }
-                Ok(())
-            });
-            minute
-        })
+                Ok((row(Table::Fine)?, row(Table::Decisions)?))
+            })?;
+            if minute.restore(fine.as_deref(), decisions.as_deref()).is_err() {
+                note(&self.health, |health| health.unreadable += 1);
+            }
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        let done = self.ready().and_then(|()| self.write());
+        let done = self.ready().and_then(|()| self.restore()).and_then(|()| self.write());
         match &done {
             Ok(()) => self.settle(),
             Err(error) => self.complain(error),
@@ -153,12 +155,14 @@ impl Writer {
         done
     }
 
-    /// Opens the file where it isn't, or where the last write has failed: after a fault redb takes nothing more.
+    /// Opens the file where it isn't, or where the last write has failed: after a fault redb takes nothing more. It is
+    /// checked as a whole only after damage: a full disk is tried again every few seconds.
     fn ready(&mut self) -> Result<(), StoreError> {
         if self.disk.is_open() && self.failed.is_none() {
             return Ok(());
         }
-        let aside = self.disk.open(self.failed.is_some())?;
+        let aside = self.disk.open(self.damaged)?;
+        self.damaged = false;
         if aside.is_some() {
             note(&self.health, |health| health.set_aside = aside);
             self.minutes.values_mut().for_each(|minute| minute.dirty = true);
@@ -207,6 +211,7 @@ impl Writer {
     }
 
     fn complain(&mut self, error: &StoreError) {
+        self.damaged |= matches!(error, StoreError::Damaged { .. });
         let text = error.to_string();
         if self.failed.as_ref() != Some(&text) {
             tracing::error!("{text}; decisions go on without it, and it is tried again");
@@ -268,5 +273,34 @@ fn prune(transaction: &redb::WriteTransaction, limits: &Limits, now: Timestamp) 
         // A tenth more than is needed, so that it isn't needed again at once; the fairest is who has most.
         let excess = (total - limits.rows()) + limits.rows() / 10;
         table::shrink(transaction, *table, tenant, excess.min(bytes.div_ceil(4)))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_damage_has_the_whole_file_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let mut writer = Writer {
+            disk: Arc::new(Disk::new(&path)),
+            settings: Settings::new(path.clone(), Limits::default()),
+            health: SharedHealth::default(),
+            minutes: BTreeMap::new(),
+            pruned: None,
+            unpruned: 0,
+            failed: None,
+            damaged: false,
+        };
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        writer.complain(&StoreError::Failed { path: path.clone(), source: redb::Error::Io(full) });
+        assert!(!writer.damaged);
+        writer.complain(&StoreError::Damaged { path: path.clone(), reason: "a page".to_owned() });
+        writer.complain(&StoreError::Closed { path, reason: "later".to_owned() });
+        assert!(writer.damaged, "until it has been checked");
+        writer.flush().unwrap();
+        assert_eq!((writer.damaged, writer.failed), (false, None));
     }
 }

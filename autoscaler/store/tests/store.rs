@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
@@ -18,8 +19,9 @@ fn tenant(name: &str) -> TenantName {
 
 /// So many minutes ago, at a minute's beginning.
 fn ago(minutes: i64) -> Timestamp {
-    let now = Timestamp::now().as_second();
-    Timestamp::from_second(now - now.rem_euclid(60) - minutes * 60).expect("a time")
+    /// The same minute for all that a test says, however long it takes.
+    static MINUTE: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_second().div_euclid(60));
+    Timestamp::from_second((*MINUTE - minutes) * 60).expect("a time")
 }
 
 fn open(path: &Path, limits: Limits) -> Store {
@@ -216,10 +218,41 @@ fn nobody_else_reads_or_writes_it_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("store.redb");
     assert!(matches!(Store::open_for_reading(&file), Err(StoreError::Closed { .. })), "and none is made");
+    let below = directory.path().join("none/store.redb");
+    assert!(Store::open_for_reading(&below).is_err() && !directory.path().join("none").exists());
     let store = open(&file, Limits::default());
     store.keep_samples(&tenant("demo"), vec![sample(ago(1), 1, 1.0)]);
     assert!(matches!(Store::open_for_reading(&file), Err(StoreError::InUse(_))));
     drop(store);
     let reader = Store::open_for_reading(&file).unwrap();
     assert_eq!(all_samples(&reader, "demo").len(), 1);
+}
+
+#[test]
+fn a_minute_that_could_not_be_read_at_first_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, away) = (directory.path().join("place"), directory.path().join("away"));
+    let demo = tenant("demo");
+    let written = [sample(ago(1), 1, 1.0), sample(ago(1) + 1.second(), 1, 2.0)];
+    let store = open(&place.join("store.redb"), Limits::default());
+    store.keep_samples(&demo, written.to_vec());
+    store.keep_decision(&demo, decision(ago(1), 1, 2));
+    drop(store);
+
+    // Its disk comes late.
+    fs::rename(&place, &away).unwrap();
+    fs::write(&place, "a file where a directory should be").unwrap();
+    let store = open(&place.join("store.redb"), Limits::default());
+    let late = sample(ago(1) + 2.seconds(), 1, 3.0);
+    let again = sample(ago(1), 1, 9.0);
+    store.keep_samples(&demo, vec![again, late.clone()]);
+    store.keep_decision(&demo, decision(ago(1) + 2.seconds(), 2, 3));
+    assert!(store.flush().is_err());
+    fs::remove_file(&place).unwrap();
+    fs::rename(&away, &place).unwrap();
+    store.flush().unwrap();
+    assert_eq!(all_samples(&store, "demo"), [written[0].clone(), written[1].clone(), late]);
+    let mut decisions = Vec::new();
+    store.decisions(&demo, ago(2), ago(0), |record| decisions.push(record.decision.to)).unwrap();
+    assert_eq!(decisions, [2, 3]);
 }
