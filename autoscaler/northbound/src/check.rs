@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::{self, Diagnostic, Source};
-use crate::tenant::{self, Tenant, check_reserved, cross_check};
+use crate::diagnostic::{self, Diagnostic, Severity, Source};
+use crate::tenant::{self, Conflict, Tenant, check_reserved, check_windows, cross_check};
 use crate::yaml::{self, Node, SyntaxFault};
 use crate::{file, host, watch};
 
@@ -81,8 +82,9 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
     }
     let tenants: Vec<&Tenant> = seen.tenants.iter().collect();
     let reserved = seen.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved));
-    let conflicts = cross_check(&tenants).into_iter().chain(reserved);
-    report.diagnostics.extend(conflicts.map(|conflict| conflict.diagnostic));
+    let mut conflicts: Vec<Conflict> = cross_check(&tenants).into_iter().chain(reserved).collect();
+    conflicts.extend(windows(&tenants, &seen.sample_intervals));
+    report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
     diagnostic::sort(&mut report.diagnostics);
     report
 }
@@ -93,6 +95,23 @@ struct Seen {
     tenants: Vec<Tenant>,
     /// Addresses that no tenant may have.
     reserved: Vec<Ipv4Net>,
+    /// Of the host files.
+    sample_intervals: Vec<Duration>,
+}
+
+/// Windows that are too long for the hosts; without a host file for one that has the default, as a warning.
+fn windows(tenants: &[&Tenant], intervals: &[Duration]) -> Vec<Conflict> {
+    if !intervals.is_empty() {
+        return intervals.iter().flat_map(|interval| check_windows(tenants, *interval)).collect();
+    }
+    let mut found = check_windows(tenants, host::DEFAULT_SAMPLE_INTERVAL);
+    for conflict in &mut found {
+        conflict.diagnostic.severity = Severity::Warning;
+        conflict.diagnostic.help = Some(
+            "this is with the default `sample_interval`: check it together with the host file".to_owned(),
+        );
+    }
+    found
 }
 
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -123,6 +142,7 @@ fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Dia
         FileKind::Host => match host::read(source, &node) {
             Ok(host) => {
                 seen.reserved.extend(host.config.management.reserved());
+                seen.sample_intervals.push(host.config.sample_interval);
                 (FileKind::Host, host.warnings)
             }
             Err(faults) => (FileKind::Host, faults),
@@ -215,6 +235,35 @@ mod tests {
         let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
         assert_eq!(kinds, [Tenant, Tenant, Unknown, Unknown, Host, Unknown]);
         assert!(report.to_string().ends_with("6 files, 6 errors, 0 warnings"), "{report}");
+    }
+
+    #[test]
+    fn a_window_is_judged_by_the_host_that_has_to_look_back_over_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let tenant = |window: &str| file("a.yml", &format!("{TENANT}window: {window}\n"));
+        let host = |interval: &str| {
+            file("host.yml", &format!("transit: {{uplink: eth0}}\nsample_interval: {interval}\n"))
+        };
+        let found = |paths: &[std::path::PathBuf]| check_files(paths).diagnostics;
+
+        assert_eq!(found(&[tenant("1h"), host("1s")]), []);
+        let [refused] = &found(&[tenant("2h"), host("1s")])[..] else { panic!("one fault") };
+        assert!(refused.is_error() && refused.line == TENANT.lines().count() + 1, "{refused}");
+        assert_eq!(
+            refused.message,
+            "a window of 2h is longer than samples are kept to look back on: 4096 of them, one in 1s, are 1h 8m 16s"
+        );
+        assert_eq!(found(&[tenant("2h"), host("2s")]), []);
+        let [warned] = &found(&[tenant("2h")])[..] else { panic!("one warning") };
+        assert!(!warned.is_error(), "{warned}");
+        let pushed = "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
+                      group: {min: 1, max: 2}\npolicies: [{reactive: {metric: custom/queue, threshold: 3, window: 24h}}]\n";
+        assert_eq!(found(&[file("a.yml", pushed), host("1s")]), [], "it comes at a pace of its own");
     }
 
     proptest! {

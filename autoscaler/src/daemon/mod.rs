@@ -86,6 +86,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let Opened { host, found, mode } = opened;
     let directory = TenantDirectory::new(&config.tenants)
         .reserving(config.management.reserved())
+        .sampled_every(config.sample_interval)
         .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
 

@@ -48,7 +48,8 @@ pub(super) fn request(faults: &mut Faults<'_>, node: &Node) -> Option<Request> {
     let past = list(faults, &mut fields, "history", |faults, node| past(faults, node, now));
     let outlooks = list(faults, &mut fields, "outlooks", |faults, node| outlook(faults, node, now));
     fields.finish(faults);
-    let (group, policies, mut past) = (group?, policies?, past?);
+    let (group, mut past) = (group?, past?);
+    let policies: Vec<PolicySpec> = policies?.into_iter().map(|policy| policy.value).collect();
     past.sort_by_key(|past| past.at);
     let outlooks = placed(faults, node, &policies, outlooks?)?;
     Some(Request {

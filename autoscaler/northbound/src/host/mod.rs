@@ -25,6 +25,8 @@ pub use management::ManagementConfig;
 
 /// The daemon's name where the file gives none.
 pub const DEFAULT_NAME: &str = "sluice";
+/// Default of `sample_interval`.
+pub const DEFAULT_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the operator of a host asked for, checked and with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,10 @@ use super::clouds::clouds;
 use super::history::history;
 use super::logs::logs;
 use super::management::management;
-use super::{ApiConfig, DEFAULT_NAME, HostConfig, LoadBalancerConfig, TimeoutConfig, TransitConfig};
+use super::{
+    ApiConfig, DEFAULT_NAME, DEFAULT_SAMPLE_INTERVAL, HostConfig, LoadBalancerConfig, TimeoutConfig,
+    TransitConfig,
+};
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section};
 use crate::value::{self, Complaint, LONGEST_WAIT};
@@ -48,7 +51,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     let run = directory(faults, "run", below("/run"));
     let pins = directory(faults, "pins", below("/sys/fs/bpf"));
     let api = api(faults, &mut fields, run.as_deref().unwrap_or(&below("/run")));
-    let sample_interval = fields.defaulted(faults, &["sample_interval"], Duration::from_secs(1), |node| {
+    let sample_interval = fields.defaulted(faults, &["sample_interval"], DEFAULT_SAMPLE_INTERVAL, |node| {
         value::duration(Duration::from_millis(50)..=Duration::from_mins(1), node)
     });
     let clouds = clouds(faults, &mut fields);

@@ -28,13 +28,17 @@ pub(crate) struct Limits {
 }
 
 /// Reads a list of policies, and judges whether they contradict each other. `None` has been reported.
-pub(crate) fn policies(faults: &mut Faults<'_>, items: &[Node], limits: Limits) -> Option<Vec<PolicySpec>> {
+pub(crate) fn policies(
+    faults: &mut Faults<'_>,
+    items: &[Node],
+    limits: Limits,
+) -> Option<Vec<Spanned<PolicySpec>>> {
     // All are read, so that all faults are found, before the first that is missing ends it.
     let read: Vec<_> =
         items.iter().map(|item| Some(Spanned::new(policy(faults, item, limits)?, item.span))).collect();
     let read: Vec<Spanned<PolicySpec>> = read.into_iter().collect::<Option<_>>()?;
     contradictions(faults, &read);
-    Some(read.into_iter().map(|policy| policy.value).collect())
+    Some(read)
 }
 
 /// A policy is a mapping of one key, its kind: `- reactive: {…}`.

@@ -1,8 +1,12 @@
-//! What tenants must not say twice: names, VIPs and subnets.
+//! What tenants must not say twice: names, VIPs and subnets; and what a host has no room for.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use jiff::SignedDuration;
+use sluice_logic::samples::MOST_SAMPLES;
+use sluice_logic::spec::{Metric, Signal};
 
 use super::Tenant;
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -49,6 +53,40 @@ pub fn check_reserved(tenants: &[&Tenant], reserved: Ipv4Net) -> Vec<Conflict> {
         }
     }
     conflicts
+}
+
+/// Finds the policies that look further back than an instance's samples are kept where one is taken every
+/// `sample_interval`: the rest of the window would be missing, and not known to be. What is pushed by users comes at a
+/// pace of its own, and is not judged.
+#[must_use]
+pub fn check_windows(tenants: &[&Tenant], sample_interval: Duration) -> Vec<Conflict> {
+    let most = u32::try_from(MOST_SAMPLES).unwrap_or(u32::MAX);
+    let kept = sample_interval.saturating_mul(most);
+    let measured = |signal: &&&Signal| !matches!(signal.metric, Metric::Custom(_));
+    let mut conflicts = Vec::new();
+    for (offender, tenant) in tenants.iter().enumerate() {
+        for (policy, place) in tenant.spec.policies.iter().zip(&tenant.places.policies) {
+            let window = policy.signals().iter().filter(measured).map(|signal| signal.window).max();
+            let Some(window) = window.filter(|window| *window > kept) else { continue };
+            let message = format!(
+                "a window of {} is longer than samples are kept to look back on: {most} of them, one in {}, are {}",
+                words(window),
+                words(sample_interval),
+                words(kept)
+            );
+            let help = Some("shorten `window`, or raise `sample_interval` in the host file".to_owned());
+            let diagnostic = Diagnostic::at(&tenant.file, place, Severity::Error, message, help);
+            conflicts.push(Conflict { offender, diagnostic });
+        }
+    }
+    // `policy: dynamic` is two policies with one window.
+    conflicts.dedup();
+    conflicts
+}
+
+fn words(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| "for ever".to_owned(), |duration| format!("{duration:#}"))
 }
 
 struct Claims<'a> {

@@ -22,7 +22,7 @@ pub(super) struct Draft {
     pub(super) template: Option<TemplateSpec>,
     pub(super) group: GroupDraft,
     pub(super) metrics: Option<Vec<MetricSpec>>,
-    pub(super) policies: Option<Vec<PolicySpec>>,
+    pub(super) policies: Option<Vec<Spanned<PolicySpec>>>,
     pub(super) keep_logs: Option<bool>,
     pub(super) encrypt_passwords: Option<bool>,
 }
@@ -70,6 +70,7 @@ impl Draft {
                 .iter()
                 .map(|service| Some(place(service.vip?.span)))
                 .collect::<Option<_>>()?,
+            policies: self.policies.iter().flatten().map(|policy| place(policy.span)).collect(),
         };
         let encrypt_passwords = self.encrypt_passwords?;
         let mut template = self.template?;
@@ -83,7 +84,7 @@ impl Draft {
             template,
             group: self.group.finish()?,
             metrics: self.metrics?,
-            policies: self.policies?,
+            policies: self.policies?.into_iter().map(|policy| policy.value).collect(),
             keep_logs: self.keep_logs?,
             encrypt_passwords,
         };

@@ -126,7 +126,7 @@ enum Policy {
     None,
 }
 
-fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<PolicySpec>> {
+fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Spanned<PolicySpec>>> {
     let policy = fields.required(faults, &["policy"], |node| {
         let choices = [
             ("dynamic", Policy::Dynamic),
@@ -143,32 +143,36 @@ fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Poli
         }
     });
     let threshold = fields.optional(faults, &["threshold"], value::share);
-    let window = fields.optional(faults, &["window"], draft::window)?.map(|window| window.value);
-    match (policy?.value, threshold?) {
-        (Policy::None, None) => Some(Vec::new()),
+    let window = fields.optional(faults, &["window"], draft::window)?;
+    let policy = policy?;
+    let span = window.map_or(policy.span, |window| window.span);
+    let window = window.map(|window| window.value);
+    let policies = match (policy.value, threshold?) {
+        (Policy::None, None) => Vec::new(),
         (Policy::None, Some(threshold)) => {
             let message = "`threshold` has no effect: `policy` is `none`";
             faults.warning(threshold.span, message, "with `policy: dynamic` the group scales by it");
-            Some(Vec::new())
+            Vec::new()
         }
         (Policy::Dynamic | Policy::Reactive | Policy::Proactive, None) => {
             fields.report_missing(faults, "threshold");
-            None
+            return None;
         }
         (Policy::Reactive, Some(threshold)) => {
             let signal = Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_WINDOW));
-            Some(vec![PolicySpec::Reactive(Reactive { signal, threshold: threshold.value })])
+            vec![PolicySpec::Reactive(Reactive { signal, threshold: threshold.value })]
         }
-        (Policy::Proactive, Some(threshold)) => Some(vec![PolicySpec::Proactive(Proactive {
+        (Policy::Proactive, Some(threshold)) => vec![PolicySpec::Proactive(Proactive {
             signal: Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_WINDOW)),
             threshold: threshold.value,
             margin: Duration::ZERO,
             shortage_cost: Proactive::default_shortage_cost(),
             change_cost: Proactive::default_change_cost(),
-        })]),
+        })],
         (Policy::Dynamic, Some(threshold)) => {
             let signal = Signal::mean(Metric::Cpu, window.unwrap_or(DEFAULT_POLICIES_WINDOW));
-            Some(default_policies(&signal, threshold.value))
+            default_policies(&signal, threshold.value)
         }
-    }
+    };
+    Some(policies.into_iter().map(|policy| Spanned::new(policy, span)).collect())
 }

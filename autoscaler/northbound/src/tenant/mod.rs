@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use sluice_logic::spec::TenantSpec;
 
-pub use conflicts::{Conflict, check_reserved, cross_check};
+pub use conflicts::{Conflict, check_reserved, check_windows, cross_check};
 
 use crate::diagnostic::{Diagnostic, Faults, Place, Source};
 use crate::reader::normalised;
@@ -79,7 +79,7 @@ pub struct Tenant {
     places: Places,
 }
 
-/// Where the file says what other tenants must not say too.
+/// Where the file says what other tenants, or the host, may not go together with.
 #[derive(Debug, Clone, PartialEq)]
 struct Places {
     name: Place,
@@ -87,6 +87,8 @@ struct Places {
     subnets: Vec<Place>,
     /// Beside [`TenantSpec::services`].
     vips: Vec<Place>,
+    /// Beside [`TenantSpec::policies`].
+    policies: Vec<Place>,
 }
 
 /// Reads a tenant file. `file` is what messages call it.

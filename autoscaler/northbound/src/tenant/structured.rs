@@ -8,7 +8,7 @@ use crate::diagnostic::Faults;
 use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
 use crate::value;
-use crate::yaml::Node;
+use crate::yaml::{Node, Spanned};
 
 /// Every key of the first level, to tell the forms apart.
 pub(super) const KEYS: &[&str] =
@@ -101,7 +101,7 @@ fn policies(
     faults: &mut Faults<'_>,
     fields: &mut Fields<'_>,
     group: Option<&GroupDraft>,
-) -> Option<Vec<PolicySpec>> {
+) -> Option<Vec<Spanned<PolicySpec>>> {
     let limits = Limits { min: group.and_then(|group| group.min), max: group.and_then(|group| group.max) };
     match fields.optional_list(faults, "policies")? {
         None => Some(Vec::new()),

@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::tenant_files;
 use crate::diagnostic::Diagnostic;
 use crate::file;
-use crate::tenant::{self, Tenant, check_reserved, cross_check};
+use crate::tenant::{self, Tenant, check_reserved, check_windows, cross_check};
 
 /// A file must be gone for so long before its tenant is: some editors move a file away before they write it anew.
 pub const REMOVAL_GRACE: Duration = Duration::from_millis(250);
@@ -88,6 +88,7 @@ pub struct TenantDirectory {
     files: BTreeMap<PathBuf, TenantFile>,
     memory: Option<Memory>,
     reserved: Option<Ipv4Net>,
+    sample_interval: Option<Duration>,
 }
 
 /// What is known of a file.
@@ -137,13 +138,25 @@ impl TenantDirectory {
     /// A directory of which nothing is known yet; the first [`rescan`](Self::rescan) reads it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), files: BTreeMap::new(), memory: None, reserved: None }
+        Self {
+            path: path.into(),
+            files: BTreeMap::new(),
+            memory: None,
+            reserved: None,
+            sample_interval: None,
+        }
     }
 
     /// Refuses tenants with addresses of the management network.
     #[must_use]
     pub fn reserving(self, reserved: Option<Ipv4Net>) -> Self {
         Self { reserved, ..self }
+    }
+
+    /// Refuses tenants with windows that a host which takes a sample so often can't look back over.
+    #[must_use]
+    pub fn sampled_every(self, interval: Duration) -> Self {
+        Self { sample_interval: Some(interval), ..self }
     }
 
     /// Keeps a copy of what is in force in a directory of its own, so that a bad edit does no harm over a restart
@@ -267,6 +280,8 @@ impl TenantDirectory {
             let tenants: Vec<&Tenant> = standing.iter().filter_map(|&i| claims[i].tenant()).collect();
             let mut conflicts = cross_check(&tenants);
             conflicts.extend(self.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved)));
+            let interval = self.sample_interval;
+            conflicts.extend(interval.iter().flat_map(|interval| check_windows(&tenants, *interval)));
             // One at a time: who conflicts with a claim that falls may stand after all.
             let Some(offender) = conflicts.iter().map(|conflict| conflict.offender).min() else { break };
             let reasons = conflicts.into_iter().filter(|conflict| conflict.offender == offender);
