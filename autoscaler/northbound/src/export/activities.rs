@@ -18,6 +18,22 @@ struct DecisionRow<'a> {
     record: DecisionRecord,
 }
 
+const DECISION_COLUMNS: [&str; 12] = [
+    "time",
+    "tenant",
+    "action",
+    "from",
+    "to",
+    "reason",
+    "policies",
+    "clips",
+    "pending",
+    "in_service",
+    "draining",
+    "problem",
+];
+
+/// As many as [`DECISION_COLUMNS`].
 fn decision_cells<'a>(tenant: &'a TenantName, record: &'a DecisionRecord) -> Vec<Cell<'a>> {
     let decision = &record.decision;
     let policies: Vec<&str> = decision.policies.iter().map(|policy| policy.reason.as_str()).collect();
@@ -52,20 +68,9 @@ fn kind(value: &impl Serialize) -> String {
 }
 
 impl Row for DecisionRow<'_> {
-    const COLUMNS: &'static [&'static str] = &[
-        "time",
-        "tenant",
-        "action",
-        "from",
-        "to",
-        "reason",
-        "policies",
-        "clips",
-        "pending",
-        "in_service",
-        "draining",
-        "problem",
-    ];
+    fn columns() -> Vec<&'static str> {
+        DECISION_COLUMNS.to_vec()
+    }
 
     fn cells(&self) -> Vec<Cell<'_>> {
         decision_cells(self.tenant, &self.record)
@@ -80,23 +85,9 @@ struct ActivityRow<'a> {
 }
 
 impl Row for ActivityRow<'_> {
-    const COLUMNS: &'static [&'static str] = &[
-        "time",
-        "tenant",
-        "action",
-        "from",
-        "to",
-        "reason",
-        "policies",
-        "clips",
-        "pending",
-        "in_service",
-        "draining",
-        "problem",
-        "outcome",
-        "outcome_time",
-        "took_seconds",
-    ];
+    fn columns() -> Vec<&'static str> {
+        [&DECISION_COLUMNS[..], &["outcome", "outcome_time", "took_seconds"]].concat()
+    }
 
     fn cells(&self) -> Vec<Cell<'_>> {
         let mut cells = decision_cells(self.tenant, &self.activity.record);

@@ -20,22 +20,24 @@ struct LogRow {
 }
 
 impl Row for LogRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "received",
-        "tenant",
-        "instance",
-        "from",
-        "time",
-        "facility",
-        "severity",
-        "hostname",
-        "app",
-        "process",
-        "message_id",
-        "structured_data",
-        "text",
-        "malformed",
-    ];
+    fn columns() -> Vec<&'static str> {
+        vec![
+            "received",
+            "tenant",
+            "instance",
+            "from",
+            "time",
+            "facility",
+            "severity",
+            "hostname",
+            "app",
+            "process",
+            "message_id",
+            "structured_data",
+            "text",
+            "malformed",
+        ]
+    }
 
     fn cells(&self) -> Vec<Cell<'_>> {
         let LogLine { at, from, instance, message } = &self.line;

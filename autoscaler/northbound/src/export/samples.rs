@@ -10,6 +10,9 @@ use sluice_store::{Rollup, Store, Subject};
 use super::ExportError;
 use super::table::{Cell, Row, Table};
 
+/// The time, and a [`Series`].
+const SERIES_COLUMNS: [&str; 6] = ["time", "tenant", "subject", "instance", "metric", "statistic"];
+
 /// Whose a series is, as columns.
 #[derive(Debug, Serialize)]
 struct Series {
@@ -60,20 +63,9 @@ struct RollupRow {
 }
 
 impl Row for RollupRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "time",
-        "tenant",
-        "subject",
-        "instance",
-        "metric",
-        "statistic",
-        "count",
-        "average",
-        "min",
-        "max",
-        "sum",
-        "last",
-    ];
+    fn columns() -> Vec<&'static str> {
+        [&SERIES_COLUMNS[..], &["count", "average", "min", "max", "sum", "last"]].concat()
+    }
 
     fn cells(&self) -> Vec<Cell<'_>> {
         let Rollup { count, sum, min, max, last } = self.rollup;
@@ -96,8 +88,9 @@ struct SampleRow {
 }
 
 impl Row for SampleRow {
-    const COLUMNS: &'static [&'static str] =
-        &["time", "tenant", "subject", "instance", "metric", "statistic", "value"];
+    fn columns() -> Vec<&'static str> {
+        [&SERIES_COLUMNS[..], &["value"]].concat()
+    }
 
     fn cells(&self) -> Vec<Cell<'_>> {
         let mut cells = vec![Cell::Time(self.time)];
