@@ -1,6 +1,7 @@
 //! `sluice status`.
 
 use jiff::Timestamp;
+use sluice_logic::group::InstanceState;
 use sluice_logic::spec::Metric;
 use sluice_northbound::api::{InstanceStatus, Load, Status, TenantStatus};
 use sluice_northbound::client::Client;
@@ -59,7 +60,7 @@ fn print(status: &Status, now: Timestamp) {
 }
 
 fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
-    let in_service = tenant.instances.iter().filter(|i| i.state.to_string() == "in_service").count();
+    let in_service = tenant.instances.iter().filter(|i| i.state == InstanceState::InService).count();
     anstream::println!(
         "\n{}  {}  desired {} ({} in service, {} to {})  {}",
         tenant.name,

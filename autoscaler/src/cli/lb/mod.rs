@@ -17,14 +17,14 @@ use super::{Failure, output};
 
 /// Shows a part of the data plane.
 pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
-    let Place { pins, transit } = place(args)?;
-    let look = Look::open(&pins).map_err(failed)?;
+    let place = place(args)?;
+    let look = Look::open(&place.pins).map_err(failed)?;
     match &args.command {
         LbCommand::Services => show(args.json, &look.services().map_err(failed)?, |all| print::services(all)),
         LbCommand::Backends => show(args.json, &look.backends().map_err(failed)?, |all| print::backends(all)),
         LbCommand::Flows(flows) => self::flows(&look, args.json, flows),
         LbCommand::Drops(drops) => self::drops(&look, args.json, drops),
-        LbCommand::Explain(question) => explain::explain(&look, &transit, args.json, question),
+        LbCommand::Explain(question) => explain::explain(&look, &place.transit()?, args.json, question),
         LbCommand::Watch(filter) => watch::watch(&look, args.json, filter),
     }
 }
@@ -32,19 +32,26 @@ pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
 /// Where the data plane is.
 struct Place {
     pins: PathBuf,
-    transit: Netns,
+    /// Its namespace; `None` is the one that we are in.
+    transit: Option<String>,
+}
+
+impl Place {
+    /// What is pinned can be read from anywhere; only who asks the programs needs this.
+    fn transit(&self) -> Result<Netns, Failure> {
+        Ok(match &self.transit {
+            Some(name) => Netns::open(name)?,
+            None => Netns::current()?,
+        })
+    }
 }
 
 fn place(args: &LbArgs) -> Result<Place, Failure> {
     if let Some(pins) = &args.pins {
-        return Ok(Place { pins: pins.clone(), transit: Netns::current()? });
+        return Ok(Place { pins: pins.clone(), transit: None });
     }
     let (config, _) = host_config(&args.config)?;
-    let transit = match &config.transit.namespace {
-        Some(name) => Netns::open(name)?,
-        None => Netns::current()?,
-    };
-    Ok(Place { pins: config.pins, transit })
+    Ok(Place { pins: config.pins, transit: config.transit.namespace })
 }
 
 fn flows(look: &Look, json: bool, args: &FlowsArgs) -> Result<(), Failure> {
