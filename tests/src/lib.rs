@@ -3,6 +3,7 @@
 //! Every test has a world of its own (namespaces, a daemon, a tenants' directory) under a name of its own. They take
 //! CPU time from one another, so they run one after the other: `cargo test -p sluice-tests -- --test-threads=1`.
 
+mod clock;
 mod machines;
 mod processes;
 mod program;
@@ -10,6 +11,7 @@ mod scene;
 mod shares;
 mod tenant;
 
+pub use clock::midday;
 pub use machines::Machines;
 pub use processes::{processes_about, processes_in};
 pub use program::{responder, sluice};

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::Explanation;
-use sluice_tests::{Scene, TenantFile};
+use sluice_tests::{Scene, TenantFile, midday};
 
 /// What a daemon reads at its begin is there within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,7 +97,7 @@ async fn the_past_survives_a_kill_and_is_exported() -> Result<()> {
     scene.world.kill_daemon()?;
     let offline = printed(
         &scene.world,
-        &["export", "--kind", "activities", "--tz", "UTC", "--config", &config(&scene)],
+        &["export", "--kind", "activities", "--tz", &midday(), "--config", &config(&scene)],
     )?;
     assert!(offline.starts_with("time,tenant,action,from,to,reason,"), "{offline}");
     assert!(offline.contains(",queue,out,2,4,"), "{offline}");
@@ -115,7 +115,8 @@ async fn the_past_survives_a_kill_and_is_exported() -> Result<()> {
 
 /// The daemon exports what the store holds.
 fn exports(scene: &Scene) -> Result<()> {
-    let export = |args: &[&str]| printed(&scene.world, &[&["export", "--tz", "UTC"], args].concat());
+    let zone = midday();
+    let export = |args: &[&str]| printed(&scene.world, &[&["export", "--tz", &zone], args].concat());
     let activities = export(&["--kind", "activities", "--tenant", "queue", "--json"])?;
     let activity: Value = serde_json::from_str(activities.lines().next().context("an activity")?)?;
     assert_eq!((&activity["decision"]["from"], &activity["decision"]["to"]), (&2.into(), &4.into()));

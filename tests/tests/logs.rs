@@ -13,7 +13,7 @@ use sluice_demo::world::{HostSettings, World};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::TenantStatus;
-use sluice_tests::sluice;
+use sluice_tests::{midday, sluice};
 
 /// What CI can bear; the promise is 10,000 a second for a minute.
 const LINES: u64 = 20_000;
@@ -41,7 +41,7 @@ fn instance(seen: &Observer, tenant: &str) -> Option<InstanceId> {
 }
 
 fn export(world: &World, args: &[&str]) -> Result<String> {
-    let done = world.sluice(&[&["export", "--kind", "logs", "--tz", "UTC"], args].concat())?;
+    let done = world.sluice(&[&["export", "--kind", "logs", "--tz", &midday()], args].concat())?;
     ensure!(done.status.success(), "{done:?}");
     Ok(String::from_utf8(done.stdout)?)
 }
