@@ -25,8 +25,9 @@ const SOURCES: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let workspace =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("this crate is not in a workspace")?;
+    // Where the crate is now: a copy of the workspace may have this program from where it was built.
+    let crate_dir = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?;
+    let workspace = Path::new(&crate_dir).parent().ok_or("this crate is not in a workspace")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR for build scripts")?);
     watch(workspace);
 
