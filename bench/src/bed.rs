@@ -194,7 +194,11 @@ impl Bed {
             interface: lane.tenant(),
             peer: lane.backend(),
             peer_netns: self.backend.clone(),
-            ipv4: Some(Ipv4Subnet { net: within(lane.tenant_address(0))?, gateway: lane.tenant_address(1) }),
+            ipv4: Some(Ipv4Subnet {
+                net: within(lane.tenant_address(0))?,
+                gateway: lane.tenant_address(1),
+                outbound: false,
+            }),
             ipv6: None,
         })?)
     }

@@ -9,12 +9,14 @@ mod drop;
 mod flow;
 mod fragment;
 mod hint;
+mod outbound;
 mod slot;
 
 pub use drop::DropReason;
 pub use flow::{FlowKey, FlowValue, flow_end};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, hint_place};
+pub use outbound::OutboundKey;
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
@@ -271,6 +273,10 @@ pub struct TenantValue {
     pub mask: Address,
     /// The only address of the host that instances may talk to.
     pub gateway: Address,
+    /// 1 where instances may open connections to the outside, which the kernel forwards; else 0.
+    pub outbound: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// The only value of `control`: what the daemon tells the programs.
@@ -333,8 +339,8 @@ pub struct LiveFlows {
 mod pod {
     use super::{
         Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
-        FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, ServiceValue, Slot, TenantKey,
-        TenantValue,
+        FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, OutboundKey, ServiceValue, Slot,
+        TenantKey, TenantValue,
     };
 
     macro_rules! pod {
@@ -360,6 +366,7 @@ mod pod {
         Handle,
         Hint,
         LiveFlows,
+        OutboundKey,
         ServiceValue,
         Slot,
         TenantKey,
@@ -379,7 +386,8 @@ const _: () = {
     assert!(size_of::<ServiceValue>() == 8);
     assert!(size_of::<TenantKey>() == 8);
     assert!(size_of::<Endpoint>() == 24 + 8);
-    assert!(size_of::<TenantValue>() == 48);
+    assert!(size_of::<TenantValue>() == 48 + 8);
+    assert!(size_of::<OutboundKey>() == 32 + 8);
     assert!(size_of::<Control>() == 8 + 8 + 16 + 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 8);

@@ -6,7 +6,8 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
-    Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, TenantKey, TenantValue, family,
+    Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, OutboundKey, TenantKey,
+    TenantValue, family,
 };
 use lb_common::checksum::Difference;
 use lb_common::packet::{self, End, Frame, FrameMut, Packet, Parsed, Part, Transport, tcp_flag};
@@ -24,8 +25,9 @@ const NEVER_TOO_LONG: u32 = packet::ETHERNET as u32 + 576;
 /// bytes, or aren't read.
 const LONGEST_RARE: usize = 1_500;
 
-/// What becomes of a tenant's packet, a verdict: lets those to its gateway through, sends answers to their clients, and
-/// drops the rest. A tenant reaches neither another tenant nor the host.
+/// What becomes of a tenant's packet, a verdict: lets those to its gateway through, sends answers to their clients, leaves
+/// what goes to the outside to the kernel where the tenant may go there, and drops the rest. A tenant reaches neither another
+/// tenant nor, as the kernel's packet filter has it, the host.
 #[inline(always)]
 pub(crate) fn run(ctx: &TcContext) -> i32 {
     let mut verdict = ipv4(ctx.skb.skb);
@@ -51,7 +53,7 @@ fn ipv4(skb: *mut __sk_buff) -> i32 {
             packet::ETHERTYPE_IPV4 => {
                 let packet = packet::parse_ipv4(&frame)?;
                 check(&ctx, &packet)?;
-                direct(&ctx, frame, &packet)
+                direct(&ctx, frame, &packet).or_else(|refusal| leave(&ctx, &packet, refusal))
             }
             packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
             packet::ETHERTYPE_ARP => Err(Refusal::Pass),
@@ -92,10 +94,11 @@ fn fragment(skb: *mut __sk_buff) -> i32 {
     let ctx = context(skb);
     let translated = || {
         let (frame, packet) = parsed(&ctx)?;
-        match packet.part {
+        let answered = match packet.part {
             Part::Later { identification } => follow(&ctx, frame, &packet, identification),
             _ => direct(&ctx, frame, &packet),
-        }
+        };
+        answered.or_else(|refusal| leave(&ctx, &packet, refusal))
     };
     translated().unwrap_or_else(Refusal::in_tc)
 }
@@ -106,7 +109,7 @@ fn error(skb: *mut __sk_buff) -> i32 {
     let ctx = context(skb);
     let translated = || {
         let (frame, packet) = parsed(&ctx)?;
-        pass_on(&ctx, frame, &packet)
+        pass_on(&ctx, frame, &packet).or_else(|refusal| leave(&ctx, &packet, refusal))
     };
     translated().unwrap_or_else(Refusal::in_tc)
 }
@@ -174,10 +177,42 @@ fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     if packet.part != Part::Whole {
         return Err(Refusal::GoOn(course::FRAGMENT));
     }
+    if tenant.outbound != 0 && is_own(packet)? {
+        return Err(Refusal::Pass);
+    }
     if packet.transport == Transport::Error {
         return Err(Refusal::GoOn(course::ERROR));
     }
     Ok(())
+}
+
+/// Whether a packet is of a TCP connection that the instance has opened itself. A SYN alone is no answer.
+#[inline(always)]
+fn is_own(packet: &Packet) -> Result<bool, Refusal> {
+    let Transport::Tcp { source, destination, flags } = packet.transport else { return Ok(false) };
+    let syn = flags & (tcp_flag::SYN | tcp_flag::ACK);
+    if syn == tcp_flag::SYN | tcp_flag::ACK {
+        return Ok(false);
+    }
+    let key = OutboundKey::new(&packet.header.source, &packet.header.destination, source, destination);
+    if syn == tcp_flag::SYN {
+        maps::remember_outbound(&key, maps::control()?.clock);
+        return Ok(true);
+    }
+    Ok(maps::is_outbound(&key))
+}
+
+/// What is no answer is the kernel's to forward, where the tenant may go to the outside.
+#[inline(always)]
+fn leave(ctx: &TcContext, packet: &Packet, refusal: Refusal) -> Result<i32, Refusal> {
+    match refusal {
+        Refusal::Drop(DropReason::NotAllowed | DropReason::Fragment | DropReason::IcmpQuote)
+            if tenant(ctx, packet)?.outbound != 0 =>
+        {
+            Err(Refusal::Pass)
+        }
+        refusal => Err(refusal),
+    }
 }
 
 /// The tenant behind the interface. One without addresses of the packet's family can send nothing of that family.

@@ -9,8 +9,8 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
-    Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, ServiceValue,
-    Slot, Table, TenantKey, TenantValue, hint_place,
+    Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, OutboundKey,
+    ServiceValue, Slot, Table, TenantKey, TenantValue, hint_place,
 };
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
@@ -23,6 +23,8 @@ const NASCENT_FLOWS: usize = 65_536;
 const RECENT_SETS: usize = 262_144;
 /// Packets of which a first fragment was seen, each way.
 const FRAGMENTS: usize = 8_192;
+/// Connections that instances have opened, of all tenants that may.
+const OUTBOUND_FLOWS: usize = 65_536;
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();
@@ -51,6 +53,9 @@ static SUBNETS: LpmTrie<[u8; 16], u32, TENANTS> = LpmTrie::new();
 static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
 #[btf_map(name = "answer_fragments")]
 static ANSWER_FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
+/// Each with when it was opened, in the clock of `control`.
+#[btf_map(name = "outbound_flows")]
+static OUTBOUND_FLOWS_MAP: LruHashMap<OutboundKey, u32, OUTBOUND_FLOWS> = LruHashMap::new();
 #[btf_map(name = "answer_budgets")]
 static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 #[btf_map(name = "flows")]
@@ -264,6 +269,19 @@ pub(crate) fn answer_fragment(key: &FragmentKey) -> Option<FragmentValue> {
 pub(crate) fn remember_answer_fragment(key: &FragmentKey, value: &FragmentValue) {
     // As in `remember_fragment`.
     let _ = ANSWER_FRAGMENTS.insert(key, value, 0);
+}
+
+/// Whether an instance has opened this connection.
+#[inline(always)]
+pub(crate) fn is_outbound(key: &OutboundKey) -> bool {
+    OUTBOUND_FLOWS_MAP.get_ptr(key).is_some()
+}
+
+/// Remembers that it has; the table makes room by forgetting what was used least recently.
+#[inline(always)]
+pub(crate) fn remember_outbound(key: &OutboundKey, now: u32) {
+    // A failure costs the connection, if a service has its port.
+    let _ = OUTBOUND_FLOWS_MAP.insert(key, &now, 0);
 }
 
 /// Whether another ICMP error may be sent by this CPU: as many as Linux sends by default (`icmp_msgs_per_sec`,

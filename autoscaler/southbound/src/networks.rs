@@ -147,7 +147,7 @@ impl Networks {
                 interface: names.transit,
                 peer: names.port,
                 peer_netns: self.host.netns().clone(),
-                ipv4: Some(Ipv4Subnet { net: spec.subnet.trunc(), gateway: spec.gateway }),
+                ipv4: Some(Ipv4Subnet { net: spec.subnet.trunc(), gateway: spec.gateway, outbound: false }),
                 ipv6: None,
             },
             bridge: names.bridge,

@@ -123,7 +123,8 @@ async fn a_network_works_can_be_made_again_and_leaves_nothing() {
     let again = world.network("demo", 1).await;
     assert_eq!((network.interface, network.mac), (again.interface, again.mac));
     let net: Ipv4Net = "10.98.1.0/24".parse().expect("a network");
-    assert_eq!(network.link.ipv4, Some(Ipv4Subnet { net, gateway: Ipv4Addr::new(10, 98, 1, 1) }));
+    let gateway = Ipv4Addr::new(10, 98, 1, 1);
+    assert_eq!(network.link.ipv4, Some(Ipv4Subnet { net, gateway, outbound: false }));
 
     let transit_end = links(&world.transit).get(&network.link.interface).await.expect("there");
     assert!(transit_end.up && transit_end.mac == Some(network.mac) && transit_end.index == network.interface);

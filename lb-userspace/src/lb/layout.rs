@@ -11,8 +11,8 @@ use aya::maps::MapInfo;
 use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, ServiceValue, Table, TenantKey,
-    TenantValue,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Table,
+    TenantKey, TenantValue,
 };
 use lb_common::handshake;
 use lb_common::recent::Set;
@@ -36,6 +36,7 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "tenants" => (size_of::<TenantKey>(), size_of::<TenantValue>()),
         "subnets" => (size_of::<Key<[u8; 16]>>(), size_of::<u32>()),
         "fragments" | "answer_fragments" => (size_of::<FragmentKey>(), size_of::<FragmentValue>()),
+        "outbound_flows" => (size_of::<OutboundKey>(), size_of::<u32>()),
         "answer_budgets" => (INDEX, size_of::<AnswerBudget>()),
         "flows" | "nascent_flows" => (size_of::<FlowKey>(), size_of::<FlowValue>()),
         "recent_flows" => (INDEX, size_of::<Set>()),

@@ -31,6 +31,7 @@ pub(super) const NAMES: &[&str] = &[
     "subnets",
     "fragments",
     "answer_fragments",
+    "outbound_flows",
     "answer_budgets",
     "flows",
     "nascent_flows",

@@ -92,6 +92,9 @@ pub struct Ipv4Subnet {
     pub net: Ipv4Net,
     /// The interface's own address: the only one of this host that instances may talk to.
     pub gateway: Ipv4Addr,
+    /// Whether what instances send that is no answer is left to the kernel, but for what goes to another tenant. What the
+    /// kernel does with it is for its packet filter to say.
+    pub outbound: bool,
 }
 
 /// A tenant's IPv6 addresses.

@@ -13,7 +13,10 @@ use super::{Error, TenantLink, address};
 impl Maps {
     /// Makes the tenant behind an interface what is asked, whatever it was.
     pub(super) fn set_tenant(&mut self, interface: u32, link: &TenantLink) -> Result<(), Error> {
-        let ipv4 = link.ipv4.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
+        let ipv4 = link.ipv4.map(|subnet| TenantValue {
+            outbound: u32::from(subnet.outbound),
+            ..tenant(subnet.net.into(), subnet.gateway.into())
+        });
         let ipv6 = link.ipv6.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
         self.set_family(TenantKey { interface, family: family::IPV4 }, ipv4)?;
         self.set_family(TenantKey { interface, family: family::IPV6 }, ipv6)
@@ -64,6 +67,8 @@ fn tenant(subnet: IpNet, gateway: IpAddr) -> TenantValue {
         subnet: address::from_ip(subnet.network()),
         mask: mask(subnet),
         gateway: address::from_ip(gateway),
+        outbound: 0,
+        reserved: 0,
     }
 }
 

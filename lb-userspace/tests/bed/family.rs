@@ -33,6 +33,8 @@ pub(crate) struct Macs(pub(crate) [u8; 6], pub(crate) [u8; 6]);
 #[derive(Clone)]
 pub(crate) enum What {
     Tcp(u16, u16),
+    /// The first packet of a connection.
+    Syn(u16, u16),
     Udp(u16, u16),
     Request(u16),
     Reply(u16),
@@ -78,6 +80,7 @@ pub(crate) fn frame(macs: Macs, from: IpAddr, to: IpAddr, hops: u8, what: &What)
     let mut frame = Vec::new();
     let written = match what {
         What::Tcp(from, to) => packet.tcp(*from, *to, 7, 1_000).ack(8).write(&mut frame, data),
+        What::Syn(from, to) => packet.tcp(*from, *to, 7, 1_000).syn().write(&mut frame, data),
         What::Udp(from, to) => packet.udp(*from, *to).write(&mut frame, data),
         What::Request(id) if is_v6 => packet.icmpv6_echo_request(*id, 1).write(&mut frame, data),
         What::Request(id) => packet.icmpv4_echo_request(*id, 1).write(&mut frame, data),

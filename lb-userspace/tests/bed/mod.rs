@@ -83,6 +83,15 @@ impl Bed {
         Self { lb, settings, interface, transit, peers, pin_root }
     }
 
+    /// Lets the tenant's instances open connections to the outside, or no longer.
+    pub(crate) fn set_outbound(&mut self, outbound: bool) {
+        let mut link = tenant_link(&self.peers());
+        if let Some(ipv4) = &mut link.ipv4 {
+            ipv4.outbound = outbound;
+        }
+        self.lb.attach_tenant(&link).expect("the tenant attaches");
+    }
+
     /// Another tenant beside the one whose backends there are.
     pub(crate) fn attach_another_tenant(&mut self) {
         let peers = self.peers();
@@ -240,7 +249,7 @@ pub(crate) fn another_link(peers: &Netns) -> TenantLink {
         interface: "slt-two".to_owned(),
         peer: "slp-two".to_owned(),
         peer_netns: peers.clone(),
-        ipv4: Some(Ipv4Subnet { net: "20.0.0.0/24".parse().expect("a subnet"), gateway }),
+        ipv4: Some(Ipv4Subnet { net: "20.0.0.0/24".parse().expect("a subnet"), gateway, outbound: false }),
         ipv6: Some(Ipv6Subnet { net: "2001:db8:20::/64".parse().expect("a subnet"), gateway: gateway_6 }),
     }
 }
@@ -250,7 +259,11 @@ fn tenant_link(peers: &Netns) -> TenantLink {
         interface: "slt-bed".to_owned(),
         peer: "slp-bed".to_owned(),
         peer_netns: peers.clone(),
-        ipv4: Some(Ipv4Subnet { net: "19.0.0.0/24".parse().expect("a subnet"), gateway: GATEWAY }),
+        ipv4: Some(Ipv4Subnet {
+            net: "19.0.0.0/24".parse().expect("a subnet"),
+            gateway: GATEWAY,
+            outbound: false,
+        }),
         ipv6: Some(Ipv6Subnet { net: "2001:db8:19::/64".parse().expect("a subnet"), gateway: GATEWAY_6 }),
     }
 }
