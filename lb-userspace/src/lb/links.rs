@@ -1,5 +1,6 @@
 //! Where the programs are attached. Every link is pinned, so that it outlives the process that made it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{Interface, if_nameindex, if_nametoindex};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, TenantLink, clsact};
@@ -58,6 +59,13 @@ pub(super) fn interface_index(netns: &Netns, interface: &str) -> Result<u32, Err
         .run(|| if_nametoindex(interface))
         .map_err(Error::file("entering the namespace of", interface))?;
     index.map_err(|error| Error::File { what: "no interface", path: interface.into(), source: error.into() })
+}
+
+/// The indexes of a namespace's interfaces.
+pub(super) fn interface_indexes(netns: &Netns) -> Result<BTreeSet<u32>, Error> {
+    let indexes = || if_nameindex().map(|listed| listed.iter().map(Interface::index).collect());
+    let indexes = netns.run(indexes).map_err(Error::file("entering", netns.to_string()))?;
+    indexes.map_err(|error| Error::file("listing the interfaces of", netns.to_string())(error.into()))
 }
 
 /// Attaches `uplink` in the fastest mode that the driver has.

@@ -121,17 +121,26 @@ impl LoadBalancer {
     pub fn attach_tenant(&mut self, link: &TenantLink) -> Result<(), Error> {
         let index = links::interface_index(&self.transit, &link.interface)?;
         // The tenant first: a packet that meets the program without it is dropped.
-        self.maps.set_tenant(index, link)?;
+        if self.maps.set_tenant(index, link)? {
+            self.forget_absent_tenants()?;
+        }
         links::attach_tenant(&mut self.ebpf, &self.pins, &self.transit, link)
     }
 
     /// Ends a tenant's side. Idempotent, also where the interface is gone already.
     pub fn detach_tenant(&mut self, interface: &str, peer: &str) -> Result<(), Error> {
         links::detach_tenant(&self.pins, &self.transit, interface, peer)?;
-        match links::interface_index(&self.transit, interface) {
-            Ok(index) => self.maps.remove_tenant(index),
-            Err(_) => Ok(()),
+        if let Ok(index) = links::interface_index(&self.transit, interface) {
+            self.maps.remove_tenant(index)?;
         }
+        self.forget_absent_tenants()
+    }
+
+    /// Forgets tenants whose interface is gone: by its name it can't be found any more.
+    fn forget_absent_tenants(&mut self) -> Result<(), Error> {
+        let there = links::interface_indexes(&self.transit)?;
+        let absent: Vec<u32> = self.maps.tenant_interfaces()?.difference(&there).copied().collect();
+        absent.into_iter().try_for_each(|interface| self.maps.remove_tenant(interface))
     }
 
     /// Removes every pin below the root, and so every program and map that nothing else holds. Returns what was

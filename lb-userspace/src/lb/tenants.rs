@@ -1,5 +1,6 @@
 //! Tenants' interfaces, and the subnets behind them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use aya::maps::MapError;
@@ -11,15 +12,23 @@ use super::maps::{Maps, absent_is_fine};
 use super::{Error, TenantLink, address};
 
 impl Maps {
-    /// Makes the tenant behind an interface what is asked, whatever it was.
-    pub(super) fn set_tenant(&mut self, interface: u32, link: &TenantLink) -> Result<(), Error> {
+    /// Makes the tenant behind an interface what is asked, whatever it was. Whether there was none.
+    pub(super) fn set_tenant(&mut self, interface: u32, link: &TenantLink) -> Result<bool, Error> {
+        let is_new = !self.tenant_interfaces()?.contains(&interface);
         let ipv4 = link.ipv4.map(|subnet| TenantValue {
             outbound: u32::from(subnet.outbound),
             ..tenant(subnet.net.into(), subnet.gateway.into())
         });
         let ipv6 = link.ipv6.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
         self.set_family(TenantKey { interface, family: family::IPV4 }, ipv4)?;
-        self.set_family(TenantKey { interface, family: family::IPV6 }, ipv6)
+        self.set_family(TenantKey { interface, family: family::IPV6 }, ipv6)?;
+        Ok(is_new)
+    }
+
+    /// The interfaces behind which tenants are.
+    pub(super) fn tenant_interfaces(&self) -> Result<BTreeSet<u32>, Error> {
+        let keys = self.tenants.keys().map(|key| key.map(|key| key.interface));
+        keys.collect::<Result<_, _>>().map_err(Error::map("tenants"))
     }
 
     /// Forgets the tenant behind an interface.
