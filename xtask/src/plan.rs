@@ -66,6 +66,7 @@ const TOOLS: &[Tool] = &[
     Tool { sign: Sign::Program("pkg-config"), package: "pkg-config", purposes: ALL },
     Tool { sign: Sign::Library("libvirt"), package: "libvirt-dev", purposes: ALL },
     Tool { sign: Sign::Program("tc"), package: "iproute2", purposes: &[Purpose::Test, Purpose::Kernel] },
+    Tool { sign: Sign::Program("nft"), package: "nftables", purposes: &[Purpose::Test] },
     Tool { sign: Sign::Program("bpftool"), package: "bpftool", purposes: &[Purpose::Test, Purpose::Kernel] },
     Tool {
         sign: Sign::Program("busybox"),

@@ -3,6 +3,7 @@
 mod azure;
 mod cloud;
 mod metric;
+mod outbound;
 mod pace;
 mod policy;
 mod schedule;
@@ -35,6 +36,7 @@ pub use self::metric::{
     Aggregation, BadMetric, BadMetricName, Metric, MetricName, Percentile, Scope, Signal, Statistic,
     UnknownWord,
 };
+pub use self::outbound::Outbound;
 pub use self::pace::{Amount, Direction, Pace, RateLimit, ScaleInControl, Select};
 pub use self::policy::{
     Custom, Dynamic, MissingData, PolicySpec, Predictive, PredictiveMode, Proactive, Reactive, Static,
@@ -97,6 +99,9 @@ pub struct TenantSpec {
     pub name: TenantName,
     /// Where its instances live: each is on all of them. The first one carries the services and the default route.
     pub networks: Vec<NetworkSpec>,
+    /// What its instances reach beside its networks.
+    #[serde(default)]
+    pub outbound: Outbound,
     /// What clients address.
     pub services: Vec<ServiceSpec>,
     /// What an instance is made of.

@@ -10,6 +10,7 @@ pub mod management;
 pub mod metrics;
 pub mod netns;
 pub mod networks;
+pub mod outbound;
 mod ports;
 pub mod probe;
 pub mod provider;

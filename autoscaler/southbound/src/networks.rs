@@ -22,6 +22,7 @@ use lb_userspace::lb::{Ipv4Subnet, TenantLink};
 use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
 
+use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
 
 /// Who put an address on the uplink: `S`, in the `proto` of `ip address` (`IFA_PROTO`, Linux 5.18). An address
@@ -55,6 +56,12 @@ pub enum NetworkError {
         /// Whose it is.
         interface: String,
     },
+    /// Outbound connections can't be set up or ended.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    /// There is nothing behind which connections could be masqueraded.
+    #[error("outbound connections need an IPv4 address on the uplink `{0}` that is no tenant's VIP")]
+    NoSource(String),
     /// A setting of an interface can't be made.
     #[error("network setting: {0}")]
     Setting(#[source] io::Error),
@@ -98,6 +105,7 @@ pub struct Networks {
     host: Links,
     transit: Links,
     uplink: String,
+    outbound: Outbound,
 }
 
 impl Networks {
@@ -113,8 +121,9 @@ impl Networks {
 
     /// As [`open`](Self::open), with the bridges in `host`.
     pub fn between(scope: Scope, host: &Netns, transit: &Netns, uplink: &str) -> Result<Self, NetworkError> {
+        let outbound = Outbound::new(&scope, transit, uplink);
         let (host, transit) = (Links::open(host)?, Links::open(transit)?);
-        Ok(Self { scope, host, transit, uplink: uplink.to_owned() })
+        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound })
     }
 
     /// Makes a tenant's network what is asked, whatever is there of it. Idempotent; a running network keeps
@@ -156,6 +165,21 @@ impl Networks {
         })
     }
 
+    /// Lets the kernel forward what a network's instances send to the outside, and masquerade it behind the uplink's own
+    /// address. Idempotent, also before there is the network.
+    pub async fn admit_outbound(&self, tenant: &TenantName, network: &str) -> Result<(), NetworkError> {
+        let addresses = self.transit.addresses(&self.uplink).await?;
+        if !addresses.iter().any(|address| address.net.addr().is_ipv4() && !is_our_vip(address)) {
+            return Err(NetworkError::NoSource(self.uplink.clone()));
+        }
+        Ok(self.outbound.admit(&self.scope.network_links(tenant, network).transit).await?)
+    }
+
+    /// Ends that. None is a success.
+    pub async fn dismiss_outbound(&self, tenant: &TenantName, network: &str) -> Result<(), NetworkError> {
+        Ok(self.outbound.dismiss(&self.scope.network_links(tenant, network).transit).await?)
+    }
+
     /// Removes all networks of a tenant. Its instances lose their bridge; idempotent.
     pub async fn remove_tenant(&self, tenant: &TenantName) -> Result<(), NetworkError> {
         for network in self.list().await? {
@@ -169,6 +193,7 @@ impl Networks {
     /// Removes a network. Idempotent.
     pub async fn remove(&self, network: &OwnedNetwork) -> Result<(), NetworkError> {
         let group = self.scope.group();
+        self.outbound.dismiss(&network.links.transit).await?;
         self.host.delete_ours(group, &network.links.port).await?;
         self.transit.delete_ours(group, &network.links.transit).await?;
         self.host.delete_ours(group, &network.links.bridge).await?;
@@ -234,6 +259,7 @@ impl Networks {
             self.remove(&network).await?;
             removed.push(network.links.bridge);
         }
+        removed.extend(self.outbound.remove().await?);
         Ok(removed)
     }
 

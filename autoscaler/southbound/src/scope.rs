@@ -11,6 +11,9 @@ use sluice_logic::spec::{ProviderKind, TenantName};
 /// The kernel's limit for an interface's alias, in bytes (`IFALIASZ` less its end).
 const ALIAS_MAX: usize = 255;
 
+/// What the names of the tenants' interfaces in the transit namespace begin with, and no other there.
+pub(crate) const TENANT_INTERFACES: &str = "slt-";
+
 /// What the name of an interface begins with.
 mod prefix {
     pub(super) const BRIDGE: &str = "slb";
@@ -37,6 +40,7 @@ mod prefix {
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
 /// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
 /// | a container | `<name>-<instance id>` |
+/// | the table of outbound connections, of nftables in the transit namespace | `sluice_<name>` |
 /// | the management network's bridge, its port, and the namespace behind it | `slm-`, `slq-` + 8 hex digits, `<name>.management` |
 ///
 /// The digits are a hash of the daemon's name with the tenant's and network's, or the instance's. What is ours is
@@ -337,6 +341,7 @@ mod tests {
         assert_eq!(links.bridge, "slb-0ba6964f");
         assert_eq!(links.port, "slp-0ba6964f");
         assert_eq!(links.transit, "slt-0ba6964f");
+        assert!(links.transit.starts_with(TENANT_INTERFACES));
         assert_eq!(scope("sluice").instance_port(&id), "sli-21e30fcd");
         assert_eq!(scope("sluice").group(), 0x44d8_b71e);
         assert_eq!(scope("sluice").netns(&id), "sluice-demo-000000ab");

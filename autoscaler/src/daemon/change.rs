@@ -46,6 +46,7 @@ fn named(network: &NetworkSpec) -> String {
 pub(crate) fn describe(from: &TenantSpec, to: &TenantSpec) -> String {
     let parts = [
         (from.networks != to.networks, "networks (instances made from now on are on them)"),
+        (from.outbound != to.outbound, "outbound"),
         (from.services != to.services, "services"),
         (from.group != to.group, "group"),
         (from.policies != to.policies, "policies"),

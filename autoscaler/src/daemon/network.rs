@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sluice_logic::spec::{NetworkSpec, TenantName, TenantSpec};
+use sluice_logic::spec::{NetworkSpec, Outbound, TenantName, TenantSpec};
 use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::InstanceSpec;
@@ -21,6 +21,8 @@ pub(crate) struct Attached {
     pub(crate) bridges: BTreeMap<String, String>,
     /// How frames get to them on the first network.
     pub(crate) egress: Egress,
+    /// What instances reach by the first network's gateway.
+    pub(crate) outbound: Outbound,
 }
 
 impl Attached {
@@ -31,28 +33,49 @@ impl Attached {
     }
 }
 
-/// Makes a tenant's first network, which carries the services, or finds it as it should be.
-pub(crate) async fn ensure_first(host: &Host, spec: &TenantSpec) -> Result<Attached> {
+/// Makes the kernel ready to forward what instances send to the outside, where their tenant wants that. Before the packets
+/// are left to the kernel: it must know what to refuse.
+pub(crate) async fn admit_outbound(host: &Host, spec: &TenantSpec) -> Result<Outbound> {
+    if let (Outbound::Nat, Some(first)) = (spec.outbound, spec.networks.first()) {
+        host.networks.admit_outbound(&spec.name, &first.name).await?;
+    }
+    Ok(spec.outbound)
+}
+
+/// Makes a tenant's first network, which carries the services and by which instances reach the outside, where they may; or
+/// finds it as it should be.
+pub(crate) async fn ensure_first(host: &Host, spec: &TenantSpec, outbound: Outbound) -> Result<Attached> {
     let first = spec.networks.first().context("the tenant has no network")?;
-    let (bridge, egress) = ensure(host, &spec.name, first).await?;
-    Ok(Attached { bridges: BTreeMap::from([(first.name.clone(), bridge)]), egress })
+    let (bridge, egress) = ensure(host, &spec.name, first, outbound).await?;
+    if outbound == Outbound::None {
+        host.networks.dismiss_outbound(&spec.name, &first.name).await?;
+    }
+    Ok(Attached { bridges: BTreeMap::from([(first.name.clone(), bridge)]), egress, outbound })
 }
 
 /// Makes those of a tenant's networks that are not attached yet, or finds them as they should be.
 pub(crate) async fn ensure_others(host: &Host, spec: &TenantSpec, attached: &mut Attached) -> Result<()> {
     for network in &spec.networks {
         if !attached.bridges.contains_key(&network.name) {
-            let (bridge, _) = ensure(host, &spec.name, network).await?;
+            let (bridge, _) = ensure(host, &spec.name, network, Outbound::None).await?;
             attached.bridges.insert(network.name.clone(), bridge);
         }
     }
     Ok(())
 }
 
-async fn ensure(host: &Host, tenant: &TenantName, network: &NetworkSpec) -> Result<(String, Egress)> {
+async fn ensure(
+    host: &Host,
+    tenant: &TenantName,
+    network: &NetworkSpec,
+    outbound: Outbound,
+) -> Result<(String, Egress)> {
     let there = host.networks.ensure(tenant, network).await;
-    let TenantNetwork { bridge, link, interface, mac } =
+    let TenantNetwork { bridge, mut link, interface, mac } =
         there.with_context(|| format!("the network `{}`", network.name))?;
+    if let Some(ipv4) = &mut link.ipv4 {
+        ipv4.outbound = outbound == Outbound::Nat;
+    }
     host.balancer.call(move |balancer| balancer.attach_tenant(&link)).await??;
     Ok((bridge, Egress { interface, mac }))
 }

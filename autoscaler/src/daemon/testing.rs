@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lb_userspace::net::MacAddr;
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::spec::{
-    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Pace, Protocol, ProviderKind, ServiceSpec,
+    CloudName, GroupSpec, NetnsTemplate, NetworkSpec, Outbound, Pace, Protocol, ProviderKind, ServiceSpec,
     TemplateSpec, TenantName, TenantSpec,
 };
 use sluice_southbound::provider::{
@@ -70,6 +70,7 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             dhcp_start: Ipv4Addr::new(19, 0, 0, 2),
             dhcp_end: Ipv4Addr::new(19, 0, 0, 254),
         }],
+        outbound: Outbound::None,
         services: vec![
             ServiceSpec::new(vip, Protocol::Icmp, None),
             ServiceSpec::new(vip, Protocol::Tcp, None),

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lb_userspace::net::{Links, Netns};
 
 use super::network::UPLINK;
@@ -29,7 +30,22 @@ pub(super) async fn of_daemon(name: &str, transit: &Netns) -> Result<Vec<String>
     find_directories(Path::new(BPFFS), name, 1, &mut cgroups);
     left.extend(cgroups.into_iter().map(|path| path.display().to_string()));
     left.extend(uplink_addresses(transit).await?);
+    left.extend(tables(name, transit)?);
     Ok(left)
+}
+
+/// The daemon's tables of nftables.
+fn tables(name: &str, transit: &Netns) -> Result<Vec<String>> {
+    let listed = transit.run(|| Command::new("nft").args(["list", "tables"]).output())?;
+    let output = match listed {
+        // Without the program there can be none.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        output => output.context("nft can't be run")?,
+    };
+    ensure!(output.status.success(), "`nft list tables`: {}", String::from_utf8_lossy(&output.stderr));
+    let own = format!("sluice_{name}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().filter(|line| line.ends_with(&own)).map(str::to_owned).collect())
 }
 
 /// What of the world itself is there: namespaces and files.

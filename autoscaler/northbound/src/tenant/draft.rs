@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use sluice_logic::spec::{
-    GroupSpec, MetricSpec, NetworkSpec, Pace, PolicySpec, Protocol, ServiceSpec, Spread, TemplateSpec,
-    TenantName, TenantSpec,
+    GroupSpec, MetricSpec, NetworkSpec, Outbound, Pace, PolicySpec, Protocol, ServiceSpec, Spread,
+    TemplateSpec, TenantName, TenantSpec,
 };
 
 use super::Places;
@@ -18,6 +18,7 @@ use crate::yaml::{Node, Span, Spanned};
 pub(super) struct Draft {
     pub(super) name: Option<Spanned<TenantName>>,
     pub(super) networks: Vec<NetworkDraft>,
+    pub(super) outbound: Option<Outbound>,
     pub(super) services: Vec<ServiceDraft>,
     pub(super) template: Option<TemplateSpec>,
     pub(super) group: GroupDraft,
@@ -80,6 +81,7 @@ impl Draft {
         let spec = TenantSpec {
             name: name.value,
             networks: self.networks.into_iter().map(NetworkDraft::finish).collect::<Option<_>>()?,
+            outbound: self.outbound?,
             services: self.services.iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
             template,
             group: self.group.finish()?,

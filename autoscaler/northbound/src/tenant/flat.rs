@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use sluice_logic::policy::{DEFAULT_POLICIES_WINDOW, default_policies};
-use sluice_logic::spec::{Metric, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal, Spread};
+use sluice_logic::spec::{Metric, Outbound, Pace, PolicySpec, Proactive, Protocol, Reactive, Signal, Spread};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
@@ -65,6 +65,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     Some(Draft {
         name,
         networks: vec![network],
+        outbound: Some(Outbound::None),
         services,
         template,
         group,

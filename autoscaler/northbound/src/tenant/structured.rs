@@ -1,6 +1,6 @@
 //! The structured form: everything a tenant can say.
 
-use sluice_logic::spec::PolicySpec;
+use sluice_logic::spec::{Outbound, PolicySpec};
 
 use super::draft::{self, Draft, GroupDraft, NetworkDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, flat, metrics, service, template};
@@ -11,13 +11,26 @@ use crate::value;
 use crate::yaml::{Node, Spanned};
 
 /// Every key of the first level, to tell the forms apart.
-pub(super) const KEYS: &[&str] =
-    &["tenant", "networks", "services", "template", "group", "metrics", "policies", "logs", "passwords"];
+pub(super) const KEYS: &[&str] = &[
+    "tenant",
+    "networks",
+    "outbound",
+    "services",
+    "template",
+    "group",
+    "metrics",
+    "policies",
+    "logs",
+    "passwords",
+];
 
 pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     let mut fields = Fields::open(faults, "the tenant", node)?;
     let name = fields.required(faults, &["tenant"], draft::tenant_name);
     let networks = some_of(faults, &mut fields, "networks", network);
+    let outbound = fields.defaulted(faults, &["outbound"], Outbound::None, |node| {
+        value::choice(&[("none", Outbound::None), ("nat", Outbound::Nat)], &[], node)
+    });
     let services = some_of(faults, &mut fields, "services", service::read).concat();
     let template = template::structured(faults, &mut fields);
     let group = group(faults, &mut fields);
@@ -32,6 +45,7 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
     Some(Draft {
         name,
         networks,
+        outbound,
         services,
         template,
         group: group?,

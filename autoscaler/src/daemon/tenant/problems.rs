@@ -11,6 +11,8 @@ use super::Tenant;
 pub(super) enum Work {
     /// Making its first network, or removing all.
     Network,
+    /// Letting its instances reach the outside.
+    Outbound,
     /// Making its other networks.
     OtherNetworks,
     /// Removing networks that its file has no more.
@@ -31,6 +33,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Network => "its network",
+            Self::Outbound => "its instances' outbound connections",
             Self::OtherNetworks => "its other networks",
             Self::OldNetworks => "the networks that its file has no more",
             Self::Services => "its services in the load balancer",

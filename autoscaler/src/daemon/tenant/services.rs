@@ -16,8 +16,11 @@ impl Tenant {
         if self.leaving {
             return;
         }
-        if self.attached.is_none() {
-            let made = network::ensure_first(&self.host, &self.spec).await;
+        if self.attached.as_ref().is_none_or(|attached| attached.outbound != self.spec.outbound) {
+            let admitted = network::admit_outbound(&self.host, &self.spec).await;
+            // Clients are served also where instances can't reach the outside.
+            let outbound = self.outcome(Work::Outbound, admitted).unwrap_or_default();
+            let made = network::ensure_first(&self.host, &self.spec, outbound).await;
             self.attached = self.outcome(Work::Network, made);
         }
         if let Some(attached) = &mut self.attached {

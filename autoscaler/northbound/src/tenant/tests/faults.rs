@@ -196,13 +196,6 @@ fn values_of_the_structured_form() {
         (net("[{name: n, subnet: 10.0.0.0/24, dhcp: »5}]"), "dhcp: expected a mapping, found `5`"),
         (net("[{name: n, subnet: 10.0.0.0/24}, {name: »n, subnet: 10.1.0.0/24}]"), "network `n` comes twice"),
         (
-            net(
-                "[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: 10.1.0.0/24, dhcp: {start: 10.1.0.5, end: »10.1.0.5}}]",
-            ),
-            "1 addresses for instances, and the group's max on line 4 is 2",
-        ),
-        (net(&nine_networks()), "a tenant has at most 8"),
-        (
             net("[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: »10.0.0.0/16}]"),
             "overlaps 10.0.0.0/24 on line 2",
         ),
@@ -303,6 +296,26 @@ fn faults_of_the_whole_file() {
     ];
     for (text, fragment) in table {
         let (text, line, column) = marked(text);
+        expect(&text, &[(line, column, fragment)]);
+    }
+}
+
+#[test]
+fn several_networks_and_the_outside() {
+    let net = |net: &str| structured(net, TCP, GROUP);
+    let rest = |rest: &str| structured(NET, TCP, rest);
+    let table = [
+        (
+            net(
+                "[{name: n, subnet: 10.0.0.0/24}, {name: m, subnet: 10.1.0.0/24, dhcp: {start: 10.1.0.5, end: »10.1.0.5}}]",
+            ),
+            "1 addresses for instances, and the group's max on line 4 is 2",
+        ),
+        (rest(&format!("{GROUP}\noutbound: »snat")), "expected `none` or `nat`, found `snat`"),
+        (net(&nine_networks()), "a tenant has at most 8"),
+    ];
+    for (text, fragment) in table {
+        let (text, line, column) = marked(&text);
         expect(&text, &[(line, column, fragment)]);
     }
 }

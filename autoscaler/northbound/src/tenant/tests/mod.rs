@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use sluice_logic::policy::{DEFAULT_POLICIES_WINDOW, default_policies};
 use sluice_logic::spec::{
-    GroupSpec, Metric, NetnsTemplate, NetworkSpec, Pace, PolicySpec, Protocol, Reactive, ServiceSpec, Signal,
-    Spread, TemplateSpec, TenantName, TenantSpec,
+    GroupSpec, Metric, NetnsTemplate, NetworkSpec, Outbound, Pace, PolicySpec, Protocol, Reactive,
+    ServiceSpec, Signal, Spread, TemplateSpec, TenantName, TenantSpec,
 };
 
 use super::parse;
@@ -66,6 +66,7 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             dhcp_start: "19.0.0.2".parse().unwrap(),
             dhcp_end: "19.0.0.254".parse().unwrap(),
         }],
+        outbound: Outbound::None,
         services: vec![
             ServiceSpec::new(vip, Protocol::Icmp, None),
             ServiceSpec::new(vip, Protocol::Tcp, None),

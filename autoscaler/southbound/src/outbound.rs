@@ -1,0 +1,235 @@
+//! Outbound connections of instances: forwarded by the transit namespace, and masqueraded behind the uplink's own address.
+//!
+//! One nftables table of Sluice's own, `sluice_<daemon>`, lets the tenants' interfaces in its set `tenants` open connections
+//! by the uplink, and keeps everything else apart: from a tenant's interface nothing is forwarded by another one, nothing is
+//! forwarded into a tenant's interface but answers, and of the host an instance reaches its gateway alone. The table is there
+//! while a tenant needs it, and nothing of anybody else's is touched.
+//!
+//! What comes in on the uplink has to be forwarded then. Whether the daemon has switched that on is remembered by a chain
+//! without rules, in the same table and so for as long.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use lb_userspace::net::Netns;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::scope::{Scope, TENANT_INTERFACES};
+
+/// The chain whose presence says that the uplink did not forward before.
+const FORWARDING_WAS_OFF: &str = "forwarding_was_off";
+
+/// Why outbound connections can't be set up or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// There is no `nft`.
+    #[error("outbound connections need nftables: `apt-get install nftables`")]
+    NoNft,
+    /// `nft` fails.
+    #[error("nft: {0}")]
+    Nft(String),
+    /// A setting of the uplink can't be read or made, or the namespace not entered.
+    #[error("forwarding from the uplink: {0}")]
+    Io(#[from] io::Error),
+    /// A task was cancelled, as only the end of the runtime does.
+    #[error("a task has failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// The outbound connections of all tenants of a daemon. Clones are one.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    nft: Nft,
+    /// The interfaces in the table, once it has been read.
+    known: Arc<Mutex<Option<BTreeSet<String>>>>,
+}
+
+impl Outbound {
+    /// Those by the interface `uplink` of `transit`. Nothing is read or made yet.
+    #[must_use]
+    pub fn new(scope: &Scope, transit: &Netns, uplink: &str) -> Self {
+        let table = format!("sluice_{}", scope.name());
+        let nft = Nft { transit: transit.clone(), table, uplink: uplink.to_owned() };
+        Self { nft, known: Arc::default() }
+    }
+
+    /// Lets what comes from a tenant's interface out by the uplink. Idempotent; the rules are made anew, in one step.
+    pub async fn admit(&self, interface: &str) -> Result<(), OutboundError> {
+        let mut known = self.known.lock().await;
+        let (nft, own) = (self.nft.clone(), interface.to_owned());
+        let admitted = tokio::task::spawn_blocking(move || {
+            nft.admit(&own)?;
+            nft.admitted()
+        });
+        *known = Some(admitted.await??);
+        Ok(())
+    }
+
+    /// Ends that. With the last interface goes the table. None there is a success.
+    pub async fn dismiss(&self, interface: &str) -> Result<(), OutboundError> {
+        let mut known = self.known.lock().await;
+        let admitted = match known.take() {
+            Some(known) => known,
+            None => self.blocking(Nft::admitted).await?,
+        };
+        if !admitted.contains(interface) {
+            *known = Some(admitted);
+            return Ok(());
+        }
+        let own = interface.to_owned();
+        let left = self.blocking(move |nft| {
+            nft.dismiss(&own)?;
+            let left = nft.admitted()?;
+            if left.is_empty() {
+                nft.remove()?;
+            }
+            Ok(left)
+        });
+        *known = Some(left.await?);
+        Ok(())
+    }
+
+    /// Removes the table. Returns its name, where there was one.
+    pub async fn remove(&self) -> Result<Option<String>, OutboundError> {
+        let mut known = self.known.lock().await;
+        let removed = self.blocking(Nft::remove).await?;
+        *known = Some(BTreeSet::new());
+        Ok(removed.then(|| format!("the nftables table {}", self.nft.table)))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Nft) -> Result<T, OutboundError> + Send + 'static,
+    ) -> Result<T, OutboundError> {
+        let nft = self.nft.clone();
+        tokio::task::spawn_blocking(move || work(&nft)).await?
+    }
+}
+
+/// The table, by the program `nft` in the transit namespace.
+#[derive(Debug, Clone)]
+struct Nft {
+    transit: Netns,
+    table: String,
+    uplink: String,
+}
+
+impl Nft {
+    /// The rules first: nothing is forwarded from the uplink before they say what.
+    fn admit(&self, interface: &str) -> Result<(), OutboundError> {
+        let forwards = self.transit.sysctl(&self.forwarding())? != "0";
+        self.apply(&self.rules(interface, forwards))?;
+        if !forwards {
+            self.transit.set_sysctl(&self.forwarding(), "1")?;
+        }
+        Ok(())
+    }
+
+    /// What is there already is left as it is, but for the rules, which are this build's.
+    fn rules(&self, interface: &str, forwards: bool) -> String {
+        let (table, uplink, tenants) = (&self.table, &self.uplink, format!("{TENANT_INTERFACES}*"));
+        let mark =
+            if forwards { String::new() } else { format!("add chain ip {table} {FORWARDING_WAS_OFF}\n") };
+        format!(
+            "add table ip {table}
+             {mark}add set ip {table} tenants {{ type ifname; }}
+             add chain ip {table} forward {{ type filter hook forward priority filter; policy accept; }}
+             add chain ip {table} input {{ type filter hook input priority filter; policy accept; }}
+             add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
+             flush chain ip {table} forward
+             flush chain ip {table} input
+             flush chain ip {table} postrouting
+             add rule ip {table} forward iifname \"{uplink}\" oifname @tenants ct state established,related accept
+             add rule ip {table} forward oifname \"{tenants}\" drop
+             add rule ip {table} forward iifname @tenants oifname \"{uplink}\" ct state new,established,related accept
+             add rule ip {table} forward iifname \"{tenants}\" drop
+             add rule ip {table} input iifname \"{tenants}\" fib daddr . iif type != local drop
+             add rule ip {table} postrouting iifname @tenants oifname \"{uplink}\" masquerade
+             add element ip {table} tenants {{ \"{interface}\" }}
+            "
+        )
+    }
+
+    /// Added first, so that it is there to be deleted.
+    fn dismiss(&self, interface: &str) -> Result<(), OutboundError> {
+        let (table, element) = (&self.table, format!("tenants {{ \"{interface}\" }}"));
+        self.apply(&format!("add element ip {table} {element}\ndelete element ip {table} {element}\n"))
+    }
+
+    /// The interfaces in the table; none where there is no table.
+    fn admitted(&self) -> Result<BTreeSet<String>, OutboundError> {
+        if !self.exists()? {
+            return Ok(BTreeSet::new());
+        }
+        let listed = self.json(&["list", "set", "ip", &self.table, "tenants"])?;
+        let items = listed["nftables"].as_array().into_iter().flatten();
+        let elements = items.filter_map(|item| item["set"]["elem"].as_array()).flatten();
+        Ok(elements.filter_map(|element| element.as_str().map(str::to_owned)).collect())
+    }
+
+    /// Whether there was a table. Forwarding ends first: without the table nothing would say what is forwarded.
+    fn remove(&self) -> Result<bool, OutboundError> {
+        if !self.exists()? {
+            return Ok(false);
+        }
+        let listed = self.json(&["list", "chains", "ip"])?;
+        let items = listed["nftables"].as_array().into_iter().flatten();
+        let is_mark = |item: &Value| {
+            item["chain"]["table"] == self.table.as_str() && item["chain"]["name"] == FORWARDING_WAS_OFF
+        };
+        if items.into_iter().any(is_mark) {
+            match self.transit.set_sysctl(&self.forwarding(), "0") {
+                // `sluice down` must work where the uplink has gone.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.apply(&format!("delete table ip {}\n", self.table))?;
+        Ok(true)
+    }
+
+    /// Without `nft` nothing can have been made.
+    fn exists(&self) -> Result<bool, OutboundError> {
+        let listed = match self.json(&["list", "tables", "ip"]) {
+            Err(OutboundError::NoNft) => return Ok(false),
+            listed => listed?,
+        };
+        let items = listed["nftables"].as_array().into_iter().flatten();
+        Ok(items.into_iter().any(|item| item["table"]["name"] == self.table.as_str()))
+    }
+
+    fn forwarding(&self) -> String {
+        format!("ipv4/conf/{}/forwarding", self.uplink)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value, OutboundError> {
+        let output = self.run(&[&["--json"], arguments].concat(), "")?;
+        serde_json::from_slice(&output.stdout).map_err(|error| OutboundError::Nft(error.to_string()))
+    }
+
+    /// All of it, or nothing.
+    fn apply(&self, commands: &str) -> Result<(), OutboundError> {
+        self.run(&["--file", "-"], commands).map(drop)
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Output, OutboundError> {
+        let run = || {
+            let mut nft = Command::new("nft");
+            nft.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = nft.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(input.as_bytes())?;
+            }
+            child.wait_with_output()
+        };
+        match self.transit.run(run)? {
+            Ok(output) if output.status.success() => Ok(output),
+            Ok(output) => Err(OutboundError::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OutboundError::NoNft),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
