@@ -1,6 +1,6 @@
 //! `sluice demo` as a person runs it: to its end, ended early, and after one that was killed.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_demo::Summary;
 use sluice_tests::sluice;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 /// The demo's scope.
@@ -18,9 +19,8 @@ const LONGEST: Duration = Duration::from_mins(3);
 
 #[tokio::test]
 async fn the_demo_ends_by_itself_and_loses_nothing() -> Result<()> {
-    let demo = start()?;
-    let done = timeout(LONGEST, tokio::task::spawn_blocking(move || demo.wait_with_output())).await;
-    let done = done.context("it did not end in time")???;
+    let done = timeout(LONGEST, start()?.wait_with_output()).await;
+    let done = done.context("it did not end in time")??;
     let summary: Summary = serde_json::from_slice(&done.stdout)
         .with_context(|| format!("no summary, {}: {}", done.status, String::from_utf8_lossy(&done.stderr)))?;
     eprintln!("{summary}");
@@ -36,7 +36,7 @@ async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()
     let mut killed = start()?;
     instances_beside(&[]).await?;
     signal(&killed, Signal::SIGKILL)?;
-    killed.wait()?;
+    killed.wait().await?;
     let remains = namespaces()?;
     ensure!(nothing_left().is_err(), "it was killed before it had made anything: the test sees nothing");
 
@@ -44,8 +44,7 @@ async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()
     // The next start removes what is there, and makes its own.
     instances_beside(&remains).await?;
     signal(&ended, Signal::SIGINT)?;
-    let status =
-        timeout(Duration::from_secs(30), tokio::task::spawn_blocking(move || ended.wait())).await???;
+    let status = timeout(Duration::from_secs(30), ended.wait()).await??;
     assert_eq!(status.code(), Some(1));
     nothing_left()
 }
@@ -53,11 +52,12 @@ async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()
 fn start() -> Result<Child> {
     let mut command = Command::new(sluice()?);
     command.args(["demo", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().context("the demo can't be started")
+    command.kill_on_drop(true).spawn().context("the demo can't be started")
 }
 
 fn signal(child: &Child, signal: Signal) -> Result<()> {
-    Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    let pid = child.id().context("it has ended")?;
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
 }
 
 /// Waits until the demo has two instances beside those of an earlier one.
