@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::net::{Links, Netns};
 use sluice_containers::{Dockerd, Image};
+use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
 use sluice_tests::{Scene, TenantFile, sluice};
@@ -62,8 +63,8 @@ async fn containers_and_namespaces_serve_one_address() -> Result<()> {
     held.open(60, 10).await?;
 
     dockerd.stop().await?;
-    let lost = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::CloudLost) == 1;
-    scene.observer.until("the cloud is missed", Duration::from_secs(20), lost).await?;
+    let lost = |times| move |seen: &Observer| seen.count(EventKind::CloudLost) == times;
+    scene.observer.until("the cloud is missed", Duration::from_secs(20), lost(1)).await?;
     held.unharmed()?;
     scene.scale(&web.name(), 5).await?;
     assert_eq!(spread(&scene, &web), (2, 3), "containers live on, and the next one goes elsewhere");
@@ -76,6 +77,7 @@ async fn containers_and_namespaces_serve_one_address() -> Result<()> {
     scene.world.start_daemon().await?;
     scene.settled(&web.name(), 5).await?;
     held.unharmed()?;
+    scene.observer.until("the cloud is missed again", Duration::from_secs(20), lost(2)).await?;
 
     dockerd.start_again().await?;
     let back = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::CloudBack) == 1;

@@ -11,7 +11,7 @@ use sluice_northbound::api::EventKind;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::balancer::Balancer;
-use super::events::NewEvent;
+use super::events::{EventLog, NewEvent};
 use super::host::Host;
 use super::tenant::Tick;
 
@@ -29,14 +29,14 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
             (None, None)
         }
     };
-    report(&host, &sight.news);
+    report(&host.events, &sight.news);
     Tick { began, counters, services, sight }
 }
 
 /// Says which clouds have gone, and which are back.
-fn report(host: &Host, news: &[(CloudName, Option<String>)]) {
+pub(crate) fn report(events: &EventLog, news: &[(CloudName, Option<String>)]) {
     for (cloud, fault) in news {
-        host.events.record(match fault {
+        events.record(match fault {
             Some(reason) => {
                 let message = format!("the cloud `{cloud}`: {reason}; what runs there is left as it is");
                 NewEvent::new(EventKind::CloudLost, message)

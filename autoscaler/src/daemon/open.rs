@@ -18,6 +18,7 @@ use super::clouds::Clouds;
 use super::events::EventLog;
 use super::host::Host;
 use super::logs::Logs;
+use super::look;
 use super::state::StateDir;
 use super::supervisor::Found;
 
@@ -72,10 +73,8 @@ pub(crate) async fn open(
     tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
     let sight = clouds.look().await;
-    for (cloud, fault) in &sight.news {
-        let fault = fault.as_deref().unwrap_or_default();
-        tracing::error!(%cloud, "{fault}; what it had is taken for what is in the state files until it answers");
-    }
+    // What a cloud had that does not answer is taken for what is in the state files, until it does.
+    look::report(&events, &sight.news);
     let saved: BTreeMap<_, _> = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
     let found = Found { saved, sight, services };
     if let Some(management) = &management {
