@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use redb::{Builder, Database, Error, ReadableDatabase, StorageError, WriteTransaction};
@@ -51,22 +52,32 @@ pub(crate) struct Disk {
     path: PathBuf,
     /// Why it is not open, where it isn't.
     state: RwLock<Result<Database, String>>,
+    /// Whether a reader or the writer has met damage since it was opened.
+    damaged: AtomicBool,
 }
 
 impl Disk {
     /// Nothing is opened yet.
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), state: RwLock::new(Err("it has not been opened".to_owned())) }
+        let state = RwLock::new(Err("it has not been opened".to_owned()));
+        Self { path: path.to_owned(), state, damaged: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.state.read().unwrap_or_else(PoisonError::into_inner).is_ok()
     }
 
+    /// Whether damage was met since it was opened.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     /// Opens the file anew; one that is damaged is set aside, and a new one begun. Returns what it was set aside as.
     ///
-    /// After a crash redb takes up the last commit. With `check` every page's checksum is verified first.
-    pub(crate) fn open(&self, check: bool) -> Result<Option<PathBuf>, StoreError> {
+    /// After a crash redb takes up the last commit. Where damage was met every page's checksum is verified first: not
+    /// after any other fault, as a full disk is tried again every few seconds.
+    pub(crate) fn open(&self) -> Result<Option<PathBuf>, StoreError> {
+        let check = self.damaged.swap(false, Ordering::Relaxed);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         close(&mut state);
         let opened = match self.attempt(check) {
@@ -151,7 +162,13 @@ impl Disk {
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, StoreError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            Ok(database) => self.guarded(|| work(database)),
+            Ok(database) => {
+                let done = self.guarded(|| work(database));
+                if matches!(done, Err(StoreError::Damaged { .. })) {
+                    self.damaged.store(true, Ordering::Relaxed);
+                }
+                done
+            }
             Err(reason) => Err(StoreError::Closed { path: self.path.clone(), reason: reason.clone() }),
         }
     }
@@ -196,4 +213,28 @@ fn builder(check: bool) -> Builder {
 fn close(state: &mut Result<Database, String>) {
     let before = std::mem::replace(state, Err("it is being opened".to_owned()));
     let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What redb says of a fault of the disk, and of a page that is not what it was.
+    fn fault(disk: &Disk, error: Error) {
+        assert!(disk.read(|_| -> Result<(), Error> { Err(error) }).is_err());
+    }
+
+    #[test]
+    fn only_damage_has_the_whole_file_checked_and_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::new(&directory.path().join("store.redb"));
+        assert_eq!(disk.open().unwrap(), None);
+        fault(&disk, Error::Io(io::Error::from(io::ErrorKind::StorageFull)));
+        assert!(!disk.is_damaged());
+        fault(&disk, Error::Corrupted("a page".to_owned()));
+        fault(&disk, Error::Io(io::Error::from(io::ErrorKind::StorageFull)));
+        assert!(disk.is_damaged(), "a reader's word counts too");
+        assert_eq!(disk.open().unwrap(), None, "it was sound");
+        assert!(!disk.is_damaged());
+    }
 }

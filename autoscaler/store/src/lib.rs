@@ -77,7 +77,6 @@ impl Store {
             pruned: None,
             unpruned: 0,
             failed: None,
-            damaged: false,
         };
         // Now, so that what is read next is there.
         writer.begin();

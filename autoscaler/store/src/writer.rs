@@ -62,8 +62,6 @@ pub(crate) struct Writer {
     pub(crate) unpruned: u64,
     /// The last failure, so that it is logged once.
     pub(crate) failed: Option<String>,
-    /// Whether that was damage, and the whole file is to be checked before it is written again.
-    pub(crate) damaged: bool,
 }
 
 impl Writer {
@@ -155,14 +153,13 @@ impl Writer {
         done
     }
 
-    /// Opens the file where it isn't, or where the last write has failed: after a fault redb takes nothing more. It is
-    /// checked as a whole only after damage: a full disk is tried again every few seconds.
+    /// Opens the file where it isn't, where the last write has failed, as redb takes nothing more after a fault, and where
+    /// somebody has met damage.
     fn ready(&mut self) -> Result<(), StoreError> {
-        if self.disk.is_open() && self.failed.is_none() {
+        if self.disk.is_open() && self.failed.is_none() && !self.disk.is_damaged() {
             return Ok(());
         }
-        let aside = self.disk.open(self.damaged)?;
-        self.damaged = false;
+        let aside = self.disk.open()?;
         if aside.is_some() {
             note(&self.health, |health| health.set_aside = aside);
             self.minutes.values_mut().for_each(|minute| minute.dirty = true);
@@ -211,7 +208,6 @@ impl Writer {
     }
 
     fn complain(&mut self, error: &StoreError) {
-        self.damaged |= matches!(error, StoreError::Damaged { .. });
         let text = error.to_string();
         if self.failed.as_ref() != Some(&text) {
             tracing::error!("{text}; decisions go on without it, and it is tried again");
@@ -273,34 +269,5 @@ fn prune(transaction: &redb::WriteTransaction, limits: &Limits, now: Timestamp) 
         // A tenth more than is needed, so that it isn't needed again at once; the fairest is who has most.
         let excess = (total - limits.rows()) + limits.rows() / 10;
         table::shrink(transaction, *table, tenant, excess.min(bytes.div_ceil(4)))?;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_damage_has_the_whole_file_checked() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("store.redb");
-        let mut writer = Writer {
-            disk: Arc::new(Disk::new(&path)),
-            settings: Settings::new(path.clone(), Limits::default()),
-            health: SharedHealth::default(),
-            minutes: BTreeMap::new(),
-            pruned: None,
-            unpruned: 0,
-            failed: None,
-            damaged: false,
-        };
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        writer.complain(&StoreError::Failed { path: path.clone(), source: redb::Error::Io(full) });
-        assert!(!writer.damaged);
-        writer.complain(&StoreError::Damaged { path: path.clone(), reason: "a page".to_owned() });
-        writer.complain(&StoreError::Closed { path, reason: "later".to_owned() });
-        assert!(writer.damaged, "until it has been checked");
-        writer.flush().unwrap();
-        assert_eq!((writer.damaged, writer.failed), (false, None));
     }
 }
