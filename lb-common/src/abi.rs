@@ -94,7 +94,10 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn v4_octets(&self) -> [u8; 4] {
-        [self.bytes[12], self.bytes[13], self.bytes[14], self.bytes[15]]
+        let [_, low] = self.words();
+        // As one number: byte by byte, the compiler would load it in three pieces.
+        let address = if cfg!(target_endian = "little") { low >> 32 } else { low };
+        (address as u32).to_ne_bytes()
     }
 }
 

@@ -301,7 +301,9 @@ pub(crate) fn count_packet(backend: u16, service: Handle, bytes: u64, new_flow: 
     count(backend, service, |counters| {
         counters.packets += 1;
         counters.bytes += bytes;
-        counters.new_flows += u64::from(new_flow);
+        if new_flow {
+            counters.new_flows += 1;
+        }
     });
 }
 
