@@ -45,3 +45,9 @@ fn build(what: &[&str]) -> Result<PathBuf> {
     ensure!(done.success(), "`cargo build {}` failed", what.join(" "));
     Ok(profile.to_owned())
 }
+
+/// How many of something a test takes: what the environment says for a longer run, or the default.
+#[must_use]
+pub fn number(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+}

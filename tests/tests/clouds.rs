@@ -11,7 +11,7 @@ use sluice_containers::{Dockerd, Image};
 use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
-use sluice_tests::{Scene, TenantFile, sluice};
+use sluice_tests::{Scene, TenantFile, number, sluice};
 use tokio::time::{Instant, sleep};
 
 /// Longer than the test: no flow ends in it.
@@ -98,7 +98,7 @@ async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> 
     let mut scene = Scene::open("slt_cloudkill", &settings(&dockerd, 20), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
     let oldest = scene.in_service(&web.name());
-    for round in 0..kills() {
+    for round in 0..number("SLUICE_KILLS", 4) {
         let count = if round % 2 == 0 { "4" } else { "1" };
         let asked = scene.world.sluice(&["scale", "web", count])?;
         ensure!(asked.status.success(), "{asked:?}");
@@ -114,11 +114,6 @@ async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> 
     }
     scene.close().await?;
     empty(&dockerd).await
-}
-
-/// How often the daemon is killed: `SLUICE_KILLS`, or a few times.
-fn kills() -> u32 {
-    std::env::var("SLUICE_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(4)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use lb_userspace::net::{Links, Netns};
 use sluice_demo::traffic::Arrivals;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
-use sluice_tests::{Machines, Scene, TenantFile, processes_about};
+use sluice_tests::{Machines, Scene, TenantFile, number, processes_about};
 use tokio::time::sleep;
 
 /// Longer than the test: no flow ends in it.
@@ -137,11 +137,6 @@ async fn what_can_not_be_made_is_said_and_the_next_cloud_is_used() -> Result<()>
     let clouds = String::from_utf8_lossy(&clouds.stdout).into_owned();
     ensure!(clouds.contains("away does not answer") && clouds.contains(URI), "{clouds}");
     nothing_left(scene, &machines, &before).await
-}
-
-/// How many of something: what the environment says, or the default.
-fn number(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
 async fn open(name: &str, machines: &Machines, web: &TenantFile) -> Result<Scene> {
