@@ -100,7 +100,8 @@ fn print(found: &Report<'_>, json: bool) -> Result<(), Failure> {
     anstream::eprintln!("{}", against_hpa(&found.trained, &found.trained_hpa));
     if !found.calm_enough {
         anstream::eprintln!(
-            "No candidate changes the number as rarely as {:.2} times an hour there; this is the calmest.",
+            "No candidate changes the number as rarely as {:.3} times an hour there; this is the calmest. To search on: slow \
+             the group's pace, such as `in: {{stabilization: 1h}}`, and give it with --tenant.",
             found.most_changes
         );
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use sluice_logic::simulate::Contender;
 use sluice_logic::spec::{
-    Aggregation, MissingData, PolicySpec, Proactive, Scope, Signal, TargetTracking, Tolerance,
+    Aggregation, Amount, Direction, MissingData, Pace, PolicySpec, Proactive, RateLimit, ScaleInControl,
+    Scope, Select, Signal, TargetTracking, Tolerance,
 };
 
 /// A tenant with this group's limits and policies: those of the kinds that are tuned. Its network and service are
@@ -17,12 +18,14 @@ pub(super) fn tenant_file(contender: &Contender, trace: &str) -> String {
          tenant: tuned\n\
          networks:\n  - {{name: tuned_nw, subnet: 10.99.0.0/24}}\n\
          services:\n  - {{vip: 192.0.2.1, protocol: tcp}}\n\
-         group: {{min: {}, max: {}, buffer_time: {}}}\n\
+         group: {{min: {}, max: {}, buffer_time: {}, cool_down: {}{}}}\n\
          policies:\n",
         trace.replace(|c: char| c.is_control(), " "),
         contender.group.min,
         contender.group.max,
-        time(contender.group.buffer_time)
+        time(contender.group.buffer_time),
+        time(contender.group.cool_down),
+        pace(&contender.group.pace),
     );
     for policy in &contender.policies {
         match policy {
@@ -32,6 +35,44 @@ pub(super) fn tenant_file(contender: &Contender, trace: &str) -> String {
         }
     }
     text
+}
+
+/// What of a pace is not the default, as further keys of the group.
+fn pace(pace: &Pace) -> String {
+    let Pace { warm_up, out, r#in, scale_in_control } = pace;
+    let mut text = String::new();
+    if !warm_up.is_zero() {
+        let _ = write!(text, ", warm_up: {}", time(*warm_up));
+    }
+    for (name, direction) in [("out", out), ("in", r#in)] {
+        if *direction != Direction::default() {
+            let Direction { stabilization, limits, select } = direction;
+            let limit =
+                |limit: &RateLimit| format!("{{most: {}, per: {}}}", amount(limit.most), time(limit.period));
+            let limits: Vec<String> = limits.iter().map(limit).collect();
+            let select = match select {
+                Select::Max => "max",
+                Select::Min => "min",
+                Select::Disabled => "disabled",
+            };
+            let (stabilization, limits) = (time(*stabilization), limits.join(", "));
+            let _ = write!(
+                text,
+                ", {name}: {{stabilization: {stabilization}, limits: [{limits}], select: {select}}}"
+            );
+        }
+    }
+    if let Some(ScaleInControl { most, window }) = scale_in_control {
+        let _ = write!(text, ", scale_in_control: {{most: {}, window: {}}}", amount(*most), time(*window));
+    }
+    text
+}
+
+fn amount(amount: Amount) -> String {
+    match amount {
+        Amount::Count(count) => count.to_string(),
+        Amount::Percent(percent) => format!("{percent}%"),
+    }
 }
 
 fn proactive(text: &mut String, policy: &Proactive) {
@@ -134,7 +175,32 @@ mod tests {
             let read =
                 tenant::parse("tuned.yml", &text).unwrap_or_else(|faults| panic!("{text}\n{faults:?}"));
             assert_eq!(read.spec.policies, tuned.policies, "{text}");
-            assert_eq!((read.spec.group.min, read.spec.group.max), (2, 40));
+            assert_eq!(read.spec.group, tuned.group, "{text}");
         }
+    }
+
+    #[test]
+    fn the_groups_pace_is_written_with_its_policies() {
+        let mut base = lineup::dynamic(&lineup::plain(2, 40), 0.8);
+        let limit = |most| RateLimit { most, period: Duration::from_secs(90) };
+        base.group.pace = Pace {
+            warm_up: Duration::from_mins(1),
+            out: Direction {
+                limits: vec![limit(Amount::Count(4)), limit(Amount::Percent(10))],
+                ..Direction::default()
+            },
+            r#in: Direction {
+                stabilization: Duration::from_hours(1),
+                select: Select::Min,
+                ..Direction::default()
+            },
+            scale_in_control: Some(ScaleInControl {
+                most: Amount::Percent(10),
+                window: Duration::from_mins(20),
+            }),
+        };
+        let text = tenant_file(&base, "a trace");
+        let read = tenant::parse("tuned.yml", &text).unwrap_or_else(|faults| panic!("{text}\n{faults:?}"));
+        assert_eq!(read.spec.group, base.group, "{text}");
     }
 }
