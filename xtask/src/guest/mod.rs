@@ -40,6 +40,8 @@ impl Extent {
                 "--test",
                 "fixtures",
                 "--test",
+                "reasons",
+                "--test",
                 "services",
             ]],
             Self::All => &[
