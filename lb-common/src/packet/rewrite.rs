@@ -65,7 +65,10 @@ impl Header {
                 Some(Difference::of_4(old.v4_octets(), new))
             }
             Version::V6 => {
-                frame.write(place, address.bytes)?;
+                // Word by word: the compiler would make all bytes at once a call of `memmove`.
+                let [high, low] = address.words();
+                frame.write(place, high.to_ne_bytes())?;
+                frame.write(place + 8, low.to_ne_bytes())?;
                 Some(Difference::of_16(old.words(), address.words()))
             }
         }
