@@ -154,7 +154,7 @@ fn discover(ctx: &TcContext, packet: &Packet) -> Result<i32, Refusal> {
     Err(DropReason::NotAllowed.into())
 }
 
-/// fe80::/10 (RFC 4291, 2.5.6).
+/// `fe80::/10` (RFC 4291, 2.5.6).
 #[inline(always)]
 fn is_link_local(address: &Address) -> bool {
     address.bytes[0] == 0xfe && address.bytes[1] & 0xc0 == 0x80

@@ -281,7 +281,7 @@ pub(crate) fn is_outbound(key: &OutboundKey) -> bool {
 #[inline(always)]
 pub(crate) fn remember_outbound(key: &OutboundKey, now: u32) {
     // A failure costs the connection, if a service has its port.
-    let _ = OUTBOUND_FLOWS_MAP.insert(key, &now, 0);
+    let _ = OUTBOUND_FLOWS_MAP.insert(key, now, 0);
 }
 
 /// Whether another ICMP error may be sent by this CPU: as many as Linux sends by default (`icmp_msgs_per_sec`,
