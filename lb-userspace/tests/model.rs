@@ -21,11 +21,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use aya::Pod;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use bed::{Bed, Verdict};
 use fastrand::Rng;
 use generate::Side;
-use lb_common::abi::{FragmentKey, FragmentValue, VERSION};
+use lb_common::abi::{FragmentKey, FragmentValue, OutboundKey, VERSION};
 use reference::{FlowId, Follows, Forward, Fragments, Outcome};
 use world::World;
 
@@ -34,7 +35,7 @@ const PACKETS: u64 = 200_000;
 /// Frames between two looks at the counters.
 const BATCH: u64 = 1_000;
 /// What a run must have had.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 24] = [
     "redirect, IPv4",
     "redirect, IPv6",
     "later fragment, IPv4",
@@ -55,6 +56,7 @@ const KINDS: [&str; 23] = [
     "answer, error, IPv4",
     "answer, error, IPv6",
     "answer, passed",
+    "left",
     "source_spoofed",
     "not_allowed",
     "not_balanced",
@@ -74,6 +76,7 @@ fn random_packets_become_what_the_model_says() {
         flows: HashMap::new(),
         fragments: Fragments::new(),
         answer_fragments: answers::Fragments::new(),
+        opened: None,
         tally: BTreeMap::new(),
     };
     let started = Instant::now();
@@ -84,7 +87,7 @@ fn random_packets_become_what_the_model_says() {
             |side| -> Vec<_> { (0..BATCH / 2).map(|_| generate::frame(&mut rng, side)).collect() };
         let (from_clients, from_tenant) = (frames(Side::Client), frames(Side::Tenant));
         if batch % CLEARING == 0 {
-            run.forget_fragments();
+            run.forget();
         }
         run.compare(&from_clients, seed, batch);
         run.compare_answers(&from_tenant, seed, batch);
@@ -110,6 +113,8 @@ struct Run {
     flows: HashMap<FlowId, usize>,
     fragments: Fragments,
     answer_fragments: answers::Fragments,
+    /// The tenant's own connections, while it may have some.
+    opened: Option<answers::Opened>,
     /// How many packets became what.
     tally: BTreeMap<&'static str, u64>,
 }
@@ -166,12 +171,18 @@ impl Run {
         let before = self.bed.lb.counters().expect("counters").drops;
         let mut expected: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (number, (frame, (verdict, out))) in frames.iter().zip(self.bed.answer_all(frames)).enumerate() {
-            let (wanted, as_frame) = match answers::outcome(&self.world, &self.answer_fragments, frame) {
+            let opened = self.opened.as_mut();
+            let outcome = answers::outcome(&self.world, &self.answer_fragments, opened, frame);
+            let (wanted, as_frame) = match outcome {
                 Outcome::Pass(reason) => {
                     if let Some(reason) = reason {
                         *expected.entry(reason).or_default() += 1;
                     }
                     *self.tally.entry("answer, passed").or_default() += 1;
+                    (Verdict::Pass, frame.clone())
+                }
+                Outcome::Leave => {
+                    *self.tally.entry("left").or_default() += 1;
                     (Verdict::Pass, frame.clone())
                 }
                 Outcome::Drop(reason) => {
@@ -241,18 +252,25 @@ impl Run {
         Ok(())
     }
 
-    /// So that the programs' tables never have to make room, which the model doesn't.
-    fn forget_fragments(&mut self) {
+    /// So that the programs' tables never have to make room, which the model doesn't. From then on the tenant may go to the
+    /// outside where it could not, and can't where it could.
+    fn forget(&mut self) {
         self.fragments.clear();
         self.answer_fragments.clear();
-        for name in ["fragments", "answer_fragments"] {
-            let path = self.bed.settings.pin_root.join(format!("v{VERSION}/{name}"));
-            let map = Map::LruHashMap(MapData::from_pin(path).expect("the map"));
-            let mut map: BpfHashMap<_, FragmentKey, FragmentValue> = map.try_into().expect("its types");
-            let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
-            for key in keys {
-                map.remove(&key).expect("removed");
-            }
+        self.empty::<FragmentKey, FragmentValue>("fragments");
+        self.empty::<FragmentKey, FragmentValue>("answer_fragments");
+        self.empty::<OutboundKey, u32>("outbound_flows");
+        self.opened = if self.opened.is_none() { Some(answers::Opened::new()) } else { None };
+        self.bed.set_outbound(self.opened.is_some());
+    }
+
+    fn empty<K: Pod, V: Pod>(&self, name: &str) {
+        let path = self.bed.settings.pin_root.join(format!("v{VERSION}/{name}"));
+        let map = Map::LruHashMap(MapData::from_pin(path).expect("the map"));
+        let mut map: BpfHashMap<_, K, V> = map.try_into().expect("its types");
+        let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
+        for key in keys {
+            map.remove(&key).expect("removed");
         }
     }
 }

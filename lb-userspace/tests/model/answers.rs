@@ -1,6 +1,6 @@
 //! What `answer` does with a frame from the tenant: as `reference`, nothing of the code under test.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::bytes::{Changed, headers, u16_at};
@@ -13,6 +13,8 @@ use crate::bed::{GATEWAY, GATEWAY_6};
 pub(crate) enum Outcome {
     /// The kernel's; counted under the reason, where there is one.
     Pass(Option<&'static str>),
+    /// The kernel's too: it goes to the outside.
+    Leave,
     /// Dropped, and counted under this reason.
     Drop(&'static str),
     /// Sent to the client as this frame.
@@ -27,7 +29,16 @@ pub(crate) enum Outcome {
 /// The VIP that the first fragment of a packet got.
 pub(crate) type Fragments = HashMap<FragmentId, Vec<u8>>;
 
-pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Outcome {
+/// The TCP connections that instances have opened: from where and to where.
+pub(crate) type Opened = HashSet<((IpAddr, u16), (IpAddr, u16))>;
+
+/// `opened` where the tenant may go to the outside.
+pub(crate) fn outcome(
+    world: &World,
+    fragments: &Fragments,
+    opened: Option<&mut Opened>,
+    frame: &[u8],
+) -> Outcome {
     let packet = match headers(frame) {
         Ok(Some(packet)) => packet,
         Ok(None) if frame[12..14] == [0x08, 0x06] => return Outcome::Pass(None),
@@ -57,11 +68,41 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     if is_within(packet.destination) || is_another_tenants(packet.destination) {
         return Outcome::Drop("not_allowed");
     }
+    let Some(opened) = opened.filter(|_| packet.source.is_ipv4()) else {
+        return answer(world, fragments, frame, &packet, is_read);
+    };
+    if is_own(opened, frame, &packet) {
+        return Outcome::Leave;
+    }
+    match answer(world, fragments, frame, &packet, is_read) {
+        Outcome::Drop("not_allowed" | "fragment" | "icmp_quote") => Outcome::Leave,
+        outcome => outcome,
+    }
+}
+
+fn answer(world: &World, fragments: &Fragments, frame: &[u8], packet: &Headers, is_read: bool) -> Outcome {
     match packet.fragment {
-        Some((identification, false)) => later_fragment(fragments, frame, &packet, identification),
-        None if is_read && is_error(frame, &packet) => error(world, frame, &packet),
-        _ if is_read => direct(world, frame, &packet),
+        Some((identification, false)) => later_fragment(fragments, frame, packet, identification),
+        None if is_read && is_error(frame, packet) => error(world, frame, packet),
+        _ if is_read => direct(world, frame, packet),
         _ => Outcome::Drop("not_allowed"),
+    }
+}
+
+/// Whether a packet is of a TCP connection that an instance opens with it, or has opened.
+fn is_own(opened: &mut Opened, frame: &[u8], packet: &Headers) -> bool {
+    if packet.protocol != 6 || packet.fragment.is_some() {
+        return false;
+    }
+    let at = packet.payload;
+    let connection = ((packet.source, u16_at(frame, at)), (packet.destination, u16_at(frame, at + 2)));
+    match frame[at + 13] & 0x12 {
+        0x02 => {
+            opened.insert(connection);
+            true
+        }
+        0x12 => false,
+        _ => opened.contains(&connection),
     }
 }
 
