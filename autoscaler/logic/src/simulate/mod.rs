@@ -23,4 +23,4 @@ pub use run::{Change, Record, Run, simulate};
 pub use scenario::Scenario;
 pub use setup::{BadSetup, Setup};
 pub use trace::{BadTrace, Gaps, Point, Trace};
-pub use tune::{Candidate, Tuned, calmer_than, candidates, choose};
+pub use tune::{Candidate, Tuned, calmer_than, candidates, choose, paces};

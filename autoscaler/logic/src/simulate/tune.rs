@@ -54,6 +54,20 @@ impl Candidate {
     }
 }
 
+/// The contender at its own pace, and at slower ones inwards, of which each is tried where the ones before leave every
+/// candidate restless: for a load that moves slowly, what a change costs is not all that there is to say.
+#[must_use]
+pub fn paces(contender: &Contender) -> Vec<Contender> {
+    let own = contender.group.pace.r#in.stabilization;
+    let slower = [15, 60].map(Duration::from_mins).into_iter().filter(|&stabilization| stabilization > own);
+    let paced = slower.map(|stabilization| {
+        let mut paced = contender.clone();
+        paced.group.pace.r#in.stabilization = stabilization;
+        paced
+    });
+    std::iter::once(contender.clone()).chain(paced).collect()
+}
+
 /// How many changes an hour to ask for on a part of a load where a baseline makes these, so that on another part there
 /// are not more than the baseline makes there: a count of events varies by its square root, and this is twice
 /// that below it, though never less than half of it.
@@ -81,6 +95,7 @@ pub fn choose(results: &[Measures], most_changes: f64) -> Option<Tuned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::lineup;
 
     #[test]
     fn the_best_of_the_calm_ones_or_the_calmest() {
@@ -98,6 +113,18 @@ mod tests {
         assert!((calmer_than(&of(25, 0.1)) - 0.06).abs() < 1e-9);
         assert!((calmer_than(&of(3, 0.1)) - 0.05).abs() < 1e-9);
         assert!(calmer_than(&of(0, 0.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn slower_paces_come_after_the_own_one() {
+        let stabilized = |minutes| {
+            let mut contender = lineup::dynamic(&lineup::plain(2, 40), 0.8);
+            contender.group.pace.r#in.stabilization = Duration::from_mins(minutes);
+            contender
+        };
+        let minutes = |contender: &Contender| contender.group.pace.r#in.stabilization.as_secs() / 60;
+        let of = |own| paces(&stabilized(own)).iter().map(minutes).collect::<Vec<_>>();
+        assert_eq!((of(0), of(15), of(120)), (vec![0, 15, 60], vec![15, 60], vec![120]));
     }
 
     #[test]

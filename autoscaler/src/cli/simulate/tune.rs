@@ -7,7 +7,7 @@ use std::thread;
 
 use serde::Serialize;
 use sluice_logic::simulate::{
-    Candidate, Contender, Measures, Setup, Trace, Tuned, Weights, calmer_than, candidates, choose, lineup,
+    Candidate, Contender, Measures, Setup, Trace, Weights, calmer_than, candidates, choose, lineup, paces,
     simulate,
 };
 use sluice_logic::spec::PolicySpec;
@@ -38,6 +38,8 @@ struct Report<'a> {
     calm_enough: bool,
     change_cost: f64,
     margin_seconds: u64,
+    /// The stabilization that the group was given inwards, where nothing was calm enough at its own pace.
+    stabilization_in_seconds: Option<u64>,
     /// What it did on the part that was searched on, after its warm-up.
     trained: Measures,
     /// What the HPA did there.
@@ -63,13 +65,12 @@ pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let hpa = lineup::hpa(&base.group, args.world.baseline_target);
     let trained_hpa = search.score(&hpa, || ());
     let most_changes = most_changes(args, &trained_hpa)?;
-    let candidates = candidates();
-    let results = search.all(&base, &candidates);
-    let Some(Tuned { index, calm_enough }) = choose(&results, most_changes) else {
-        return Err(Failure::Failed(anyhow::anyhow!("there is no candidate")));
-    };
-    let (candidate, trained) = (candidates[index], results[index]);
-    let tuned = Contender { name: TUNED.to_owned(), ..candidate.apply(&base) };
+    let found = search.best(&base, most_changes);
+    let Found { paced, candidate, trained, calm_enough } =
+        found.ok_or_else(|| Failure::Failed(anyhow::anyhow!("there is no candidate")))?;
+    let stabilization = paced.group.pace.r#in.stabilization;
+    let slowed = (stabilization != base.group.pace.r#in.stabilization).then_some(stabilization);
+    let tuned = Contender { name: TUNED.to_owned(), ..candidate.apply(&paced) };
     let yaml = yaml::tenant_file(&tuned, &name);
     let mut contenders = vec![tuned, base];
     contenders.append(&mut baselines);
@@ -82,6 +83,7 @@ pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
         calm_enough,
         change_cost: candidate.change_cost,
         margin_seconds: candidate.margin.as_secs(),
+        stabilization_in_seconds: slowed.map(|slowed| slowed.as_secs()),
         trained,
         trained_hpa,
         outcomes: &outcomes,
@@ -98,10 +100,17 @@ fn print(found: &Report<'_>, json: bool) -> Result<(), Failure> {
     let percent = 100.0 * found.train;
     anstream::eprintln!("Searched on the first {percent:.0} % of {}:", found.trace);
     anstream::eprintln!("{}", against_hpa(&found.trained, &found.trained_hpa));
+    if let Some(seconds) = found.stabilization_in_seconds {
+        let minutes = seconds / 60;
+        anstream::eprintln!(
+            "The group's pace is slower than it was, `in: {{stabilization: {minutes}m}}`: without that, no candidate changes \
+             the number as rarely as {:.3} times an hour there.",
+            found.most_changes
+        );
+    }
     if !found.calm_enough {
         anstream::eprintln!(
-            "No candidate changes the number as rarely as {:.3} times an hour there; this is the calmest. To search on: slow \
-             the group's pace, such as `in: {{stabilization: 1h}}`, and give it with --tenant.",
+            "No candidate changes the number as rarely as {:.3} times an hour there; this is the calmest.",
             found.most_changes
         );
     }
@@ -164,7 +173,34 @@ struct Search<'a> {
     weights: Weights,
 }
 
+/// What a search found.
+struct Found {
+    /// At which pace of the group.
+    paced: Contender,
+    candidate: Candidate,
+    trained: Measures,
+    calm_enough: bool,
+}
+
 impl Search<'_> {
+    /// The best candidate at the first pace at which one is calm enough; where there is none, the calmest of all. `None`
+    /// without candidates.
+    fn best(&self, base: &Contender, most_changes: f64) -> Option<Found> {
+        let (candidates, mut calmest) = (candidates(), None::<Found>);
+        for paced in paces(base) {
+            let results = self.all(&paced, &candidates);
+            let tuned = choose(&results, most_changes)?;
+            let (candidate, trained) = (candidates[tuned.index], results[tuned.index]);
+            let found = Found { paced, candidate, trained, calm_enough: tuned.calm_enough };
+            if found.calm_enough {
+                return Some(found);
+            }
+            let rate = |found: &Found| found.trained.changes_per_hour;
+            calmest = calmest.filter(|calmest| rate(calmest) <= rate(&found)).or(Some(found));
+        }
+        calmest
+    }
+
     fn score(&self, contender: &Contender, progress: impl FnMut()) -> Measures {
         let run = simulate(contender, &self.trace, self.setup, progress);
         let steps = run.records.len();
