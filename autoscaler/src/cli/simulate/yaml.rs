@@ -14,7 +14,7 @@ use sluice_logic::spec::{
 /// examples, as a policy has none.
 pub(super) fn tenant_file(contender: &Contender, trace: &str) -> String {
     let mut text = format!(
-        "# Found by `sluice tune` on {}. Put `policies` into your own tenant file.\n\
+        "# Found by `sluice tune` on {}. Put `policies`, and the pace of `group`, into your own tenant file.\n\
          tenant: tuned\n\
          networks:\n  - {{name: tuned_nw, subnet: 10.99.0.0/24}}\n\
          services:\n  - {{vip: 192.0.2.1, protocol: tcp}}\n\
