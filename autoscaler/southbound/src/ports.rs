@@ -7,7 +7,7 @@ use lb_userspace::net::{Address, Link, LinkError, Links, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::ProviderKind;
 
-use crate::provider::{InstanceSpec, NicSpec};
+use crate::provider::{InstanceSpec, NicSpec, Traffic};
 use crate::scope::{Labelled, Scope, is_instance_port};
 
 /// More NICs than an instance can have.
@@ -94,6 +94,16 @@ impl Ports {
             }
         }
         Ok(())
+    }
+
+    /// What has gone over the tenant's networks: what a port sends, the instance receives.
+    pub(crate) async fn traffic(&self, spec: &InstanceSpec) -> Result<Traffic, PortError> {
+        let mut ports = Vec::new();
+        for (number, _) in spec.tenant_nics().enumerate() {
+            let port = self.host.get(&self.scope.nic_port(&spec.id, number)).await?;
+            ports.push(Traffic { received: port.sent, sent: port.received });
+        }
+        Ok(ports.into_iter().sum())
     }
 
     /// The instances that have a port.

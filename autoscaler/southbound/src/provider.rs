@@ -1,5 +1,6 @@
 //! The driver of a kind of cloud.
 
+use std::iter::Sum;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -68,7 +69,12 @@ pub struct InstanceSpec {
 impl InstanceSpec {
     /// All its NICs in the order in which it numbers them: the tenant's first network, its others, management.
     pub fn nics(&self) -> impl Iterator<Item = &NicSpec> {
-        std::iter::once(&self.nic).chain(&self.other_nics).chain(&self.management)
+        self.tenant_nics().chain(&self.management)
+    }
+
+    /// Those of its NICs that are on its tenant's networks, the first of all.
+    pub fn tenant_nics(&self) -> impl Iterator<Item = &NicSpec> {
+        std::iter::once(&self.nic).chain(&self.other_nics)
     }
 
     /// What its program finds in its environment, on every kind of cloud.
@@ -122,6 +128,27 @@ pub struct InstanceMetrics {
     pub cpu: Duration,
     /// Memory in use, bytes, where the provider can tell.
     pub memory: Option<u64>,
+    /// What went over its tenant's networks, where the provider can tell.
+    pub traffic: Option<Traffic>,
+}
+
+/// Bytes over all of an instance's tenant networks since it was plugged into them; the management network's are not among
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// To the instance.
+    pub received: u64,
+    /// From the instance.
+    pub sent: u64,
+}
+
+impl Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |all, part| Self {
+            received: all.received.saturating_add(part.received),
+            sent: all.sent.saturating_add(part.sent),
+        })
+    }
 }
 
 /// Why a provider could not do what it was asked.
@@ -193,7 +220,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// Its metrics now.
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError>;
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError>;
 }
 
 #[cfg(test)]

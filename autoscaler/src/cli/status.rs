@@ -122,6 +122,8 @@ fn load(load: &Load) -> String {
     let name = match &load.metric {
         Metric::Cpu => "cpu",
         Metric::Memory => "memory",
+        Metric::NetworkIn => "network in (bytes/s)",
+        Metric::NetworkOut => "network out (bytes/s)",
         Metric::Packets => "packets/s",
         Metric::Bytes => "bytes/s",
         Metric::NewFlows => "new flows/s",

@@ -23,9 +23,13 @@ pub(crate) struct Rates {
     pub(crate) cpu: Option<f64>,
     /// Memory utilisation: 1.0 is all that its template grants; missing where that says nothing of memory.
     pub(crate) memory: Option<f64>,
-    /// Packets a second towards it.
+    /// Bytes a second that it received on its tenant's networks.
+    pub(crate) network_in: Option<f64>,
+    /// Bytes a second that it sent on its tenant's networks.
+    pub(crate) network_out: Option<f64>,
+    /// Packets a second of its services' flows towards it.
     pub(crate) packets: Option<f64>,
-    /// Bytes a second towards it.
+    /// Bytes a second of its services' flows towards it.
     pub(crate) bytes: Option<f64>,
     /// Flows begun a second.
     pub(crate) new_flows: Option<f64>,
@@ -44,6 +48,12 @@ impl Rates {
             Some(used.as_secs_f64() / seconds(before.at, now.at)? / template.cpus)
                 .filter(|cpu| cpu.is_finite())
         });
+        let traffic = before.metrics.zip(now.metrics).and_then(|(before, now)| {
+            let (passed, before, now) = (seconds(before.at, now.at)?, before.traffic?, now.traffic?);
+            let received = now.received.checked_sub(before.received)?;
+            let sent = now.sent.checked_sub(before.sent)?;
+            Some((per_second(received, passed), per_second(sent, passed)))
+        });
         let flows = before.flows.zip(now.flows).and_then(|((from, before), (to, now))| {
             let passed = seconds(from, to)?;
             Some((
@@ -58,6 +68,8 @@ impl Rates {
         Self {
             cpu,
             memory: memory.map(|(in_use, granted)| as_f64(in_use) / as_f64(granted)),
+            network_in: traffic.map(|(received, _)| received),
+            network_out: traffic.map(|(_, sent)| sent),
             packets: flows.map(|(passed, packets, ..)| per_second(packets, passed)),
             bytes: flows.map(|(passed, _, bytes, _)| per_second(bytes, passed)),
             new_flows: flows.map(|(passed, .., begun)| per_second(begun, passed)),
@@ -75,6 +87,8 @@ impl Rates {
             Metric::NewFlows => self.new_flows,
             Metric::LiveFlows => self.live_flows.map(as_f64),
             Metric::Memory => self.memory,
+            Metric::NetworkIn => self.network_in,
+            Metric::NetworkOut => self.network_out,
             // Not among what a provider and the load balancer say.
             Metric::Custom(_) => None,
         }
@@ -100,6 +114,7 @@ fn as_f64(count: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::daemon::testing::tenant;
+    use sluice_southbound::provider::Traffic;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -115,6 +130,7 @@ mod tests {
                 at: at(seconds),
                 cpu: Duration::from_millis(cpu_ms),
                 memory: None,
+                traffic: Some(Traffic { received: packets * 100, sent: packets * 200 }),
             }),
             flows: Some((
                 at(seconds),
@@ -151,6 +167,7 @@ mod tests {
         let rates = Rates::between(&reading(0, 0, 100, 10), &reading(2, 0, 300, 16), &cores(1.0));
         assert_eq!(rates.packets, Some(100.0));
         assert_eq!(rates.bytes, Some(10_000.0));
+        assert_eq!((rates.network_in, rates.network_out), (Some(10_000.0), Some(20_000.0)));
         assert_eq!(rates.new_flows, Some(3.0));
         assert_eq!(rates.begun, Some(6));
         assert_eq!(rates.of(&Metric::LiveFlows), Some(7.0));
@@ -159,7 +176,7 @@ mod tests {
     #[test]
     fn what_counts_backwards_is_missing_and_not_zero() {
         let rates = Rates::between(&reading(0, 900, 100, 10), &reading(1, 100, 5, 1), &cores(1.0));
-        assert_eq!((rates.cpu, rates.packets, rates.new_flows), (None, None, None));
+        assert_eq!((rates.cpu, rates.packets, rates.new_flows, rates.network_in), (None, None, None, None));
         assert_eq!(rates.live_flows, Some(7), "a gauge needs no reading before");
     }
 

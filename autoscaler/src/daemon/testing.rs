@@ -48,8 +48,8 @@ impl Provider for Silent {
         Ok(Vec::new())
     }
 
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
-        Err(ProviderError::Unknown(id.clone()))
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
+        Err(ProviderError::Unknown(spec.id.clone()))
     }
 }
 

@@ -61,6 +61,10 @@ pub struct Link {
     pub forwarding: bool,
     /// The index of a veth's other end, in that one's namespace.
     pub peer: Option<u32>,
+    /// Bytes that have come in by it since it was made.
+    pub received: u64,
+    /// Bytes that have gone out by it since it was made.
+    pub sent: u64,
 }
 
 /// The links of one namespace.
@@ -284,6 +288,8 @@ impl From<LinkMessage> for Link {
             master: None,
             forwarding: false,
             peer: None,
+            received: 0,
+            sent: 0,
         };
         for attribute in message.attributes {
             match attribute {
@@ -297,6 +303,9 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
+                LinkAttribute::Stats64(count) => {
+                    (link.received, link.sent) = (count.rx_bytes, count.tx_bytes)
+                }
                 _ => {}
             }
         }

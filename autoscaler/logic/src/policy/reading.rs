@@ -65,6 +65,8 @@ impl fmt::Display for Name<'_> {
         f.write_str(match &self.0.metric {
             Metric::Cpu => "CPU",
             Metric::Memory => "memory",
+            Metric::NetworkIn => "network in (bytes/s)",
+            Metric::NetworkOut => "network out (bytes/s)",
             Metric::Packets => "packets/s",
             Metric::Bytes => "bytes/s",
             Metric::NewFlows => "new flows/s",

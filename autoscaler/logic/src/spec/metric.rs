@@ -11,8 +11,8 @@ use super::span;
 
 /// A quantity that is sampled, of each instance or of the group as a whole.
 ///
-/// As text, in files, JSON and the store: `cpu`, `memory`, `packets`, `bytes`, `new_flows`, `live_flows`, or
-/// `custom/<name>`.
+/// As text, in files, JSON and the store: `cpu`, `memory`, `network_in`, `network_out`, `packets`, `bytes`, `new_flows`,
+/// `live_flows`, or `custom/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Metric {
@@ -20,6 +20,10 @@ pub enum Metric {
     Cpu,
     /// Memory utilisation: memory in use ÷ memory granted. 1.0 is all of it.
     Memory,
+    /// Bytes a second that the instance received on its tenant's networks, whoever sent them.
+    NetworkIn,
+    /// Bytes a second that the instance sent on its tenant's networks, to whomever.
+    NetworkOut,
     /// Packets a second towards the instance, from the XDP program.
     Packets,
     /// Bytes a second towards the instance, from the XDP program.
@@ -34,8 +38,16 @@ pub enum Metric {
 
 impl Metric {
     /// Those that Sluice measures by itself.
-    pub const BUILT_IN: [Self; 6] =
-        [Self::Cpu, Self::Memory, Self::Packets, Self::Bytes, Self::NewFlows, Self::LiveFlows];
+    pub const BUILT_IN: [Self; 8] = [
+        Self::Cpu,
+        Self::Memory,
+        Self::NetworkIn,
+        Self::NetworkOut,
+        Self::Packets,
+        Self::Bytes,
+        Self::NewFlows,
+        Self::LiveFlows,
+    ];
 
     /// Whether it is a share of what an instance has, so that people read and write it in percent.
     #[must_use]
@@ -48,6 +60,8 @@ impl Metric {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::NetworkIn => "network_in",
+            Self::NetworkOut => "network_out",
             Self::Packets => "packets",
             Self::Bytes => "bytes",
             Self::NewFlows => "new_flows",
@@ -75,7 +89,7 @@ const CUSTOM: &str = "custom/";
 pub enum BadMetric {
     /// Neither built in nor custom.
     #[error(
-        "`{0}` is not a metric: cpu, memory, packets, bytes, new_flows, live_flows, or custom/<name> for one of your own"
+        "`{0}` is not a metric: cpu, memory, network_in, network_out, packets, bytes, new_flows, live_flows, or custom/<name> for one of your own"
     )]
     Unknown(String),
     /// A custom metric's name is not one.

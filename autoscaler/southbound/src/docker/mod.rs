@@ -161,8 +161,9 @@ impl Provider for DockerProvider {
     }
 
     /// From the container's cgroup: dockerd's own statistics may be a second late, longer than a sample takes.
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
         const STEP: &str = "reading the metrics";
+        let id = &spec.id;
         // By its name. A foreign container of that name is none of our members.
         let found = self.0.docker().await?.inspect_container(&self.0.scope.container(id), None).await;
         let found = match found {
@@ -173,7 +174,9 @@ impl Provider for DockerProvider {
         let group = process::cgroup(pid, &found.id.unwrap_or_default());
         let group = self.0.hierarchies.group(group.map_err(|error| failed(id, STEP, &error))?);
         let cpu = group.cpu_time().map_err(|error| failed(id, STEP, &error))?;
-        Ok(InstanceMetrics { at: Timestamp::now(), cpu, memory: group.memory() })
+        let at = Timestamp::now();
+        let traffic = self.0.ports.traffic(spec).await.ok();
+        Ok(InstanceMetrics { at, cpu, memory: group.memory(), traffic })
     }
 }
 

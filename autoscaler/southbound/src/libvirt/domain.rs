@@ -14,7 +14,7 @@ use super::accel::Accel;
 use super::connection::Fault;
 use super::pool::{PoolPlace, path_text};
 use super::xml;
-use crate::provider::{InstanceMetrics, InstanceSpec, NicSpec, Presence};
+use crate::provider::{InstanceMetrics, InstanceSpec, NicSpec, Presence, Traffic};
 use crate::scope::Scope;
 
 /// Which part of a domain's metadata: an element of our own.
@@ -195,10 +195,28 @@ pub(super) fn undefine(domain: &Domain) -> Result<(), Fault> {
 }
 
 /// A running domain's metrics.
-pub(super) fn metrics(domain: &Domain) -> Result<InstanceMetrics, Fault> {
+pub(super) fn metrics(domain: &Domain, spec: &InstanceSpec) -> Result<InstanceMetrics, Fault> {
     let at = Timestamp::now();
     let info = domain.get_info()?;
-    Ok(InstanceMetrics { at, cpu: Duration::from_nanos(info.cpu_time), memory: memory(domain) })
+    Ok(InstanceMetrics {
+        at,
+        cpu: Duration::from_nanos(info.cpu_time),
+        memory: memory(domain),
+        traffic: traffic(domain, spec),
+    })
+}
+
+/// As the guest sees it: libvirt turns the directions of a tap around.
+fn traffic(domain: &Domain, spec: &InstanceSpec) -> Option<Traffic> {
+    let nic = |nic: &NicSpec| {
+        let stats = domain.interface_stats(&nic.mac.to_string()).ok()?;
+        // -1 where libvirt doesn't know.
+        Some(Traffic {
+            received: u64::try_from(stats.rx_bytes).ok()?,
+            sent: u64::try_from(stats.tx_bytes).ok()?,
+        })
+    };
+    spec.tenant_nics().map(nic).sum()
 }
 
 /// What the guest says that it uses; where it says nothing, what QEMU holds for it. Bytes.

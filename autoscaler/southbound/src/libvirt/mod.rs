@@ -227,10 +227,11 @@ impl Provider for LibvirtProvider {
         }
     }
 
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
-        let (inner, own) = (Arc::clone(&self.0), id.clone());
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
+        let (inner, own) = (Arc::clone(&self.0), spec.clone());
         let read = self.0.connection.call(ANSWER, move |connect| inner.metrics(connect, &own)).await;
-        read.map_err(failed(id, "reading the metrics"))?.ok_or_else(|| ProviderError::Unknown(id.clone()))
+        let unknown = || ProviderError::Unknown(spec.id.clone());
+        read.map_err(failed(&spec.id, "reading the metrics"))?.ok_or_else(unknown)
     }
 }
 
@@ -322,9 +323,9 @@ impl Inner {
         domain::vanishing(own.domain.is_active().map_err(Fault::from))
     }
 
-    fn metrics(&self, connect: &Connect, id: &InstanceId) -> Result<Option<InstanceMetrics>, Fault> {
-        let Some(own) = domain::find(connect, &self.scope, id)? else { return Ok(None) };
-        domain::vanishing(domain::metrics(&own.domain))
+    fn metrics(&self, connect: &Connect, spec: &InstanceSpec) -> Result<Option<InstanceMetrics>, Fault> {
+        let Some(own) = domain::find(connect, &self.scope, &spec.id)? else { return Ok(None) };
+        domain::vanishing(domain::metrics(&own.domain, spec))
     }
 }
 

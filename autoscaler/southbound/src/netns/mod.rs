@@ -137,7 +137,8 @@ impl Provider for NetnsProvider {
         }
     }
 
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
+        let id = &spec.id;
         check(id)?;
         let group = self.0.group(id);
         let at = Timestamp::now();
@@ -145,7 +146,8 @@ impl Provider for NetnsProvider {
             Err(_) if !group.exists() => return Err(ProviderError::Unknown(id.clone())),
             cpu => cpu.map_err(step(id, "reading the CPU time"))?,
         };
-        Ok(InstanceMetrics { at, cpu, memory: group.memory() })
+        let traffic = self.0.ports.traffic(spec).await.ok();
+        Ok(InstanceMetrics { at, cpu, memory: group.memory(), traffic })
     }
 }
 

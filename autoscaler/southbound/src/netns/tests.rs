@@ -194,8 +194,15 @@ async fn an_instance_lives_and_leaves_nothing() {
     let answer = host.ask(&spec, "GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("demo-00000001\n"), "{answer}");
 
-    let metrics = provider.metrics(&spec.id).await.expect("metrics");
+    let metrics = provider.metrics(&spec).await.expect("metrics");
     assert!(metrics.cpu > Duration::ZERO && metrics.memory.is_none_or(|bytes| bytes > 0), "{metrics:?}");
+    let before = metrics.traffic.expect("its traffic");
+    // It answers with its name and what it was sent.
+    let line = format!("{}\n", "x".repeat(999));
+    host.ask(&spec, &line.repeat(50)).await;
+    let now = provider.metrics(&spec).await.expect("metrics").traffic.expect("its traffic");
+    let (received, sent) = (now.received - before.received, now.sent - before.sent);
+    assert!((50_000..60_000).contains(&received) && (50_000..60_000).contains(&sent), "{received} {sent}");
 
     provider.stop(&spec.id, PATIENCE).await.expect("stopped");
     provider.stop(&spec.id, PATIENCE).await.expect("stopped again");
@@ -206,7 +213,7 @@ async fn an_instance_lives_and_leaves_nothing() {
     for unknown in [provider.start(&spec.id).await, provider.stop(&spec.id, PATIENCE).await] {
         assert!(matches!(unknown, Err(ProviderError::Unknown(_))), "{unknown:?}");
     }
-    assert!(matches!(provider.metrics(&spec.id).await, Err(ProviderError::Unknown(_))));
+    assert!(matches!(provider.metrics(&spec).await, Err(ProviderError::Unknown(_))));
     host.down().await;
 }
 
@@ -330,10 +337,12 @@ async fn an_instance_whose_port_has_the_same_name_does_not_take_it_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_are_no_ids() {
     let host = Host::new();
+    let spec = instance_spec(&host.network("demo", 15).await, 1);
     for bad in ["../x-00000001", "x", "", "demo-0000000g", "demo/x-00000001"] {
         let id = InstanceId::from_label(bad);
         let stopped = host.provider.stop(&id, PATIENCE).await;
-        let measured = host.provider.metrics(&id).await.map(|_| ());
+        let spec = InstanceSpec { id: id.clone(), ..spec.clone() };
+        let measured = host.provider.metrics(&spec).await.map(|_| ());
         for result in [host.provider.start(&id).await, stopped, host.provider.delete(&id).await, measured] {
             assert!(matches!(result, Err(ProviderError::Unknown(_))), "{bad}: {result:?}");
         }
@@ -351,11 +360,11 @@ async fn requests_are_real_load_and_a_small_share_makes_them_slow() {
     host.provider.create(&spec).await.expect("created");
     host.provider.start(&spec.id).await.expect("started");
     host.ready(&spec).await;
-    let before = host.provider.metrics(&spec.id).await.expect("metrics");
+    let before = host.provider.metrics(&spec).await.expect("metrics");
     let begin = Instant::now();
     host.ask(&spec, "1\n2\n3\n").await;
     let took = begin.elapsed();
-    let used = host.provider.metrics(&spec.id).await.expect("metrics").cpu.saturating_sub(before.cpu);
+    let used = host.provider.metrics(&spec).await.expect("metrics").cpu.saturating_sub(before.cpu);
     assert!(used >= Duration::from_millis(60) && used < Duration::from_millis(120), "{used:?}");
     // 60 ms of CPU time at a tenth of a core; a part of it may have been saved up.
     assert!(took > Duration::from_millis(300), "{took:?}");

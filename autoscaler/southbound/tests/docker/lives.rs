@@ -28,8 +28,11 @@ async fn an_instance_lives_and_leaves_nothing() {
         assert_eq!(bed.ask_at(address, &spec, "hello\n").await, format!("{} hello\n", spec.id));
     }
 
-    let metrics = provider.metrics(&spec.id).await.expect("metrics");
+    let metrics = provider.metrics(&spec).await.expect("metrics");
     assert!(metrics.cpu.as_nanos() > 0 && metrics.memory.is_some_and(|bytes| bytes > 0), "{metrics:?}");
+    // Of both networks: the instance has answered on each.
+    let traffic = metrics.traffic.expect("its traffic");
+    assert!(traffic.received > 500 && traffic.sent > 500, "{traffic:?}");
     made_as_asked(&bed, &spec).await;
 
     provider.stop(&spec.id, PATIENCE).await.expect("stopped");

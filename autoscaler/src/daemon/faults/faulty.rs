@@ -137,8 +137,8 @@ impl Provider for Faulty {
         self.inner.ended(id).await;
     }
 
-    async fn metrics(&self, id: &InstanceId) -> Result<InstanceMetrics, ProviderError> {
+    async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
         self.answer()?;
-        self.inner.metrics(id).await
+        self.inner.metrics(spec).await
     }
 }

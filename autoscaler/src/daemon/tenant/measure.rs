@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::samples::Rejected;
-use sluice_logic::spec::{CloudName, Metric};
-use sluice_southbound::provider::InstanceMetrics;
+use sluice_logic::spec::Metric;
+use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use sluice_store::{Sample, Subject};
 use tokio::time::Instant;
 
@@ -43,21 +43,21 @@ impl Tenant {
             return;
         }
         self.measuring = true;
-        let (host, tick, ids) = (self.host.clone(), tick.clone(), self.measurable());
+        let (host, tick, specs) = (self.host.clone(), tick.clone(), self.measurable());
         self.jobs.spawn(async move {
-            let metrics = ids.into_iter().map(async |(id, cloud)| {
-                let metrics = metrics(&host, &id, &cloud).await;
-                (id, metrics)
+            let metrics = specs.into_iter().map(async |spec| {
+                let metrics = metrics(&host, &spec).await;
+                (spec.id, metrics)
             });
             let metrics = join_all(metrics).await;
             Done::Measured(tick, metrics)
         });
     }
 
-    fn measurable(&self) -> Vec<(InstanceId, CloudName)> {
+    fn measurable(&self) -> Vec<InstanceSpec> {
         let measurable = |state| matches!(state, InstanceState::InService | InstanceState::Draining);
         let members = self.members.values().filter(|member| measurable(member.instance.state));
-        members.map(|member| (member.spec.id.clone(), member.spec.cloud.clone())).collect()
+        members.map(|member| member.spec.clone()).collect()
     }
 
     /// Turns what was read into samples, and decides at once.
@@ -116,9 +116,10 @@ impl Tenant {
 }
 
 /// An instance's metrics; what can't be had in time is missing.
-async fn metrics(host: &Host, id: &InstanceId, cloud: &CloudName) -> Option<InstanceMetrics> {
+async fn metrics(host: &Host, spec: &InstanceSpec) -> Option<InstanceMetrics> {
+    let (id, cloud) = (&spec.id, &spec.cloud);
     let provider = host.clouds.provider(cloud).ok()?;
-    let read = tokio::time::timeout(jobs::MEASURE_TIMEOUT, provider.metrics(id)).await.ok()?;
+    let read = tokio::time::timeout(jobs::MEASURE_TIMEOUT, provider.metrics(spec)).await.ok()?;
     read.inspect_err(|error| tracing::debug!(%id, %cloud, %error, "no metrics")).ok()
 }
 

@@ -115,8 +115,15 @@ async fn a_machine_boots_answers_and_shuts_down() {
     for name in ["node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"}", "node_memory_MemAvailable_bytes "] {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
     }
-    let used = host.provider.metrics(&spec.id).await.expect("metrics");
+    let used = host.provider.metrics(&spec).await.expect("metrics");
     assert!(used.cpu > Duration::from_millis(500), "{used:?}");
+    let traffic = used.traffic.expect("its traffic");
+    let line = format!("{}\n", "x".repeat(999));
+    let stream = probe::connect(&wires.transit, target).await.expect("connected");
+    exchange(stream, &line.repeat(50)).await;
+    let used = host.provider.metrics(&spec).await.expect("metrics").traffic.expect("its traffic");
+    let (received, sent) = (used.received - traffic.received, used.sent - traffic.sent);
+    assert!((50_000..70_000).contains(&received) && (50_000..70_000).contains(&sent), "{received} {sent}");
 
     let begin = Instant::now();
     host.provider.stop(&spec.id, PATIENCE).await.expect("stopped");

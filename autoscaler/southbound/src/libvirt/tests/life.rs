@@ -23,12 +23,12 @@ async fn an_instance_lives_and_leaves_nothing() {
     let ports = [0, 1].map(|nic| host.scope.nic_port(id, nic));
     assert!(host.ports().await.is_superset(&ports.into()), "{:?}", host.ports().await);
 
-    let metrics = provider.metrics(id).await.expect("metrics");
+    let metrics = provider.metrics(&spec).await.expect("metrics");
     assert!(
         metrics.cpu > Duration::ZERO && metrics.memory.is_some_and(|bytes| bytes > 1 << 20),
         "{metrics:?}"
     );
-    until_it_runs(&host, id).await;
+    until_it_runs(&host, &spec).await;
     let ended = tokio::spawn({
         let (provider, id) = (provider.clone(), id.clone());
         async move { provider.ended(&id).await }
@@ -48,18 +48,18 @@ async fn an_instance_lives_and_leaves_nothing() {
     for unknown in [provider.start(id).await, provider.stop(id, PATIENCE).await] {
         assert!(matches!(unknown, Err(ProviderError::Unknown(_))), "{unknown:?}");
     }
-    assert!(matches!(provider.metrics(id).await, Err(ProviderError::Unknown(_))));
+    assert!(matches!(provider.metrics(&spec).await, Err(ProviderError::Unknown(_))));
     host.down().await;
 }
 
 /// The firmware hears the power button too, and does nothing then.
-async fn until_it_runs(host: &Host, id: &InstanceId) {
+async fn until_it_runs(host: &Host, spec: &InstanceSpec) {
     // A guest that polls uses all of its CPU; firmware that waits for a device does not for long.
     let mut last = Duration::ZERO;
     let mut busy = 0;
     while busy < 10 {
         sleep(Duration::from_millis(200)).await;
-        let cpu = host.provider.metrics(id).await.expect("metrics").cpu;
+        let cpu = host.provider.metrics(spec).await.expect("metrics").cpu;
         busy = if cpu.saturating_sub(last) > Duration::from_millis(50) { busy + 1 } else { 0 };
         last = cpu;
     }
