@@ -14,7 +14,7 @@ mod tenant;
 pub use clock::midday;
 pub use machines::Machines;
 pub use processes::{processes_about, processes_in};
-pub use program::{number, responder, sluice};
+pub use program::{logs, number, responder, sluice};
 pub use scene::{Held, Scene};
 pub use shares::Shares;
 pub use tenant::TenantFile;

@@ -5,6 +5,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
+use sluice_demo::world::World;
+
+use crate::midday;
 
 /// The program `sluice`: what `SLUICE_BIN` names, otherwise the one beside the test, built now so that it is never
 /// an old one.
@@ -44,6 +47,13 @@ fn build(what: &[&str]) -> Result<PathBuf> {
     let done = cargo.status().context("cargo can't be run")?;
     ensure!(done.success(), "`cargo build {}` failed", what.join(" "));
     Ok(profile.to_owned())
+}
+
+/// What instances have logged, as `sluice export` prints it. It is of this day, also when the test begins before midnight.
+pub fn logs(world: &World, args: &[&str]) -> Result<String> {
+    let done = world.sluice(&[&["export", "--kind", "logs", "--tz", &midday()], args].concat())?;
+    ensure!(done.status.success(), "{done:?}");
+    Ok(String::from_utf8(done.stdout)?)
 }
 
 /// How many of something a test takes: what the environment says for a longer run, or the default.

@@ -92,6 +92,43 @@ async fn containers_and_namespaces_serve_one_address() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cloud_that_hangs_takes_nobody_with_it() -> Result<()> {
+    const IDLE: &str = "policies: [{reactive: {metric: cpu, threshold: 60%, window: 2s}}]\n";
+    let dockerd = dockerd("slt_cloudhang").await?;
+    let web = tenant(1, 4);
+    let mut scene = Scene::open("slt_cloudhang", &settings(&dockerd, 2), &[&web]).await?;
+    scene.settled(&web.name(), 1).await?;
+    scene.scale(&web.name(), 3).await?;
+    assert_eq!(spread(&scene, &web), (2, 1));
+    let held = scene.hold(web.vip(), 60, 10, &LIFETIME)?;
+    held.open(60, 10).await?;
+
+    dockerd.halt().await?;
+    let lost = |seen: &Observer| seen.count(EventKind::CloudLost) == 1;
+    scene.observer.until("the cloud is missed", Duration::from_secs(30), lost).await?;
+    // Nobody works. Were nothing known the same as nothing done, the group would shrink now.
+    scene.world.write_tenant(&web.file(), &format!("{}{IDLE}", web.text()))?;
+    sleep(Duration::from_secs(number("SLUICE_AWAY_SECONDS", 15).into())).await;
+    scene.settled(&web.name(), 3).await?;
+    for kind in [EventKind::Draining, EventKind::Terminating, EventKind::InstanceFailed] {
+        assert_eq!(scene.observer.count(kind), 0, "{:#?}", scene.observer.events());
+    }
+    let decision =
+        scene.group(&web.name()).and_then(|group| group.last_decision.clone()).context("a decision")?;
+    ensure!(decision.reason.contains("2 more without fresh samples"), "{}", decision.reason);
+    held.close(&scene.observer).await?;
+
+    dockerd.resume().await?;
+    let back = |seen: &Observer| seen.count(EventKind::CloudBack) == 1;
+    scene.observer.until("the cloud is back", Duration::from_secs(90), back).await?;
+    scene.settled(&web.name(), 1).await?;
+    assert_eq!(spread(&scene, &web), (1, 0), "what is known to be idle goes");
+    assert_eq!(scene.observer.count(EventKind::InstanceFailed), 0, "no instance was given up");
+    scene.close().await?;
+    empty(&dockerd).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> {
     let dockerd = dockerd("slt_cloudkill").await?;
     let web = tenant(1, 6);

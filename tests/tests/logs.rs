@@ -1,6 +1,5 @@
 //! Central logs and metrics of a tenant's own, from the namespaces of real instances.
 
-use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
@@ -13,7 +12,7 @@ use sluice_demo::world::{HostSettings, World};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::TenantStatus;
-use sluice_tests::{midday, number, sluice};
+use sluice_tests::{logs, number, sluice};
 
 /// Lines that come each second: as many as the daemon is to take in for a minute, which `SLUICE_LOG_SECONDS` makes of these
 /// few.
@@ -57,20 +56,11 @@ fn instance(seen: &Observer, tenant: &str) -> Option<InstanceId> {
     serving.map(|instance| instance.id.clone())
 }
 
-fn export(world: &World, args: &[&str]) -> Result<String> {
-    let done = world.sluice(&[&["export", "--kind", "logs", "--tz", &midday()], args].concat())?;
-    ensure!(done.status.success(), "{done:?}");
-    Ok(String::from_utf8(done.stdout)?)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     const WORLD: &str = "slt_logs";
-    let mut world = World::create(WORLD, &sluice()?, &HostSettings::default()).await?;
-    OpenOptions::new()
-        .append(true)
-        .open(world.host_file())?
-        .write_all(b"syslog: {listen: '0.0.0.0:5514'}\n")?;
+    let settings = HostSettings { syslog: Some("0.0.0.0:5514".parse()?), ..HostSettings::default() };
+    let mut world = World::create(WORLD, &sluice()?, &settings).await?;
     world.write_tenant("loud.yml", &tenant("loud", 91, ""))?;
     world.write_tenant("quiet.yml", &tenant("quiet", 92, "should_log: 0\n"))?;
     let client = world.start_daemon().await?;
@@ -100,10 +90,10 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     };
     observer.until("every line", PATIENCE, all).await?;
     eprintln!("{lines} lines were kept after {:?}", begin.elapsed());
-    let logs = observer.status().and_then(|status| status.logs).context("logs")?;
-    assert_eq!((logs.malformed, logs.lost), (1, 0));
+    let count = observer.status().and_then(|status| status.logs).context("logs")?;
+    assert_eq!((count.malformed, count.lost), (1, 0));
 
-    let csv = export(&world, &["--tenant", "loud"])?;
+    let csv = logs(&world, &["--tenant", "loud"])?;
     let last = format!("line {},false", lines - 1);
     assert_eq!(
         csv.lines().count() as u64,
@@ -117,14 +107,14 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     assert!(csv.starts_with("received,tenant,instance,from,time,") && csv.contains(&last), "{}", &csv[..400]);
     assert!(csv.contains(&format!(",loud,{loud},10.232.91.")) && csv.contains(",'=1+1,false"), "no formula");
     assert!(csv.contains(",no syslog,true"));
-    assert!(!export(&world, &[])?.contains("secret"), "should_log: 0 keeps nothing");
+    assert!(!logs(&world, &[])?.contains("secret"), "should_log: 0 keeps nothing");
 
     // The end of a daemon, and a kill, leave what was written; it is read without one, too.
     world.kill_daemon()?;
     let config = world.host_file().display().to_string();
-    assert_eq!(export(&world, &["--tenant", "loud", "--config", &config])?, csv);
+    assert_eq!(logs(&world, &["--tenant", "loud", "--config", &config])?, csv);
     world.start_daemon().await?;
-    assert_eq!(export(&world, &["--tenant", "loud"])?, csv);
+    assert_eq!(logs(&world, &["--tenant", "loud"])?, csv);
     let remains = world.remove().await?;
     ensure!(remains.is_empty(), "{remains:?}");
     Ok(())

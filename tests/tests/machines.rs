@@ -5,13 +5,14 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use lb_userspace::net::{Links, Netns};
 use sluice_demo::traffic::Arrivals;
+use sluice_demo::world::HostSettings;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
-use sluice_tests::{Machines, Scene, TenantFile, number, processes_about};
+use sluice_tests::{Machines, Scene, TenantFile, logs, number, processes_about};
 use tokio::time::sleep;
 
 /// Longer than the test: no flow ends in it.
@@ -39,6 +40,7 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     let load = scene.load(web.vip(), 15.0, &arrivals)?;
     let brief = scene.hold(web.vip(), 12, 4, &SHORT)?;
     all_answer(&arrivals, &serving).await?;
+    all_log(&scene, &serving).await?;
 
     let launched = scene.observer.count(EventKind::Launch);
     scene.world.kill_daemon()?;
@@ -140,7 +142,8 @@ async fn what_can_not_be_made_is_said_and_the_next_cloud_is_used() -> Result<()>
 }
 
 async fn open(name: &str, machines: &Machines, web: &TenantFile) -> Result<Scene> {
-    let mut scene = Scene::open(name, &machines.settings(""), &[web]).await?;
+    let settings = HostSettings { syslog: Some("0.0.0.0:514".parse()?), ..machines.settings("") };
+    let mut scene = Scene::open(name, &settings, &[web]).await?;
     scene.patience = PATIENCE;
     Ok(scene)
 }
@@ -173,6 +176,24 @@ async fn all_answer(arrivals: &Arrivals, instances: &[InstanceId]) -> Result<()>
     };
     let outcome = tokio::time::timeout(Duration::from_secs(30), waiting).await;
     outcome.with_context(|| format!("not all of {instances:?} answer: {:?}", arrivals.flows()))
+}
+
+/// Each machine's own log comes over the management network, to where DHCP says.
+async fn all_log(scene: &Scene, instances: &[InstanceId]) -> Result<()> {
+    let said = |csv: &str, id: &InstanceId| {
+        let its_own = format!(",web,{id},198.19.");
+        csv.lines().any(|line| line.contains(&its_own) && line.contains(&format!("{id} is up")))
+    };
+    let mut csv = String::new();
+    let waiting = async {
+        while !instances.iter().all(|id| said(&csv, id)) {
+            sleep(Duration::from_millis(500)).await;
+            csv = logs(&scene.world, &["--tenant", "web"])?;
+        }
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    outcome.unwrap_or_else(|_| bail!("not all of {instances:?} have logged:\n{csv}"))
 }
 
 /// The host's links that are ours, taps among them.

@@ -161,6 +161,19 @@ async fn instances_reach_the_outside_where_their_tenant_asks_for_it() -> Result<
     }
     assert!(theirs.connect(ours.address, 80).await?.is_none(), "from another tenant");
 
+    // A packet filter that somebody loads anew takes nothing away for long.
+    let flush = || Command::new("nft").args(["flush", "ruleset"]).status();
+    let whole = forwarding(&scene)?;
+    ensure!(scene.world.network().transit().run(flush)??.success());
+    let repaired = async {
+        while forwarding(&scene)? != whole {
+            sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(SEEN_WITHIN, repaired).await.context("the rules are not there again")??;
+    echoes(&mut stream).await?;
+
     scene.world.kill_daemon()?;
     echoes(&mut stream).await?;
     scene.world.start_daemon().await?;

@@ -161,6 +161,21 @@ impl Dockerd {
         self.end(Signal::SIGKILL).await
     }
 
+    /// Halts it: its socket takes connections, and nothing answers. Its containers run on.
+    pub async fn halt(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP).await
+    }
+
+    /// Lets it go on after it was halted.
+    pub async fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT).await
+    }
+
+    async fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.lock().await;
+        send(process.as_ref().context("it doesn't run")?, signal)
+    }
+
     async fn end(&self, signal: Signal) -> Result<()> {
         let mut process = self.process.lock().await;
         let Some(mut child) = process.take() else { return Ok(()) };

@@ -180,6 +180,11 @@ impl Networks {
         Ok(self.outbound.dismiss(&self.scope.network_links(tenant, network).transit).await?)
     }
 
+    /// Makes what outbound connections take whole again, where somebody else has removed it. Whether that was so.
+    pub async fn repair_outbound(&self) -> Result<bool, NetworkError> {
+        Ok(self.outbound.repair().await?)
+    }
+
     /// Removes all networks of a tenant. Its instances lose their bridge; idempotent.
     pub async fn remove_tenant(&self, tenant: &TenantName) -> Result<(), NetworkError> {
         for network in self.list().await? {

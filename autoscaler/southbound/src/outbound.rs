@@ -43,8 +43,18 @@ pub enum OutboundError {
 #[derive(Debug, Clone)]
 pub struct Outbound {
     nft: Nft,
-    /// The interfaces in the table, once it has been read.
-    known: Arc<Mutex<Option<BTreeSet<String>>>>,
+    /// What the table holds, once it has been read.
+    known: Arc<Mutex<Option<Admitted>>>,
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Admitted {
+    interfaces: BTreeSet<String>,
+    /// Whether the uplink did not forward before.
+    forwarding_was_off: bool,
+    /// All that nothing else may have changed.
+    rules: usize,
 }
 
 impl Outbound {
@@ -59,13 +69,31 @@ impl Outbound {
     /// Lets what comes from a tenant's interface out by the uplink. Idempotent; the rules are made anew, in one step.
     pub async fn admit(&self, interface: &str) -> Result<(), OutboundError> {
         let mut known = self.known.lock().await;
-        let (nft, own) = (self.nft.clone(), interface.to_owned());
-        let admitted = tokio::task::spawn_blocking(move || {
-            nft.admit(&own)?;
+        let own = interface.to_owned();
+        let admit = move |nft: &Nft| {
+            let there = nft.admitted()?;
+            nft.admit(&BTreeSet::from([own]), there.forwarding_was_off)?;
             nft.admitted()
-        });
-        *known = Some(admitted.await??);
+        };
+        *known = Some(self.blocking(admit).await?);
         Ok(())
+    }
+
+    /// Makes the table whole again where somebody else has emptied or removed it, as `nft flush ruleset` does. Whether that
+    /// was so.
+    pub async fn repair(&self) -> Result<bool, OutboundError> {
+        let known = self.known.lock().await;
+        let Some(wanted) = known.clone().filter(|known| !known.interfaces.is_empty()) else {
+            return Ok(false);
+        };
+        let repair = move |nft: &Nft| {
+            let is_whole = nft.admitted()? == wanted;
+            if !is_whole {
+                nft.admit(&wanted.interfaces, wanted.forwarding_was_off)?;
+            }
+            Ok(!is_whole)
+        };
+        self.blocking(repair).await
     }
 
     /// Ends that. With the last interface goes the table. None there is a success.
@@ -75,7 +103,7 @@ impl Outbound {
             Some(known) => known,
             None => self.blocking(Nft::admitted).await?,
         };
-        if !admitted.contains(interface) {
+        if !admitted.interfaces.contains(interface) {
             *known = Some(admitted);
             return Ok(());
         }
@@ -83,8 +111,9 @@ impl Outbound {
         let left = self.blocking(move |nft| {
             nft.dismiss(&own)?;
             let left = nft.admitted()?;
-            if left.is_empty() {
+            if left.interfaces.is_empty() {
                 nft.remove()?;
+                return Ok(Admitted::default());
             }
             Ok(left)
         });
@@ -96,7 +125,7 @@ impl Outbound {
     pub async fn remove(&self) -> Result<Option<String>, OutboundError> {
         let mut known = self.known.lock().await;
         let removed = self.blocking(Nft::remove).await?;
-        *known = Some(BTreeSet::new());
+        *known = Some(Admitted::default());
         Ok(removed.then(|| format!("the nftables table {}", self.nft.table)))
     }
 
@@ -119,9 +148,9 @@ struct Nft {
 
 impl Nft {
     /// The rules first: nothing is forwarded from the uplink before they say what.
-    fn admit(&self, interface: &str) -> Result<(), OutboundError> {
+    fn admit(&self, interfaces: &BTreeSet<String>, forwarding_was_off: bool) -> Result<(), OutboundError> {
         let forwards = self.transit.sysctl(&self.forwarding())? != "0";
-        self.apply(&self.rules(interface, forwards))?;
+        self.apply(&self.rules(interfaces, forwarding_was_off || !forwards))?;
         if !forwards {
             self.transit.set_sysctl(&self.forwarding(), "1")?;
         }
@@ -129,10 +158,12 @@ impl Nft {
     }
 
     /// What is there already is left as it is, but for the rules, which are this build's.
-    fn rules(&self, interface: &str, forwards: bool) -> String {
+    fn rules(&self, interfaces: &BTreeSet<String>, forwarding_was_off: bool) -> String {
         let (table, uplink, tenants) = (&self.table, &self.uplink, format!("{TENANT_INTERFACES}*"));
-        let mark =
-            if forwards { String::new() } else { format!("add chain ip {table} {FORWARDING_WAS_OFF}\n") };
+        let mark = format!("add chain ip {table} {FORWARDING_WAS_OFF}\n");
+        let mark = if forwarding_was_off { mark } else { String::new() };
+        let interfaces: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+        let interfaces = interfaces.join(", ");
         format!(
             "add table ip {table}
              {mark}add set ip {table} tenants {{ type ifname; }}
@@ -148,7 +179,7 @@ impl Nft {
              add rule ip {table} forward iifname \"{tenants}\" drop
              add rule ip {table} input iifname \"{tenants}\" fib daddr . iif type != local drop
              add rule ip {table} postrouting iifname @tenants oifname \"{uplink}\" masquerade
-             add element ip {table} tenants {{ \"{interface}\" }}
+             add element ip {table} tenants {{ {interfaces} }}
             "
         )
     }
@@ -159,15 +190,20 @@ impl Nft {
         self.apply(&format!("add element ip {table} {element}\ndelete element ip {table} {element}\n"))
     }
 
-    /// The interfaces in the table; none where there is no table.
-    fn admitted(&self) -> Result<BTreeSet<String>, OutboundError> {
+    /// What the table holds; nothing where there is no table.
+    fn admitted(&self) -> Result<Admitted, OutboundError> {
         if !self.exists()? {
-            return Ok(BTreeSet::new());
+            return Ok(Admitted::default());
         }
-        let listed = self.json(&["list", "set", "ip", &self.table, "tenants"])?;
-        let items = listed["nftables"].as_array().into_iter().flatten();
-        let elements = items.filter_map(|item| item["set"]["elem"].as_array()).flatten();
-        Ok(elements.filter_map(|element| element.as_str().map(str::to_owned)).collect())
+        let listed = self.json(&["list", "table", "ip", &self.table])?;
+        let mut admitted = Admitted::default();
+        for item in listed["nftables"].as_array().into_iter().flatten() {
+            let elements = item["set"]["elem"].as_array().into_iter().flatten();
+            admitted.interfaces.extend(elements.filter_map(|element| element.as_str().map(str::to_owned)));
+            admitted.forwarding_was_off |= item["chain"]["name"] == FORWARDING_WAS_OFF;
+            admitted.rules += usize::from(item["rule"].is_object());
+        }
+        Ok(admitted)
     }
 
     /// Whether there was a table. Forwarding ends first: without the table nothing would say what is forwarded.
@@ -175,12 +211,7 @@ impl Nft {
         if !self.exists()? {
             return Ok(false);
         }
-        let listed = self.json(&["list", "chains", "ip"])?;
-        let items = listed["nftables"].as_array().into_iter().flatten();
-        let is_mark = |item: &Value| {
-            item["chain"]["table"] == self.table.as_str() && item["chain"]["name"] == FORWARDING_WAS_OFF
-        };
-        if items.into_iter().any(is_mark) {
+        if self.admitted()?.forwarding_was_off {
             match self.transit.set_sysctl(&self.forwarding(), "0") {
                 // `sluice down` must work where the uplink has gone.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

@@ -304,7 +304,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
                 LinkAttribute::Stats64(count) => {
-                    (link.received, link.sent) = (count.rx_bytes, count.tx_bytes)
+                    (link.received, link.sent) = (count.rx_bytes, count.tx_bytes);
                 }
                 _ => {}
             }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct HostSettings {
     /// Where instances can run, as a list in YAML's flow style: `[{name: a, provider: netns}]`. `None` is what the
     /// daemon has by default.
     pub clouds: Option<String>,
+    /// Where syslog is taken. `None` is nowhere.
+    pub syslog: Option<SocketAddr>,
 }
 
 impl Default for HostSettings {
@@ -34,6 +37,7 @@ impl Default for HostSettings {
             icmp_timeout: Duration::from_secs(5),
             max_flows: 131_072,
             clouds: None,
+            syslog: None,
         }
     }
 }
@@ -103,6 +107,9 @@ impl Files {
         );
         if let Some(clouds) = &settings.clouds {
             let _ = writeln!(text, "clouds: {clouds}");
+        }
+        if let Some(syslog) = settings.syslog {
+            let _ = writeln!(text, "syslog: {{listen: '{syslog}'}}");
         }
         text
     }
