@@ -4,22 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const TENANT: &str = "\
-t_name: demo
-nw_name: demo_nw
-subnet_addr: 19.0.0.1
-subnet_mask: 255.255.255.0
-subnet: 19.0.0.0/24
-dhcp_start: 19.0.0.2
-dhcp_end: 19.0.0.254
-min_containers: 2
-max_containers: 5
-threshold: 0.3
-public_ip: 45.45.45.45
-should_log: 1
-should_encrypt_pwd: 1
-policy: dynamic
-";
+const TENANT: &str = include_str!("../../examples/tenants/demo.yml");
 
 fn sluice(args: &[&str], directory: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sluice"))

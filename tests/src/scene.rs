@@ -79,6 +79,32 @@ impl Scene {
         self.settled(tenant, usize::try_from(count)?).await
     }
 
+    /// Scales the tenant to one count and the other in turn, kills the daemon each time at another moment within `span`, and
+    /// starts it again. Fails where the group doesn't get there, or an instance is lost that serves now.
+    pub async fn kill_while_scaling(
+        &mut self,
+        tenant: &TenantName,
+        counts: [u32; 2],
+        span: Duration,
+        kills: u32,
+    ) -> Result<()> {
+        /// The golden ratio's multiples fall all over a span, however many there are.
+        const STEP: f64 = 0.618_034;
+        let oldest = self.in_service(tenant);
+        for (round, count) in (0..kills).zip(counts.into_iter().cycle()) {
+            let asked = self.world.sluice(&["scale", tenant.as_str(), &count.to_string()])?;
+            ensure!(asked.status.success(), "{asked:?}");
+            tokio::time::sleep(span.mul_f64((f64::from(round) * STEP).fract())).await;
+            self.world.kill_daemon()?;
+            self.world.start_daemon().await?;
+            self.settled(tenant, usize::try_from(count)?).await?;
+            let serving = self.in_service(tenant);
+            let lost = oldest.iter().find(|id| !serving.contains(id));
+            ensure!(lost.is_none(), "a live instance was lost: {lost:?}");
+        }
+        Ok(())
+    }
+
     /// HTTP requests to a VIP.
     pub fn load(&self, vip: Ipv4Addr, rate: f64, arrivals: &Arrivals) -> Result<HttpLoad> {
         let settings = HttpSettings {

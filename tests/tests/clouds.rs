@@ -134,21 +134,11 @@ async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> 
     let web = tenant(1, 6);
     let mut scene = Scene::open("slt_cloudkill", &settings(&dockerd, 20), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
-    let oldest = scene.in_service(&web.name());
-    for round in 0..number("SLUICE_KILLS", 4) {
-        let count = if round % 2 == 0 { "4" } else { "1" };
-        let asked = scene.world.sluice(&["scale", "web", count])?;
-        ensure!(asked.status.success(), "{asked:?}");
-        sleep(Duration::from_millis(u64::from(round) * 97 % 700)).await;
-        scene.world.kill_daemon()?;
-        scene.world.start_daemon().await?;
-        scene.settled(&web.name(), count.parse()?).await?;
-        let serving = scene.in_service(&web.name());
-        ensure!(
-            oldest.iter().all(|id| serving.contains(id)),
-            "a live instance was lost: {oldest:?}, {serving:?}"
-        );
-    }
+    let held = scene.hold(web.vip(), 20, 5, &LIFETIME)?;
+    held.open(20, 5).await?;
+    let span = Duration::from_millis(700);
+    scene.kill_while_scaling(&web.name(), [4, 1], span, number("SLUICE_KILLS", 4)).await?;
+    held.close(&scene.observer).await?;
     scene.close().await?;
     empty(&dockerd).await
 }

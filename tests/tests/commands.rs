@@ -17,22 +17,7 @@ use tokio::time::sleep;
 const LIFETIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
 
 /// The tenant file of the original system, as it stands.
-const ORIGINAL: &str = "\
-t_name: demo
-nw_name: demo_nw
-subnet_addr: 19.0.0.1
-subnet_mask: 255.255.255.0
-subnet: 19.0.0.0/24
-dhcp_start: 19.0.0.2
-dhcp_end: 19.0.0.254
-min_containers: 2
-max_containers: 5
-threshold: 0.3
-public_ip: 45.45.45.45
-should_log: 1
-should_encrypt_pwd: 1
-policy: dynamic
-";
+const ORIGINAL: &str = include_str!("../../examples/tenants/demo.yml");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_instance_is_replaced_and_loses_nothing() -> Result<()> {

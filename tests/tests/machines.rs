@@ -78,25 +78,11 @@ async fn a_daemon_killed_while_it_scales_machines_is_repaired() -> Result<()> {
     let web = TenantFile::structured("web", 80, 1, 2).with(&machines.template());
     let mut scene = open("slt_vmkill", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;
-    let oldest = scene.in_service(&web.name());
     let held = scene.hold(web.vip(), 10, 4, &LIFETIME)?;
     held.open(10, 4).await?;
-    for round in 0..number("SLUICE_KILLS", 2) {
-        let count = if round % 2 == 0 { "2" } else { "1" };
-        let asked = scene.world.sluice(&["scale", "web", count])?;
-        ensure!(asked.status.success(), "{asked:?}");
-        // All over the making of a machine and the beginning of its boot.
-        sleep(Duration::from_millis(u64::from(round) * 397 % 3000)).await;
-        scene.world.kill_daemon()?;
-        scene.world.start_daemon().await?;
-        scene.settled(&web.name(), count.parse()?).await?;
-        let serving = scene.in_service(&web.name());
-        ensure!(
-            oldest.iter().all(|id| serving.contains(id)),
-            "a live instance was lost: {oldest:?}, {serving:?}"
-        );
-        held.unharmed()?;
-    }
+    // The making of a machine and the beginning of its boot.
+    let span = Duration::from_secs(3);
+    scene.kill_while_scaling(&web.name(), [2, 1], span, number("SLUICE_KILLS", 2)).await?;
     held.close(&scene.observer).await?;
     nothing_left(scene, &machines, &before).await
 }

@@ -126,15 +126,15 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let Arguments { yes, task } = Arguments::parse();
+    let Arguments { mut yes, task } = Arguments::parse();
     let result = match task {
         Task::Setup { purpose } => setup::explicit(purpose, yes),
         Task::BuildEbpf => build::object(bpf_toolchain::OBJECT).map(|path| println!("{}", path.display())),
-        Task::Demo { arguments } => demo::run(&arguments, yes),
+        Task::Demo { arguments } => demo::run(&others(arguments, &mut yes), yes),
         Task::Images => images::run(yes),
         Task::Test { filter } => test::run(&filter, yes),
         Task::TestKernel { package, extent, filter } => guest::run(package.as_deref(), extent, &filter, yes),
-        Task::Bench { arguments } => bench::run(&arguments, yes),
+        Task::Bench { arguments } => bench::run(&others(arguments, &mut yes), yes),
         Task::Fuzz { packets, seed } => fuzz::run(packets, seed, yes),
         Task::Check => check::run(yes),
     };
@@ -143,6 +143,29 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// A program's arguments, without the `--yes` that is meant for setup: it may stand anywhere.
+fn others(mut arguments: Vec<OsString>, yes: &mut bool) -> Vec<OsString> {
+    let all = arguments.len();
+    arguments.retain(|argument| argument != "--yes");
+    *yes |= arguments.len() < all;
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yes_may_stand_anywhere() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (text, said) in [("--provider docker --yes --json", true), ("--provider docker --json", false)] {
+            let mut yes = false;
+            assert_eq!(others(words(text), &mut yes), words("--provider docker --json"));
+            assert_eq!(yes, said);
         }
     }
 }

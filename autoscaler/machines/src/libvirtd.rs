@@ -41,6 +41,13 @@ const QEMU_CONF: &str = "security_driver = \"none\"\nuser = \"root\"\ngroup = \"
                          remember_owner = 0\ncgroup_controllers = [ ]\nnamespaces = [ ]\nstdio_handler = \"file\"\n";
 const LIBVIRTD_CONF: &str = "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nlog_outputs = \"3:stderr\"\n";
 
+/// What a libvirtd finds of KVM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kvm {
+    OfHost,
+    None,
+}
+
 /// A libvirtd that runs as long as this lives.
 #[derive(Debug)]
 pub struct PrivateLibvirtd {
@@ -57,6 +64,15 @@ impl PrivateLibvirtd {
     /// Starts one that keeps everything in `directory`, and waits until it answers. Fails where another process has one
     /// there.
     pub fn start(directory: &Path) -> io::Result<Self> {
+        Self::start_with(directory, Kvm::OfHost)
+    }
+
+    /// The same for a host without KVM, whatever this one has: its guests can only be emulated.
+    pub fn start_without_kvm(directory: &Path) -> io::Result<Self> {
+        Self::start_with(directory, Kvm::None)
+    }
+
+    fn start_with(directory: &Path, kvm: Kvm) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let lock = lock(directory)?;
         // Guests have ended with their libvirtd: what is written there of running ones is no longer so.
@@ -76,7 +92,7 @@ impl PrivateLibvirtd {
         let own = directory.to_owned();
         let keeper = thread::Builder::new().name("libvirtd".to_owned()).spawn(move || {
             // Who starts it waits for what is sent.
-            match spawn(&own) {
+            match spawn(&own, kvm) {
                 Ok(mut child) => {
                     let _ = sender.send(Ok(child.id()));
                     let _ = child.wait();
@@ -181,12 +197,13 @@ fn lock(directory: &Path) -> io::Result<Flock<fs::File>> {
     })
 }
 
-fn spawn(directory: &Path) -> io::Result<Child> {
+fn spawn(directory: &Path, kvm: Kvm) -> io::Result<Child> {
     let log = fs::File::create(directory.join("libvirtd.log"))?;
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"])
         .args(["--propagation", "private", "sh", "-c", SCRIPT, "sh"])
         .arg(directory)
+        .args((kvm == Kvm::None).then_some("no-kvm"))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use sluice_logic::group::InstanceState;
-use sluice_logic::spec::Metric;
 use sluice_northbound::api::{InstanceStatus, Load, Status, TenantStatus};
 use sluice_northbound::client::Client;
 
@@ -119,18 +118,7 @@ fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {
 fn load(load: &Load) -> String {
     let show: fn(f64) -> String =
         if load.metric.is_share() { percent } else { |value| format!("{value:.1}") };
-    let name = match &load.metric {
-        Metric::Cpu => "cpu",
-        Metric::Memory => "memory",
-        Metric::NetworkIn => "network in (bytes/s)",
-        Metric::NetworkOut => "network out (bytes/s)",
-        Metric::Packets => "packets/s",
-        Metric::Bytes => "bytes/s",
-        Metric::NewFlows => "new flows/s",
-        Metric::LiveFlows => "live flows",
-        Metric::Custom(name) => name.as_str(),
-    };
-    format!("{name} {} of {}", or_dash(load.value, show), show(load.threshold))
+    format!("{} {} of {}", load.metric.title(), or_dash(load.value, show), show(load.threshold))
 }
 
 fn percent(fraction: f64) -> String {

@@ -15,6 +15,7 @@ mod events;
 mod export;
 #[cfg(test)]
 mod faults;
+mod found;
 mod host;
 pub(crate) mod lock;
 mod logs;

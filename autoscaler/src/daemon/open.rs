@@ -16,11 +16,11 @@ use sluice_store::{self as store, Store};
 use super::balancer::Balancer;
 use super::clouds::Clouds;
 use super::events::EventLog;
+use super::found::Found;
 use super::host::Host;
 use super::logs::Logs;
 use super::look;
 use super::state::StateDir;
-use super::supervisor::Found;
 
 /// The event log, in the state directory.
 const EVENTS: &str = "events";

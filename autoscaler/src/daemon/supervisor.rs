@@ -6,24 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_userspace::service::{Service, ServiceKey};
-use sluice_logic::group::{GroupState, InstanceId};
+use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{CloudName, TenantName, TenantSpec};
 use sluice_northbound as northbound;
 use sluice_northbound::api::{EventKind, RefusedFile, RescanAnswer};
 use sluice_northbound::watch::{Change, TenantDirectory};
-use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
+use sluice_southbound::provider::{Observed, Presence};
 use tokio::task::{self, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::change;
 use super::clouds::{Seen, Sight};
 use super::events::NewEvent;
+use super::found::{Found, keys};
 use super::host::Host;
 use super::network;
 use super::registry::Registry;
-use super::services::key;
-use super::state::SavedTenant;
-use super::tenant::{Beginning, Message, Tenant, Tick};
+use super::tenant::{Message, Tenant, Tick};
 
 /// A task that meets the same bug again and again must not take the host with it.
 const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
@@ -62,53 +61,6 @@ pub(crate) enum Ended {
     Gone(TenantName),
     /// By a bug.
     Crashed(TenantName),
-}
-
-/// What is there when the daemon begins.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// From the state files, by tenant.
-    pub(crate) saved: BTreeMap<TenantName, SavedTenant>,
-    /// From the clouds.
-    pub(crate) sight: Sight,
-    /// From the load balancer.
-    pub(crate) services: Vec<Service>,
-}
-
-impl Found {
-    /// What is there of one tenant.
-    fn beginning(&self, file: PathBuf, spec: TenantSpec) -> Beginning {
-        let saved = self.saved.get(&spec.name);
-        let seen = self.sight.seen.iter().map(|seen| &seen.observed);
-        let mine = |found: &&Observed| found.spec.as_ref().is_some_and(|s| s.tenant == spec.name);
-        let mut observed: Vec<Observed> = seen.filter(mine).cloned().collect();
-        observed.extend(saved.into_iter().flat_map(|saved| self.out_of_sight(saved)));
-        Beginning {
-            group: saved.map_or_else(GroupState::default, |saved| saved.group.clone()),
-            former: saved.map(|saved| keys(&saved.spec)).unwrap_or_default(),
-            observed,
-            services: self.services.clone(),
-            file,
-            spec,
-        }
-    }
-
-    /// The instances there are, also those that clouds out of sight had.
-    pub(crate) fn specs(&self) -> impl Iterator<Item = &InstanceSpec> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
-        let saved = self.saved.values().flat_map(|saved| &saved.instances).filter(hidden);
-        self.sight.seen.iter().filter_map(|seen| seen.observed.spec.as_ref()).chain(saved)
-    }
-
-    /// What a tenant had on clouds that do not answer. As long as nobody knows better it runs.
-    fn out_of_sight(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
-        saved.instances.iter().filter(hidden).map(|spec| Observed {
-            id: spec.id.clone(),
-            presence: Presence::Running,
-            spec: Some(spec.clone()),
-        })
-    }
 }
 
 impl Supervisor {
@@ -439,8 +391,4 @@ fn warn(tenant: &northbound::tenant::Tenant) {
     for warning in &tenant.warnings {
         tracing::warn!(tenant = %tenant.spec.name, "{warning}");
     }
-}
-
-fn keys(spec: &TenantSpec) -> Vec<ServiceKey> {
-    spec.services.iter().map(key).collect()
 }

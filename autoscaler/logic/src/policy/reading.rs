@@ -62,17 +62,7 @@ impl fmt::Display for Name<'_> {
             Scope::Group { per_instance: false } => f.write_str("the group's ")?,
             Scope::Group { per_instance: true } => f.write_str("the group's share for an instance of ")?,
         }
-        f.write_str(match &self.0.metric {
-            Metric::Cpu => "CPU",
-            Metric::Memory => "memory",
-            Metric::NetworkIn => "network in (bytes/s)",
-            Metric::NetworkOut => "network out (bytes/s)",
-            Metric::Packets => "packets/s",
-            Metric::Bytes => "bytes/s",
-            Metric::NewFlows => "new flows/s",
-            Metric::LiveFlows => "live flows",
-            Metric::Custom(name) => name.as_str(),
-        })
+        f.write_str(self.0.metric.title())
     }
 }
 

@@ -55,6 +55,22 @@ impl Metric {
         matches!(self, Self::Cpu | Self::Memory)
     }
 
+    /// What people call it, with its unit where it is no share.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Memory => "memory",
+            Self::NetworkIn => "network in, bytes/s",
+            Self::NetworkOut => "network out, bytes/s",
+            Self::Packets => "packets/s",
+            Self::Bytes => "bytes/s",
+            Self::NewFlows => "new flows/s",
+            Self::LiveFlows => "live flows",
+            Self::Custom(name) => name.as_str(),
+        }
+    }
+
     /// Its name as in a file: of a custom metric without `custom/`.
     fn word(&self) -> &str {
         match self {

@@ -40,7 +40,7 @@ fn private_libvirtd() -> (PrivateLibvirtd, TempDir) {
 }
 
 fn start_libvirtd(directory: &std::path::Path) -> PrivateLibvirtd {
-    let daemon = PrivateLibvirtd::start(directory);
+    let daemon = PrivateLibvirtd::start_without_kvm(directory);
     daemon.expect("a libvirtd: this test needs root, and what `cargo xtask setup` installs")
 }
 

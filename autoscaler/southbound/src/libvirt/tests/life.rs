@@ -104,6 +104,27 @@ async fn a_program_shows_whether_guests_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_kvm_guests_are_emulated_or_refused_as_asked() {
+    let host = Host::new().await;
+    let with = |accel| open(&host.scope, &LibvirtSettings { accel, ..settings(&host.uri, &host.directory) });
+    let spec = host.instance(1, &guests::OBEDIENT);
+    let refused = with(AccelChoice::Kvm).create(&spec).await.expect_err("there is no KVM").to_string();
+    assert!(refused.contains("no KVM on the cloud's host: "), "{refused}");
+    assert!(refused.contains("Set the cloud's `accel` to auto or tcg"), "{refused}");
+    assert_eq!((host.domains().await, host.files()), (BTreeSet::new(), BTreeSet::new()));
+
+    let emulating = with(AccelChoice::Auto);
+    emulating.create(&spec).await.expect("created");
+    emulating.start(&spec.id).await.expect("started");
+    until_it_runs(&host, &spec).await;
+    let name = host.scope.domain(&spec.id);
+    let document =
+        host.ask(move |connect| Ok(Domain::lookup_by_name(connect, &name)?.get_xml_desc(0)?)).await;
+    assert!(document.starts_with("<domain type='qemu'"), "{document}");
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_seed_says_what_the_guest_is_and_no_password() {
     let host = Host::new().await;
     let mut spec = host.instance(1, &guests::DEAF);
