@@ -15,12 +15,12 @@ mod slot;
 pub use drop::DropReason;
 pub use flow::{FlowKey, FlowValue, flow_end};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
-pub use hint::{Endpoint, HINTS, Hint, hint_place};
+pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
 pub use outbound::OutboundKey;
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -134,6 +134,17 @@ impl EndpointKey {
     pub const fn is(&self, other: &Self) -> bool {
         let (mine, others) = (self.words(), other.words());
         (mine[0] ^ others[0]) | (mine[1] ^ others[1]) | (mine[2] ^ others[2]) == 0
+    }
+
+    /// Whether a service of this key takes what is for the other: the port is the same, or this one is every port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes(&self, other: &Self) -> bool {
+        const PORT: u64 = u64::from_ne_bytes([0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+        let (mine, others) = (self.words(), other.words());
+        let differs = mine[2] ^ others[2];
+        let elsewhere = (mine[0] ^ others[0]) | (mine[1] ^ others[1]) | differs & !PORT;
+        elsewhere == 0 && (differs == 0 || mine[2] & PORT == 0)
     }
 
     #[inline(always)]

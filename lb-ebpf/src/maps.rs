@@ -10,7 +10,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
     Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, OutboundKey,
-    ServiceValue, Slot, Table, TenantKey, TenantValue, hint_place,
+    ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, port_hint_place,
 };
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
@@ -107,27 +107,32 @@ pub(crate) fn is_vip(address: Address) -> bool {
 /// The service at an address: that of the port, else that of every port.
 #[inline(always)]
 pub(crate) fn service(key: &EndpointKey) -> Option<ServiceValue> {
-    match service_at(key) {
-        None if key.port != 0 => service_at(&key.of_every_port()),
-        found => found,
-    }
-}
-
-/// The service with just this key.
-#[inline(always)]
-fn service_at(key: &EndpointKey) -> Option<ServiceValue> {
-    let hint = SERVICE_HINTS.get_ptr(hint_place(key))?;
-    // SAFETY: a live array value; volatile, since the daemon may change it while we run. Half of a change is a hint for
-    // another service.
-    let hint = unsafe { hint.read_volatile() };
-    if hint == Hint::NONE {
-        return None;
+    let mut hint = hint(address_hint_place(key))?;
+    let is_only_one = hint != Hint::MANY;
+    if !is_only_one {
+        hint = match self::hint(port_hint_place(key)) {
+            None => self::hint(port_hint_place(&key.of_every_port()))?,
+            Some(hint) => hint,
+        };
     }
     match ENDPOINTS.get(hint.endpoint()) {
         // Its place is the one in its value; so what is looked up next needn't wait for that to be read.
-        Some(endpoint) if endpoint.key.is(key) => Some(endpoint.value.at(hint.endpoint() as u16)),
-        _ => value_of(SERVICES_MAP.get_ptr(key)),
+        Some(endpoint) if endpoint.key.takes(key) => Some(endpoint.value.at(hint.endpoint() as u16)),
+        _ if is_only_one => None,
+        _ => match SERVICES_MAP.get_ptr(key) {
+            None => value_of(SERVICES_MAP.get_ptr(key.of_every_port())),
+            found => value_of(found),
+        },
     }
+}
+
+/// The hint in a place; `None` where it says that there is no service.
+#[inline(always)]
+fn hint(place: u32) -> Option<Hint> {
+    let hint = SERVICE_HINTS.get_ptr(place)?;
+    // SAFETY: a live array value; volatile, since the daemon may change it while we run.
+    let hint = unsafe { hint.read_volatile() };
+    (hint != Hint::NONE).then_some(hint)
 }
 
 /// What a packet from a backend's address and port becomes.

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bed::{Bed, TCP_80, VIP, Verdict};
 use flow::{Flow, owner};
 use hammer::{Hammer, Outcomes};
-use lb_common::abi::{Address, EndpointKey, PROTOCOL_TCP, hint_place};
+use lb_common::abi::{Address, EndpointKey, PROTOCOL_TCP, address_hint_place, port_hint_place};
 use lb_userspace::service::BackendState::{Active, Draining};
 use lb_userspace::service::ServiceKey;
 
@@ -53,37 +53,48 @@ fn no_packet_sees_a_mixture_of_two_tables() {
     assert!(changes >= SWAPS / 4, "{changes} changes were seen by {} packets: too few to tell", owners.len());
 }
 
-/// Ports of the VIP whose services share their hint with port 80's.
-fn ports_that_share_a_hint() -> Vec<u16> {
-    let place = |port| hint_place(&EndpointKey::new(Address::v4(VIP.octets()), port, PROTOCOL_TCP));
-    (1..=u16::MAX).filter(|&port| port != 80 && place(port) == place(80)).take(3).collect()
+fn at(vip: Ipv4Addr, port: u16) -> ServiceKey {
+    ServiceKey { vip: IpAddr::V4(vip), port: Some(port), ..TCP_80 }
+}
+
+/// Services that share a hint with port 80 of the VIP: by its port, by its address alone, and by another address.
+fn that_share_a_hint() -> Vec<ServiceKey> {
+    let endpoint = |vip: Ipv4Addr, port| EndpointKey::new(Address::v4(vip.octets()), port, PROTOCOL_TCP);
+    let place = |port| port_hint_place(&endpoint(VIP, port));
+    let by_port = (81..=u16::MAX).filter(|&port| place(port) == place(80)).take(2);
+    let place = |vip| address_hint_place(&endpoint(vip, 80));
+    let vips = (0..1 << 20).map(|number| Ipv4Addr::from(0x2d00_0000 + number));
+    let by_address = vips.filter(|&vip| vip != VIP && place(vip) == place(VIP)).take(1);
+    let ports = by_port.chain([443]).map(|port| at(VIP, port));
+    ports.chain(by_address.map(|vip| at(vip, 80))).collect()
 }
 
 #[test]
 fn a_service_is_never_hidden_by_others_that_come_and_go() {
-    let ports = ports_that_share_a_hint();
-    assert_eq!(ports.len(), 3);
+    let others = that_share_a_hint();
+    assert_eq!(others.len(), 4);
     let mut bed = Bed::new();
     bed.with(TCP_80, &[(2, Active)]);
     let hammer = Hammer::start(&bed, syn);
-    let other = |port| ServiceKey { vip: IpAddr::V4(VIP), port: Some(port), ..TCP_80 };
     for _ in 0..2 {
-        for &port in &ports {
-            bed.with(other(port), &[(3, Active)]);
+        for &other in &others {
+            bed.with(other, &[(3, Active)]);
         }
-        for &port in &ports {
-            bed.lb.remove(&other(port)).expect("removed");
+        for other in &others {
+            bed.lb.remove(other).expect("removed");
         }
     }
     let owners = owners(&hammer.stop());
     assert!(owners.iter().all(|&owner| owner == 2));
     // The hints that are left are right, too.
-    let port = ports[0];
-    bed.with(other(port), &[(3, Active)]);
-    bed.lb.remove(&TCP_80).expect("removed");
-    assert_eq!(bed.uplink(&syn(0)).0, Verdict::Pass);
-    bed.lb.remove(&other(port)).expect("removed");
-    bed.with(TCP_80, &[(2, Active)]);
+    for other in others {
+        bed.with(other, &[(3, Active)]);
+        bed.lb.remove(&TCP_80).expect("removed");
+        assert_eq!(bed.uplink(&syn(0)).0, Verdict::Pass);
+        bed.with(TCP_80, &[(2, Active)]);
+        bed.lb.remove(&other).expect("removed");
+        assert_eq!(owner(&bed.uplink(&syn(0))), 2);
+    }
     bed.reopen();
     assert_eq!(owner(&bed.uplink(&syn(0))), 2);
 }

@@ -1,16 +1,19 @@
 //! What spares packets the lookup in `services`: `service_hints` and `endpoints`.
 //!
 //! `services` is a hash table, and asking it takes 25 ns, twice where a packet's port has no service of its own. So an
-//! array says, by a hash of address, port and protocol, that there is no such service, or which one it may be. It is
-//! made from `services` and never the only one to know something: a hint that is for another service leads to `services`.
+//! array says first, by a hash of address and protocol, that there is no service, or which one is the only one; where
+//! there are several, it says the same by the port too. It is made from `services`, and where it says "several" that knows.
 
 use super::{EndpointKey, ServiceValue};
 use crate::hash::GOLDEN;
 
-/// Places of `service_hints`: a power of two, many times the usual number of services, so that few share a hint.
-pub const HINTS: usize = 8_192;
+/// Places of hints of a kind: a power of two, many times the usual number of services, so that few share a hint.
+const PLACES: usize = 8_192;
 
-/// What is known of all services whose keys have one [`hint_place`]: value of `service_hints`.
+/// Places of `service_hints`: by address, then by port.
+pub const HINTS: usize = 2 * PLACES;
+
+/// What is known of all services whose keys have one place in `service_hints`: its value.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hint {
@@ -48,25 +51,33 @@ pub struct Endpoint {
     pub value: ServiceValue,
 }
 
-/// The place of a key's hint: Fibonacci hashing (Knuth, TAOCP 3, 6.4) of address and protocol, and the port's bits.
+/// The place of the hint for all services of a key's address and protocol: Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+#[inline(always)]
+#[must_use]
+pub const fn address_hint_place(key: &EndpointKey) -> u32 {
+    let [high, low] = key.address.words();
+    let word = low ^ high.wrapping_mul(GOLDEN) ^ key.protocol as u64;
+    (word.wrapping_mul(GOLDEN) >> (u64::BITS - BITS)) as u32
+}
+
+/// The place of the hint for a key: that of its address and protocol, and the port's bits.
 ///
 /// A packet is looked for under its port and under that of every port, [`EndpointKey::of_every_port`]: the places of both
 /// differ in the port's bits only.
 #[inline(always)]
 #[must_use]
-pub const fn hint_place(key: &EndpointKey) -> u32 {
-    const BITS: u32 = HINTS.trailing_zeros();
-    let [high, low] = key.address.words();
-    let word = low ^ high.wrapping_mul(GOLDEN) ^ key.protocol as u64;
+pub const fn port_hint_place(key: &EndpointKey) -> u32 {
     let port = key.port as u32;
-    (word.wrapping_mul(GOLDEN) >> (u64::BITS - BITS)) as u32 ^ (port ^ port >> BITS) & (HINTS as u32 - 1)
+    PLACES as u32 + (address_hint_place(key) ^ (port ^ port >> BITS) & (PLACES as u32 - 1))
 }
+
+const BITS: u32 = PLACES.trailing_zeros();
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{HINTS, Hint, hint_place};
+    use super::{HINTS, Hint, PLACES, address_hint_place, port_hint_place};
     use crate::abi::{Address, EndpointKey, PROTOCOL_ICMP, PROTOCOL_TCP};
 
     #[test]
@@ -88,11 +99,21 @@ mod tests {
             for (port, protocol) in
                 [(80, PROTOCOL_TCP), (443, PROTOCOL_TCP), (0, PROTOCOL_TCP), (0, PROTOCOL_ICMP)]
             {
-                let place = hint_place(&EndpointKey::new(vip, port, protocol));
-                assert!((place as usize) < HINTS);
+                let key = EndpointKey::new(vip, port, protocol);
+                assert!((address_hint_place(&key) as usize) < PLACES);
+                let place = port_hint_place(&key);
+                assert!((PLACES..HINTS).contains(&(place as usize)));
                 places.insert(place);
             }
         }
         assert!(places.len() > 512 - 40, "{} of 512", places.len());
+    }
+
+    /// 128 addresses: one pair is expected.
+    #[test]
+    fn few_addresses_share_a_hint() {
+        let key = |last| EndpointKey::new(Address::v4([45, 45, 45, last]), 0, PROTOCOL_TCP);
+        let places: BTreeSet<u32> = (0..128).map(|last| address_hint_place(&key(last))).collect();
+        assert!(places.len() > 128 - 8, "{} of 128", places.len());
     }
 }

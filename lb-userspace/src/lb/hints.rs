@@ -3,7 +3,7 @@
 //! A packet must never miss a service because of a hint. So an endpoint is written while no hint leads to it; a service
 //! is put into `services` first and hinted at afterwards, and taken back the other way round.
 
-use lb_common::abi::{Endpoint, EndpointKey, Hint, ServiceValue, hint_place};
+use lb_common::abi::{Endpoint, EndpointKey, Hint, ServiceValue, address_hint_place, port_hint_place};
 
 use super::maps::{Maps, absent_is_fine};
 use super::{Error, rcu};
@@ -17,14 +17,13 @@ impl Maps {
     pub(super) fn insert_service(&mut self, key: &EndpointKey, value: ServiceValue) -> Result<(), Error> {
         self.ensure_endpoint(key, value)?;
         self.services.insert(key, value, 0).map_err(Error::map("services"))?;
-        let services = self.services()?;
-        self.set_hint(hint_place(key), hint_at(hint_place(key), services.iter()))
+        self.set_hints(key, &self.services()?)
     }
 
     pub(super) fn remove_service(&mut self, key: &EndpointKey) -> Result<(), Error> {
-        let services = self.services()?;
-        let others = services.iter().filter(|(other, _)| other != key);
-        self.set_hint(hint_place(key), hint_at(hint_place(key), others))?;
+        let mut others = self.services()?;
+        others.retain(|(other, _)| other != key);
+        self.set_hints(key, &others)?;
         absent_is_fine(self.services.remove(key)).map_err(Error::map("services"))
     }
 
@@ -33,7 +32,7 @@ impl Maps {
         let services = self.services()?;
         for (key, value) in &services {
             self.ensure_endpoint(key, *value)?;
-            self.set_hint(hint_place(key), hint_at(hint_place(key), services.iter()))?;
+            self.set_hints(key, &services)?;
         }
         Ok(())
     }
@@ -44,11 +43,29 @@ impl Maps {
         if self.endpoints.get(&index, 0).map_err(Error::map("endpoints"))? == endpoint {
             return Ok(());
         }
-        if self.hint(hint_place(key))? != Hint::NONE {
-            self.set_hint(hint_place(key), Hint::MANY)?;
+        let mut is_led_to = false;
+        for place in [port_hint_place(key), address_hint_place(key)] {
+            if self.hint(place)?.endpoint() == index {
+                self.set_hint(place, Hint::MANY)?;
+                is_led_to = true;
+            }
+        }
+        if is_led_to {
             rcu::synchronize();
         }
         self.endpoints.set(index, endpoint, 0).map_err(Error::map("endpoints"))
+    }
+
+    /// Writes the hints that a service has a part in: what is known by its port before what is known by its address, which
+    /// is asked first.
+    fn set_hints(
+        &mut self,
+        key: &EndpointKey,
+        services: &[(EndpointKey, ServiceValue)],
+    ) -> Result<(), Error> {
+        let (address, port) = (address_hint_place, port_hint_place);
+        self.set_hint(port(key), hint_of(services, |other| port(other) == port(key)))?;
+        self.set_hint(address(key), hint_of(services, |other| address(other) == address(key)))
     }
 
     fn hint(&self, place: u32) -> Result<Hint, Error> {
@@ -60,9 +77,9 @@ impl Maps {
     }
 }
 
-/// The hint for the services in a place of `service_hints`.
-fn hint_at<'a>(place: u32, services: impl Iterator<Item = &'a (EndpointKey, ServiceValue)>) -> Hint {
-    let mut sharing = services.filter(|(key, _)| hint_place(key) == place);
+/// The hint for those of the services that share it.
+fn hint_of(services: &[(EndpointKey, ServiceValue)], shares: impl Fn(&EndpointKey) -> bool) -> Hint {
+    let mut sharing = services.iter().filter(|(key, _)| shares(key));
     match (sharing.next(), sharing.next()) {
         (None, _) => Hint::NONE,
         (Some((_, value)), None) => Hint::only(value.service.index),
