@@ -21,6 +21,8 @@ use crate::spread::Spread;
 /// Backends of the service.
 const BACKENDS: u16 = 1_000;
 const LANE: Lane = Lane(0);
+/// Several of the scheduler's ticks.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// What changes took, milliseconds.
 #[derive(Debug, Serialize)]
@@ -51,10 +53,11 @@ pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Swap> {
         let draining = (round % 2 == 0).then_some(u16::try_from(round).context("few rounds")?);
         let service = bed.large_service(LANE, key, BACKENDS, draining)?;
         let before = generation()?;
-        let done = AtomicBool::new(false);
+        let (watches, done) = (AtomicBool::new(false), AtomicBool::new(false));
         let (started, effect, call) = thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 loop {
+                    watches.store(true, Ordering::Release);
                     let is_last = done.load(Ordering::Acquire);
                     if generation()? != before {
                         return Ok(Instant::now());
@@ -64,6 +67,10 @@ pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Swap> {
                     }
                 }
             });
+            // By then the watcher has a processor of its own: on this one it would keep the call waiting for a time slice.
+            while !watches.load(Ordering::Acquire) {
+                thread::sleep(SETTLING);
+            }
             let started = Instant::now();
             let applied = balancer.apply(&service);
             let call = started.elapsed();
