@@ -78,7 +78,13 @@ enum Task {
     ///
     /// Runs setup if something is missing. Needs root, for XDP test runs and namespaces; without, it says so and
     /// fails. With a filter only tests whose name contains it run, and no format, lints, docs or other kernel.
-    #[command(after_help = "Example: ./x test maglev")]
+    #[command(after_help = "Example: ./x test maglev
+
+Some tests take longer, or more, when they are told to, here with what a release is tried with:
+  SLUICE_KILLS=100         the daemon is killed so many times while it scales
+  SLUICE_MACHINES=10       so many virtual machines serve
+  SLUICE_AWAY_SECONDS=60   a cloud answers nothing for so long
+  SLUICE_LOG_SECONDS=60    10,000 lines of syslog a second come for so long")]
     Test {
         /// Runs only tests whose name contains one of these.
         filter: Vec<String>,
