@@ -53,11 +53,11 @@ pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Swap> {
         let draining = (round % 2 == 0).then_some(u16::try_from(round).context("few rounds")?);
         let service = bed.large_service(LANE, key, BACKENDS, draining)?;
         let before = generation()?;
-        let (watches, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
         let (started, effect, call) = thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 loop {
-                    watches.store(true, Ordering::Release);
+                    begun.store(true, Ordering::Release);
                     let is_last = done.load(Ordering::Acquire);
                     if generation()? != before {
                         return Ok(Instant::now());
@@ -68,8 +68,11 @@ pub(crate) fn measure(runtime: &Runtime, quick: bool) -> Result<Swap> {
                 }
             });
             // By then the watcher has a processor of its own: on this one it would keep the call waiting for a time slice.
-            while !watches.load(Ordering::Acquire) {
+            loop {
                 thread::sleep(SETTLING);
+                if begun.load(Ordering::Acquire) {
+                    break;
+                }
             }
             let started = Instant::now();
             let applied = balancer.apply(&service);
