@@ -89,6 +89,8 @@ const TOOLS: &[Tool] = &[
     Tool { sign: Sign::Program("iptables"), package: "iptables", purposes: &[Purpose::Bench] },
     Tool { sign: Sign::Program("iperf3"), package: "iperf3", purposes: &[Purpose::Bench] },
     Tool { sign: Sign::Program("prometheus"), package: "prometheus", purposes: &[Purpose::Test] },
+    Tool { sign: Sign::Program("sshd"), package: "openssh-server", purposes: &[Purpose::Test] },
+    Tool { sign: Sign::Program("nc.openbsd"), package: "netcat-openbsd", purposes: &[Purpose::Test] },
 ];
 
 /// Packages of one source, of which the first is installed only beside the same version of the second: one that came

@@ -25,6 +25,7 @@ mod boot;
 mod faults;
 mod guests;
 mod life;
+mod ssh;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -61,6 +62,11 @@ impl Host {
     }
 
     async fn on(libvirtd: &PrivateLibvirtd) -> Self {
+        Self::at(libvirtd.uri()).await
+    }
+
+    /// With the libvirt of that address.
+    async fn at(uri: String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let scope = Scope::new(&format!("slv{}_{number}", std::process::id())).expect("a scope");
@@ -73,14 +79,7 @@ impl Host {
             .await
             .expect("a bridge: this needs root");
         links.set_up(&bridge).await.expect("up");
-        Self {
-            provider: open(&scope, &settings(&libvirtd.uri(), &directory)),
-            uri: libvirtd.uri(),
-            scope,
-            directory,
-            bridge,
-            links,
-        }
+        Self { provider: open(&scope, &settings(&uri, &directory)), uri, scope, directory, bridge, links }
     }
 
     /// A daemon that has just started and knows nothing.

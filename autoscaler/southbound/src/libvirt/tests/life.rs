@@ -53,7 +53,7 @@ async fn an_instance_lives_and_leaves_nothing() {
 }
 
 /// The firmware hears the power button too, and does nothing then.
-async fn until_it_runs(host: &Host, spec: &InstanceSpec) {
+pub(super) async fn until_it_runs(host: &Host, spec: &InstanceSpec) {
     // A guest that polls uses all of its CPU; firmware that waits for a device does not for long.
     let mut last = Duration::ZERO;
     let mut busy = 0;
