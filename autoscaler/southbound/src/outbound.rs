@@ -53,7 +53,7 @@ struct Admitted {
     interfaces: BTreeSet<String>,
     /// Whether the uplink did not forward before.
     forwarding_was_off: bool,
-    /// All that nothing else may have changed.
+    /// How many rules there are: fewer, where somebody has flushed a chain.
     rules: usize,
 }
 
@@ -69,10 +69,12 @@ impl Outbound {
     /// Lets what comes from a tenant's interface out by the uplink. Idempotent; the rules are made anew, in one step.
     pub async fn admit(&self, interface: &str) -> Result<(), OutboundError> {
         let mut known = self.known.lock().await;
-        let own = interface.to_owned();
+        // Not only this one: somebody may have removed the table since the others were admitted.
+        let (mut wanted, own) = (known.clone().unwrap_or_default(), interface.to_owned());
         let admit = move |nft: &Nft| {
             let there = nft.admitted()?;
-            nft.admit(&BTreeSet::from([own]), there.forwarding_was_off)?;
+            wanted.interfaces.insert(own);
+            nft.admit(&wanted.interfaces, wanted.forwarding_was_off || there.forwarding_was_off)?;
             nft.admitted()
         };
         *known = Some(self.blocking(admit).await?);
@@ -86,20 +88,13 @@ impl Outbound {
         let Some(wanted) = known.clone().filter(|known| !known.interfaces.is_empty()) else {
             return Ok(false);
         };
-        let repair = move |nft: &Nft| {
-            let is_whole = nft.admitted()? == wanted;
-            if !is_whole {
-                nft.admit(&wanted.interfaces, wanted.forwarding_was_off)?;
-            }
-            Ok(!is_whole)
-        };
-        self.blocking(repair).await
+        self.blocking(move |nft| nft.repair(&wanted)).await
     }
 
     /// Ends that. With the last interface goes the table. None there is a success.
     pub async fn dismiss(&self, interface: &str) -> Result<(), OutboundError> {
         let mut known = self.known.lock().await;
-        let admitted = match known.take() {
+        let admitted = match known.clone() {
             Some(known) => known,
             None => self.blocking(Nft::admitted).await?,
         };
@@ -109,6 +104,8 @@ impl Outbound {
         }
         let own = interface.to_owned();
         let left = self.blocking(move |nft| {
+            // There has to be a table to dismiss it from, and the others stay in it.
+            nft.repair(&admitted)?;
             nft.dismiss(&own)?;
             let left = nft.admitted()?;
             if left.interfaces.is_empty() {
@@ -155,6 +152,15 @@ impl Nft {
             self.transit.set_sysctl(&self.forwarding(), "1")?;
         }
         Ok(())
+    }
+
+    /// Makes the table what it was, where it isn't any more. Whether it wasn't.
+    fn repair(&self, wanted: &Admitted) -> Result<bool, OutboundError> {
+        let is_whole = self.admitted()? == *wanted;
+        if !is_whole {
+            self.admit(&wanted.interfaces, wanted.forwarding_was_off)?;
+        }
+        Ok(!is_whole)
     }
 
     /// What is there already is left as it is, but for the rules, which are this build's.

@@ -97,15 +97,8 @@ impl EndpointKey {
         unsafe { core::mem::transmute::<[u64; 3], Self>(words) }
     }
 
-    /// Whether both are the same; word by word, where `==` would be a call.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is(&self, other: &Self) -> bool {
-        let (mine, others) = (self.words(), other.words());
-        (mine[0] ^ others[0]) | (mine[1] ^ others[1]) | (mine[2] ^ others[2]) == 0
-    }
-
-    /// Whether a service of this key takes what is for the other: the port is the same, or this one is every port.
+    /// Whether a service of this key takes what is for the other: the port is the same, or this one is every port. Word by
+    /// word, where `==` would be a call.
     #[inline(always)]
     #[must_use]
     pub const fn takes(&self, other: &Self) -> bool {
