@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use sluice_demo::world::HostSettings;
+use sluice_demo::world::{HostSettings, World};
 use sluice_machines::{Image, PrivateLibvirtd};
 
-use crate::responder;
+use crate::{responder, sluice};
 
 /// A libvirtd of the test's own, whose guests are emulated, and an image for them. It goes with the value; what a killed
 /// test has left, the next one of that name clears.
@@ -20,14 +20,16 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Starts it, for a world of that name.
+    /// Starts it, for a world of that name, of which nothing is left then.
     pub fn start(name: &str) -> Result<Self> {
-        let responder = responder()?;
+        let (sluice, responder) = (sluice()?, responder()?);
+        World::end_earlier(name, &sluice)?;
         let profile = responder.ancestors().nth(2).context("a folder of programs")?;
         let image = Image::make(&profile.join("test-images"), &responder)
             .context("the machine's image: `./x setup` installs what it needs")?;
         let folder = Folder(PathBuf::from(format!("/run/{name}-libvirtd")));
         let libvirtd = PrivateLibvirtd::start(&folder.0).context("there is no libvirtd")?;
+        World::remove_earlier(name, &sluice)?;
         Ok(Self { libvirtd, image, folder })
     }
 

@@ -23,6 +23,8 @@ async fn dockerd(world: &str) -> Result<Dockerd> {
     World::end_earlier(world, &sluice()?)?;
     let dockerd = Dockerd::start("tests").await?;
     dockerd.load(&Image::of(IMAGE, &sluice()?, &["responder"])?).await?;
+    // Its containers can be removed from now on.
+    World::remove_earlier(world, &sluice()?)?;
     Ok(dockerd)
 }
 

@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     let most = number("SLUICE_MACHINES", 3);
-    let before = links().await?;
     let machines = Machines::start("slt_vm")?;
+    let before = links().await?;
     let web = TenantFile::structured("web", 80, 1, most).with(&machines.template());
     let mut scene = open("slt_vm", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;
@@ -73,8 +73,8 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_while_it_scales_machines_is_repaired() -> Result<()> {
-    let before = links().await?;
     let machines = Machines::start("slt_vmkill")?;
+    let before = links().await?;
     let web = TenantFile::structured("web", 80, 1, 2).with(&machines.template());
     let mut scene = open("slt_vmkill", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;

@@ -53,11 +53,7 @@ impl World {
         ensure!(sluice.is_file(), "{} is not there: build it with `cargo build -p sluice`", sluice.display());
         let claim = Claim::take(name)?;
         let files = Files::of(name);
-        if files.host().exists() {
-            daemon::down(sluice, &files)
-                .context("what an earlier world of this name has left can't be removed")?;
-        }
-        files.remove()?;
+        remove_earlier(sluice, &files)?;
         let network = Network::create(name).await?;
         files.write(settings, &network.transit_name())?;
         let receiver = attach_receiver(network.client(), CLIENT_LINK)
@@ -93,6 +89,16 @@ impl World {
             tracing::debug!(world = name, "not all of the earlier one is removed yet: {error:#}");
         }
         Ok(())
+    }
+
+    /// Removes all that an earlier world of that name has left, as [`create`](Self::create) does, for who counts before
+    /// that what is on the host.
+    ///
+    /// # Errors
+    /// When the world is another process's, or what the earlier one's instances run on does not answer.
+    pub fn remove_earlier(name: &str, sluice: &Path) -> Result<()> {
+        let _claim = Claim::take(name)?;
+        remove_earlier(sluice, &Files::of(name))
     }
 
     /// The namespaces.
@@ -202,6 +208,14 @@ impl World {
         self.network.remove()?;
         self.files.remove()
     }
+}
+
+fn remove_earlier(sluice: &Path, files: &Files) -> Result<()> {
+    if files.host().exists() {
+        daemon::down(sluice, files).context("what an earlier world of this name has left can't be removed")?;
+    }
+    network::remove(files.name())?;
+    files.remove()
 }
 
 impl Drop for World {

@@ -104,7 +104,7 @@ impl Drop for Network {
 }
 
 /// Removes both namespaces, and with them the veth. Nothing there is a success.
-fn remove(name: &str) -> Result<()> {
+pub(super) fn remove(name: &str) -> Result<()> {
     for namespace in [client_name(name), transit_name(name)] {
         Netns::delete(&namespace).with_context(|| format!("namespace {namespace} can't be removed"))?;
     }
