@@ -40,9 +40,22 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
+    /// The rates after these, when `now` was read. What a provider measures at its own pace may be no newer than at the
+    /// reading `before`: then it is as it was.
+    #[must_use]
+    pub(crate) fn next(&self, before: &Reading, now: &Reading, template: &TemplateSpec) -> Self {
+        let next = Self::between(before, now, template);
+        let measured = |reading: &Reading| reading.metrics.map(|metrics| metrics.at);
+        if measured(now).is_none() || measured(before) != measured(now) {
+            return next;
+        }
+        let Self { cpu, memory, network_in, network_out, .. } = *self;
+        Self { cpu, memory, network_in, network_out, ..next }
+    }
+
     /// The rates between two readings of an instance of that template. What a reading lacks, and what has
     /// counted backwards (the counters were made anew), is missing here too.
-    pub(crate) fn between(before: &Reading, now: &Reading, template: &TemplateSpec) -> Self {
+    fn between(before: &Reading, now: &Reading, template: &TemplateSpec) -> Self {
         let cpu = before.metrics.zip(now.metrics).and_then(|(before, now)| {
             let used = now.cpu.checked_sub(before.cpu)?;
             Some(used.as_secs_f64() / seconds(before.at, now.at)? / template.cpus)
@@ -186,6 +199,24 @@ mod tests {
         let rates = Rates::between(&reading(0, 0, 0, 0), &now, &cores(1.0));
         assert_eq!((rates.cpu, rates.packets), (None, Some(10.0)));
         assert_eq!(Rates::between(&Reading::default(), &Reading::default(), &cores(1.0)), Rates::default());
+    }
+
+    #[test]
+    fn what_was_measured_once_is_so_until_it_is_measured_anew() {
+        let of = |second, packets| {
+            let mut reading = reading(second, u64::try_from(second).unwrap() * 100, packets, 0);
+            reading.metrics =
+                reading.metrics.map(|metrics| InstanceMetrics { at: at(second / 2 * 2), ..metrics });
+            reading
+        };
+        let template = cores(1.0);
+        let first = Rates::default().next(&of(0, 0), &of(2, 20), &template);
+        let second = first.next(&of(2, 20), &of(3, 50), &template);
+        assert_eq!((first.packets, second.packets), (Some(10.0), Some(30.0)), "the flows are counted");
+        assert_eq!(first.cpu, Some(0.1));
+        assert_eq!((second.cpu, second.network_out), (first.cpu, first.network_out));
+        let missed = second.next(&of(3, 50), &Reading { metrics: None, ..of(4, 60) }, &template);
+        assert_eq!((missed.cpu, missed.network_out), (None, None));
     }
 
     #[test]

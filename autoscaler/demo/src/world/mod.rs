@@ -212,7 +212,8 @@ impl World {
 
 fn remove_earlier(sluice: &Path, files: &Files) -> Result<()> {
     if files.host().exists() {
-        daemon::down(sluice, files).context("what an earlier world of this name has left can't be removed")?;
+        daemon::down(sluice, files)
+            .context("what an earlier world of this name has left can't be removed")?;
     }
     network::remove(files.name())?;
     files.remove()

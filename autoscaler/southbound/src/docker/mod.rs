@@ -20,13 +20,11 @@ use bollard::query_parameters::{
     StopContainerOptionsBuilder,
 };
 use futures_util::TryStreamExt;
-use jiff::Timestamp;
 use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{DockerAddress, DockerTemplate, ProviderKind};
 use tokio::time::Instant;
 
-use crate::cgroup::Hierarchies;
 use crate::ports::Ports;
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
@@ -36,8 +34,10 @@ mod connection;
 mod container;
 mod image;
 mod process;
+mod statistics;
 
 use connection::{Dockerd, is_missing, is_unchanged};
+use statistics::{Latest, Statistics};
 
 const KIND: ProviderKind = ProviderKind::Docker;
 
@@ -58,8 +58,8 @@ pub struct DockerProvider(Arc<Inner>);
 struct Inner {
     scope: Scope,
     dockerd: Dockerd,
-    ports: Ports,
-    hierarchies: Hierarchies,
+    ports: Arc<Ports>,
+    statistics: Statistics,
     turns: Turns,
 }
 
@@ -79,10 +79,9 @@ impl DockerProvider {
             .map_err(|error| unusable(format!("the namespace of this process can't be opened: {error}")))?;
         let ports = Ports::open(scope.clone(), KIND, &host)
             .map_err(|error| unusable(format!("netlink can't be used: {error}")))?;
-        let hierarchies = Hierarchies::of_host().map_err(|error| unusable(error.to_string()))?;
         let dockerd = Dockerd::at(address);
-        let inner = Inner { scope, dockerd, ports, hierarchies, turns: Turns::default() };
-        Ok(Self(Arc::new(inner)))
+        let (ports, statistics, turns) = (Arc::new(ports), Statistics::default(), Turns::default());
+        Ok(Self(Arc::new(Inner { scope, dockerd, ports, statistics, turns })))
     }
 }
 
@@ -160,23 +159,10 @@ impl Provider for DockerProvider {
         }
     }
 
-    /// From the container's cgroup: dockerd's own statistics may be a second late, longer than a sample takes.
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
-        const STEP: &str = "reading the metrics";
-        let id = &spec.id;
-        // By its name. A foreign container of that name is none of our members.
-        let found = self.0.docker().await?.inspect_container(&self.0.scope.container(id), None).await;
-        let found = match found {
-            Err(error) if is_missing(&error) => return Err(ProviderError::Unknown(id.clone())),
-            found => found.map_err(self.0.dockerd.step(id, STEP))?,
-        };
-        let pid = pid(found.state).ok_or_else(|| failed(id, STEP, &"its process has ended"))?;
-        let group = process::cgroup(pid, &found.id.unwrap_or_default());
-        let group = self.0.hierarchies.group(group.map_err(|error| failed(id, STEP, &error))?);
-        let cpu = group.cpu_time().map_err(|error| failed(id, STEP, &error))?;
-        let at = Timestamp::now();
-        let traffic = self.0.ports.traffic(spec).await.ok();
-        Ok(InstanceMetrics { at, cpu, memory: group.memory(), traffic })
+        let latest = self.0.latest(spec).await?;
+        let read = statistics::last(latest).await;
+        read.map_err(|reason| failed(&spec.id, "reading the metrics", &reason))
     }
 }
 
@@ -245,6 +231,7 @@ impl Inner {
 
     /// The ports go first: while there is a container, what is left is found by it.
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        self.statistics.forget(id);
         self.ports.unplug(id).await.map_err(|error| failed(id, "leaving the network", &error))?;
         let docker = self.docker().await?;
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -285,6 +272,16 @@ impl Inner {
             let Observed { presence, spec, .. } = container::observed(container)?;
             Some(Found { container: container.id.clone()?, spec: spec?, presence })
         }))
+    }
+
+    /// Where the instance's statistics come in; they are asked for where nobody has.
+    async fn latest(&self, spec: &InstanceSpec) -> Result<Latest, ProviderError> {
+        if let Some(latest) = self.statistics.of(&spec.id) {
+            return Ok(latest);
+        }
+        let found = self.find(&spec.id).await?.ok_or_else(|| ProviderError::Unknown(spec.id.clone()))?;
+        let (docker, ports) = (self.docker().await?.clone(), Arc::clone(&self.ports));
+        Ok(self.statistics.follow(docker, ports, spec.clone(), found.container))
     }
 
     /// The number of a container's first process, while it runs.

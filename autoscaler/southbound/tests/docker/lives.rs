@@ -1,11 +1,14 @@
 //! The life of instances.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
 use super::bed::{Bed, PATIENCE, container, runs};
-use sluice_southbound::provider::{InstanceSpec, Presence, Provider};
+use sluice_southbound::provider::{InstanceSpec, Presence, Provider, ProviderError};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_lives_and_leaves_nothing() {
@@ -33,17 +36,37 @@ async fn an_instance_lives_and_leaves_nothing() {
     // Of both networks: the instance has answered on each.
     let traffic = metrics.traffic.expect("its traffic");
     assert!(traffic.received > 500 && traffic.sent > 500, "{traffic:?}");
+    // They go on by themselves.
+    let later = until(async || provider.metrics(&spec).await.ok().filter(|now| now.at > metrics.at)).await;
+    assert!(later.cpu >= metrics.cpu, "{later:?} {metrics:?}");
     made_as_asked(&bed, &spec).await;
 
     provider.stop(&spec.id, PATIENCE).await.expect("stopped");
     provider.stop(&spec.id, PATIENCE).await.expect("stopped already");
     tokio::time::timeout(PATIENCE, provider.ended(&spec.id)).await.expect("it has ended");
     assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
+    let none = until(async || provider.metrics(&spec).await.err()).await;
+    assert!(matches!(none, ProviderError::Step { .. }), "{none:?}");
     for _ in 0..2 {
         provider.delete(&spec.id).await.expect("deleted");
         assert_eq!(bed.presence(&spec.id).await, None);
     }
+    let none = provider.metrics(&spec).await;
+    assert!(matches!(none, Err(ProviderError::Unknown(_))), "{none:?}");
     bed.down().await;
+}
+
+/// What is found at last.
+async fn until<T>(find: impl AsyncFn() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            match find().await {
+                Some(found) => break found,
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("found in time")
 }
 
 /// What dockerd says of the container is what the template says.

@@ -59,6 +59,8 @@ async fn traffic_goes_on_while_dockerd_is_away() {
     let bed = Bed::on(Arc::new(Dockerd::start("southbound-restarts").await.expect("a dockerd"))).await;
     let spec = bed.spec(&bed.network().await, 1);
     bed.launch(&spec).await;
+    let measured = async || bed.provider.metrics(&spec).await;
+    let mut before = measured().await.expect("metrics");
     for crash in [false, true] {
         let ended = tokio::spawn({
             let (provider, id) = (bed.provider.clone(), spec.id.clone());
@@ -68,9 +70,14 @@ async fn traffic_goes_on_while_dockerd_is_away() {
         assert!(bed.ask(&spec, "hello\n").await.contains("hello"));
         let unavailable = bed.provider.list().await;
         assert!(matches!(unavailable, Err(ProviderError::Unavailable { .. })), "{unavailable:?}");
+        let unavailable = measured().await;
+        assert!(matches!(unavailable, Err(ProviderError::Unavailable { .. })), "{unavailable:?}");
         bed.dockerd.start_again().await.expect("started");
         assert_eq!(bed.presence(&spec.id).await, Some(Presence::Running));
         assert!(bed.ask(&spec, "again\n").await.contains("again"));
+        let after = measured().await.expect("metrics");
+        assert!(after.at > before.at && after.cpu >= before.cpu, "{after:?} {before:?}");
+        before = after;
         assert!(!ended.is_finished(), "it has not ended");
         ended.abort();
     }

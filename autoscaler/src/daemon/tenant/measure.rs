@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::jobs::{self, Done};
 use super::{Tenant, Tick};
 use crate::daemon::host::Host;
-use crate::daemon::rates::{Rates, Reading};
+use crate::daemon::rates::Reading;
 use crate::daemon::roster::Member;
 
 /// Within this time a handshake that was under way when a drain began is over, and its flow is counted.
@@ -93,7 +93,7 @@ impl Tenant {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };
-        member.rates = Rates::between(&member.reading, &reading, &member.spec.template);
+        member.rates = member.rates.next(&member.reading, &reading, &member.spec.template);
         member.reading = reading;
         if member.instance.state != InstanceState::InService {
             return;
