@@ -35,6 +35,7 @@ mod tenant;
 mod testing;
 mod weights;
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,7 +48,7 @@ use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer, XdpMode};
 use sluice_northbound::host::HostConfig;
 use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
 use sluice_southbound::scope::Scope;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -95,13 +96,15 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
     let keeping = Keeping::begin(&host.logs, &host.transit);
+    // Before anybody can see that it runs: whoever does may end it.
+    let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;
     let api = tokio::spawn(api::serve(listener, registry.clone()));
     let message = format!("serving after {} ms", begun.elapsed().as_millis());
     host.events.record(NewEvent::new(EventKind::DaemonStarted, message));
     tell_service_manager(NotifyState::Ready);
 
-    let reason = Loop { config, host: host.clone(), supervisor, requests }.run().await?;
+    let reason = Loop { config, host: host.clone(), supervisor, requests, signals }.run().await;
     tell_service_manager(NotifyState::Stopping);
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
     keeping.end().await;
@@ -142,20 +145,36 @@ struct Loop<'a> {
     host: Arc<Host>,
     supervisor: Supervisor,
     requests: mpsc::Receiver<Request>,
+    signals: Signals,
+}
+
+/// What the daemon is told by signals.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on they have no other effect.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 impl Loop<'_> {
     /// Returns why it ended.
-    async fn run(mut self) -> Result<&'static str> {
-        let reason = self.wait().await?;
+    async fn run(mut self) -> &'static str {
+        let reason = self.wait().await;
         self.supervisor.end().await;
-        Ok(reason)
+        reason
     }
 
-    async fn wait(&mut self) -> Result<&'static str> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn wait(&mut self) -> &'static str {
         let mut watcher = Watcher::start(&self.config.tenants, FALLBACK);
         let mut ticks = tokio::time::interval(self.config.sample_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -173,7 +192,7 @@ impl Loop<'_> {
                     Err(error) => tracing::error!(%error, "a look at the host failed by a bug"),
                 },
                 () = watcher.changed() => { self.supervisor.rescan().await; }
-                _ = hangup.recv() => { self.supervisor.rescan().await; }
+                _ = self.signals.hangup.recv() => { self.supervisor.rescan().await; }
                 ended = self.supervisor.ended() => match ended {
                     Ended::Gone(name) => self.supervisor.forget(&name).await,
                     Ended::Crashed(name) => self.supervisor.revive(&name).await,
@@ -184,11 +203,11 @@ impl Loop<'_> {
                     }
                     Request::Stop(reply) => {
                         let _ = reply.send(StopAnswer { pid: std::process::id() });
-                        return Ok("stopped by request");
+                        return "stopped by request";
                     }
                 },
-                _ = terminate.recv() => return Ok("stopped by SIGTERM"),
-                _ = interrupt.recv() => return Ok("stopped by SIGINT"),
+                _ = self.signals.terminate.recv() => return "stopped by SIGTERM",
+                _ = self.signals.interrupt.recv() => return "stopped by SIGINT",
             }
         }
     }
