@@ -4,6 +4,7 @@
 //! CPU time from one another, so they run one after the other: `cargo test -p sluice-tests -- --test-threads=1`.
 
 mod clock;
+mod inventory;
 mod machines;
 mod processes;
 mod program;
@@ -12,9 +13,10 @@ mod shares;
 mod tenant;
 
 pub use clock::midday;
+pub use inventory::{Inventory, inventory};
 pub use machines::Machines;
 pub use processes::{processes_about, processes_in};
-pub use program::{logs, number, responder, sluice};
+pub use program::{lb, logs, number, responder, sluice};
 pub use scene::{Held, Scene};
 pub use shares::Shares;
 pub use tenant::TenantFile;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use sluice_demo::world::{HostSettings, World};
 use sluice_machines::{Image, PrivateLibvirtd};
 
-use crate::{responder, sluice};
+use crate::{Inventory, responder, sluice};
 
 /// A libvirtd of the test's own, whose guests are emulated, and an image for them. It goes with the value; what a killed
 /// test has left, the next one of that name clears.
@@ -62,6 +62,15 @@ impl Machines {
             self.image.initrd.display(),
             Image::COMMAND_LINE
         )
+    }
+
+    /// Counts what there is of guests beside what is [anybody's](crate::inventory): domains, and volumes in the pool.
+    pub fn count(&self, found: &mut Inventory) -> Result<()> {
+        let domains = self.libvirtd.remains()?.iter().filter(|name| name.starts_with("domain ")).count();
+        found.insert("domains", domains);
+        let volumes = fs::read_dir(self.pool()).context("the pool")?;
+        found.insert("volumes", volumes.count());
+        Ok(())
     }
 
     /// Fails when something of a guest is left: a domain, a pool, a file in it.

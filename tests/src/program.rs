@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use sluice_demo::world::World;
 
 use crate::midday;
@@ -54,6 +55,15 @@ pub fn logs(world: &World, args: &[&str]) -> Result<String> {
     let done = world.sluice(&[&["export", "--kind", "logs", "--tz", &midday()], args].concat())?;
     ensure!(done.status.success(), "{done:?}");
     Ok(String::from_utf8(done.stdout)?)
+}
+
+/// What `sluice lb` prints of a world's load balancer as JSON.
+pub fn lb(world: &World, args: &[&str]) -> Result<Value> {
+    let config = world.host_file();
+    let config = config.to_str().context("a path in UTF-8")?;
+    let done = world.sluice(&[&["lb", "--config", config, "--json"], args].concat())?;
+    ensure!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(serde_json::from_slice(&done.stdout)?)
 }
 
 /// How many of something a test takes: what the environment says for a longer run, or the default.

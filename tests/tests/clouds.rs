@@ -11,7 +11,7 @@ use sluice_containers::{Dockerd, Image};
 use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
-use sluice_tests::{Scene, TenantFile, number, sluice};
+use sluice_tests::{Inventory, Scene, TenantFile, inventory, number, sluice};
 use tokio::time::{Instant, sleep};
 
 /// Longer than the test: no flow ends in it.
@@ -152,15 +152,32 @@ async fn fifty_containers_leave_nothing() -> Result<()> {
     let web = tenant(1, 50);
     let mut scene = Scene::open("slt_fifty", &settings(&dockerd, 100), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
+    let with_one = counted(&scene, &dockerd).await?;
     let begun = Instant::now();
     scene.scale(&web.name(), 50).await?;
     eprintln!("from 1 to 50 containers in {:.1} s", begun.elapsed().as_secs_f64());
     assert_eq!(spread(&scene, &web), (50, 0));
+    let with_fifty = counted(&scene, &dockerd).await?;
+    eprintln!("with one: {with_one:?}\nwith fifty: {with_fifty:?}");
+    for kind in ["backends", "containers"] {
+        assert_eq!((with_one[kind], with_fifty[kind]), (1, 50), "{kind}");
+    }
+    // A test that counts nothing sees no leak.
+    for kind in ["answers", "links"] {
+        assert!(with_fifty[kind] >= with_one[kind] + 49, "{kind}");
+    }
     scene.scale(&web.name(), 1).await?;
+    assert_eq!(counted(&scene, &dockerd).await?, with_one);
     scene.close().await?;
     empty(&dockerd).await?;
     assert_eq!(on_the_host().await?, before);
     Ok(())
+}
+
+async fn counted(scene: &Scene, dockerd: &Dockerd) -> Result<Inventory> {
+    let mut found = inventory(&scene.world).await?;
+    found.insert("containers", dockerd.containers().await?.len());
+    Ok(found)
 }
 
 /// No container is left.

@@ -12,7 +12,7 @@ use sluice_demo::traffic::Arrivals;
 use sluice_demo::world::HostSettings;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
-use sluice_tests::{Machines, Scene, TenantFile, logs, number, processes_about};
+use sluice_tests::{Inventory, Machines, Scene, TenantFile, inventory, logs, number, processes_about};
 use tokio::time::sleep;
 
 /// Longer than the test: no flow ends in it.
@@ -30,10 +30,16 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     let web = TenantFile::structured("web", 80, 1, most).with(&machines.template());
     let mut scene = open("slt_vm", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;
+    let with_one = counted(&scene, &machines).await?;
     let held = scene.hold(web.vip(), 20, 6, &LIFETIME)?;
     held.open(20, 6).await?;
 
     scene.scale(&web.name(), most).await?;
+    let with_most = counted(&scene, &machines).await?;
+    eprintln!("with one: {with_one:?}\nwith {most}: {with_most:?}");
+    for kind in ["answers", "backends", "domains", "leases", "links", "volumes"] {
+        assert!(with_most[kind] > with_one[kind], "{kind}");
+    }
     let serving = scene.in_service(&web.name());
     side_by_side(scene.observer.events(), usize::try_from(most)?)?;
     let arrivals = Arrivals::default();
@@ -68,6 +74,7 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     assert_eq!((counts.failed, counts.sent), (0, counts.answered), "{counts:#?} {:#?}", load.failures());
     brief.close(&scene.observer).await?;
     held.close(&scene.observer).await?;
+    assert_eq!(counted(&scene, &machines).await?, with_one);
     nothing_left(scene, &machines, &before).await
 }
 
@@ -180,6 +187,12 @@ async fn all_log(scene: &Scene, instances: &[InstanceId]) -> Result<()> {
     };
     let outcome = tokio::time::timeout(Duration::from_secs(30), waiting).await;
     outcome.unwrap_or_else(|_| bail!("not all of {instances:?} have logged:\n{csv}"))
+}
+
+async fn counted(scene: &Scene, machines: &Machines) -> Result<Inventory> {
+    let mut found = inventory(&scene.world).await?;
+    machines.count(&mut found)?;
+    Ok(found)
 }
 
 /// The host's links that are ours, taps among them.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sluice_demo::world::HostSettings;
 use sluice_logic::spec::TenantName;
-use sluice_tests::Scene;
+use sluice_tests::{Scene, lb};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 90);
 
@@ -61,15 +61,6 @@ fn get(scene: &Scene, port: u16) -> Result<String> {
     Ok(answer.lines().last().unwrap_or_default().to_owned())
 }
 
-/// What `sluice lb` prints as JSON.
-fn lb(scene: &Scene, args: &[&str]) -> Result<Value> {
-    let config = scene.world.host_file();
-    let config = config.to_str().context("a path in UTF-8")?;
-    let done = scene.world.sluice(&[&["lb", "--config", config, "--json"], args].concat())?;
-    ensure!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(serde_json::from_slice(&done.stdout)?)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn udp_flows_and_translated_ports_reach_instances_and_stay_there() -> Result<()> {
     let dns = TenantName::try_from("dns".to_owned())?;
@@ -105,17 +96,19 @@ fn looks(scene: &Scene, flow: &Flow, owner: &str) -> Result<()> {
         let all = value.as_array().into_iter().flatten();
         all.filter_map(|service| service["service"].as_str().map(str::to_owned)).collect()
     };
-    let services = lb(scene, &["services"])?;
+    let services = lb(&scene.world, &["services"])?;
     assert_eq!(names(&services), ["198.51.100.90/icmp", "198.51.100.90:8080/tcp", "198.51.100.90:53/udp"]);
     assert_eq!(services[2]["active"], 2);
-    let backends = lb(scene, &["backends"])?;
+    let backends = lb(&scene.world, &["backends"])?;
     assert_eq!(backends.as_array().map(Vec::len), Some(2));
     let local = flow.0.local_addr()?;
-    let listed =
-        lb(scene, &["flows", "--service", "198.51.100.90:53/udp", "--client", &local.ip().to_string()])?;
+    let listed = lb(
+        &scene.world,
+        &["flows", "--service", "198.51.100.90:53/udp", "--client", &local.ip().to_string()],
+    )?;
     let listed = listed["flows"].as_array().context("no list")?.clone();
     let mine = listed.iter().find(|listed| listed["client_port"] == local.port()).context("not listed")?;
-    let explained = lb(scene, &["explain", &local.to_string(), "198.51.100.90:53/udp"])?;
+    let explained = lb(&scene.world, &["explain", &local.to_string(), "198.51.100.90:53/udp"])?;
     assert_eq!(explained[0]["chosen_by"], "flow", "{explained:#}");
     assert_eq!(explained[0]["same_program"], true, "{explained:#}");
     let status = scene.observer.status().context("no status")?;
