@@ -119,6 +119,18 @@ fn forwarding(scene: &Scene) -> Result<(String, String)> {
     Ok((transit.sysctl("ipv4/conf/up0/forwarding")?, String::from_utf8(filter.stdout)?))
 }
 
+/// Waits until that is so.
+async fn becomes(scene: &Scene, wanted: &(String, String)) -> Result<()> {
+    let waiting = async {
+        while forwarding(scene)? != *wanted {
+            sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    let outcome = timeout(SEEN_WITHIN, waiting).await;
+    outcome.with_context(|| format!("it is {:?}", forwarding(scene)))?
+}
+
 /// Empties the packet filter of the transit namespace, as who loads another one does.
 fn flush(scene: &Scene) -> Result<()> {
     let flush = || Command::new("nft").args(["flush", "ruleset"]).status();
@@ -171,13 +183,7 @@ async fn instances_reach_the_outside_where_their_tenant_asks_for_it() -> Result<
     // A packet filter that somebody loads anew takes nothing away for long.
     let whole = forwarding(&scene)?;
     flush(&scene)?;
-    let repaired = async {
-        while forwarding(&scene)? != whole {
-            sleep(Duration::from_millis(100)).await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(SEEN_WITHIN, repaired).await.context("the rules are not there again")??;
+    becomes(&scene, &whole).await?;
     echoes(&mut stream).await?;
 
     scene.world.kill_daemon()?;
@@ -200,6 +206,7 @@ async fn what_it_takes_is_there_while_a_tenant_asks_for_it() -> Result<()> {
     assert_eq!(forwarding(&scene)?, before);
     serve(&scene.clients, SERVER).await?;
     let ours = Inside::of(&scene, &web)?;
+    let mut whole = before.clone();
     let edits = [(&nat, true), (&web, false), (&nat, true), (&web, false), (&nat, true)];
     for (times, (file, reached)) in (1..).zip(edits) {
         if times == 4 {
@@ -215,14 +222,27 @@ async fn what_it_takes_is_there_while_a_tenant_asks_for_it() -> Result<()> {
         let now = forwarding(&scene)?;
         if reached {
             assert!(now.0 == "1" && now.1.contains("masquerade"), "{now:?}");
+            whole = now;
         } else {
             assert_eq!(now, before);
         }
     }
     let remains = scene.world.remains().await?;
     assert!(remains.iter().any(|thing| thing.starts_with("table")), "the check is blind: {remains:#?}");
+    drop(ours);
+
+    // Nobody sees when it is removed, and then nobody needs it any more.
+    scene.world.kill_daemon()?;
+    flush(&scene)?;
+    scene.world.write_tenant(&web.file(), &web.text())?;
+    scene.world.start_daemon().await?;
+    becomes(&scene, &before).await?;
+    scene.world.write_tenant(&nat.file(), &nat.text())?;
+    becomes(&scene, &whole).await?;
+    scene.world.kill_daemon()?;
+    flush(&scene)?;
+    assert_eq!(forwarding(&scene)?.0, "1", "the test is blind");
     scene.world.down()?;
     assert_eq!(forwarding(&scene)?, before);
-    drop(ours);
     scene.close().await
 }

@@ -5,11 +5,13 @@
 //! forwarded into a tenant's interface but answers, and of the host an instance reaches its gateway alone. The table is there
 //! while a tenant needs it, and nothing of anybody else's is touched.
 //!
-//! What comes in on the uplink has to be forwarded then. Whether the daemon has switched that on is remembered by a chain
-//! without rules, in the same table and so for as long.
+//! What comes in on the uplink has to be forwarded then. That the daemon has switched that on is remembered by a file in its
+//! runtime directory, not in the table, which anybody's `nft flush ruleset` removes.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -18,9 +20,6 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::scope::{Scope, TENANT_INTERFACES};
-
-/// The chain whose presence says that the uplink did not forward before.
-const FORWARDING_WAS_OFF: &str = "forwarding_was_off";
 
 /// Why outbound connections can't be set up or ended.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +50,6 @@ pub struct Outbound {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Admitted {
     interfaces: BTreeSet<String>,
-    /// Whether the uplink did not forward before.
-    forwarding_was_off: bool,
     /// How many rules there are: fewer, where somebody has flushed a chain.
     rules: usize,
 }
@@ -62,7 +59,8 @@ impl Outbound {
     #[must_use]
     pub fn new(scope: &Scope, transit: &Netns, uplink: &str) -> Self {
         let table = format!("sluice_{}", scope.name());
-        let nft = Nft { transit: transit.clone(), table, uplink: uplink.to_owned() };
+        let mark = scope.forwarding_mark();
+        let nft = Nft { transit: transit.clone(), table, uplink: uplink.to_owned(), mark };
         Self { nft, known: Arc::default() }
     }
 
@@ -72,9 +70,8 @@ impl Outbound {
         // Not only this one: somebody may have removed the table since the others were admitted.
         let (mut wanted, own) = (known.clone().unwrap_or_default(), interface.to_owned());
         let admit = move |nft: &Nft| {
-            let there = nft.admitted()?;
             wanted.interfaces.insert(own);
-            nft.admit(&wanted.interfaces, wanted.forwarding_was_off || there.forwarding_was_off)?;
+            nft.admit(&wanted.interfaces)?;
             nft.admitted()
         };
         *known = Some(self.blocking(admit).await?);
@@ -94,19 +91,18 @@ impl Outbound {
     /// Ends that. With the last interface goes the table. None there is a success.
     pub async fn dismiss(&self, interface: &str) -> Result<(), OutboundError> {
         let mut known = self.known.lock().await;
-        let admitted = match known.clone() {
-            Some(known) => known,
-            None => self.blocking(Nft::admitted).await?,
-        };
-        if !admitted.interfaces.contains(interface) {
-            *known = Some(admitted);
+        let (before, own) = (known.clone(), interface.to_owned());
+        if before.as_ref().is_some_and(|admitted| !admitted.interfaces.contains(interface)) {
             return Ok(());
         }
-        let own = interface.to_owned();
         let left = self.blocking(move |nft| {
-            // There has to be a table to dismiss it from, and the others stay in it.
-            nft.repair(&admitted)?;
-            nft.dismiss(&own)?;
+            if let Some(admitted) = before {
+                // There has to be a table to dismiss it from, and the others stay in it.
+                nft.repair(&admitted)?;
+            }
+            if nft.admitted()?.interfaces.contains(&own) {
+                nft.dismiss(&own)?;
+            }
             let left = nft.admitted()?;
             if left.interfaces.is_empty() {
                 nft.remove()?;
@@ -118,12 +114,12 @@ impl Outbound {
         Ok(())
     }
 
-    /// Removes the table. Returns its name, where there was one.
-    pub async fn remove(&self) -> Result<Option<String>, OutboundError> {
+    /// Removes all of it. Returns what was there.
+    pub async fn remove(&self) -> Result<Vec<String>, OutboundError> {
         let mut known = self.known.lock().await;
         let removed = self.blocking(Nft::remove).await?;
         *known = Some(Admitted::default());
-        Ok(removed.then(|| format!("the nftables table {}", self.nft.table)))
+        Ok(removed)
     }
 
     async fn blocking<T: Send + 'static>(
@@ -141,14 +137,17 @@ struct Nft {
     transit: Netns,
     table: String,
     uplink: String,
+    /// The file that says that the uplink did not forward before.
+    mark: PathBuf,
 }
 
 impl Nft {
     /// The rules first: nothing is forwarded from the uplink before they say what.
-    fn admit(&self, interfaces: &BTreeSet<String>, forwarding_was_off: bool) -> Result<(), OutboundError> {
-        let forwards = self.transit.sysctl(&self.forwarding())? != "0";
-        self.apply(&self.rules(interfaces, forwarding_was_off || !forwards))?;
-        if !forwards {
+    fn admit(&self, interfaces: &BTreeSet<String>) -> Result<(), OutboundError> {
+        self.apply(&self.rules(interfaces))?;
+        if self.transit.sysctl(&self.forwarding())? == "0" {
+            fs::create_dir_all(self.mark.parent().unwrap_or(Path::new("/")))?;
+            fs::write(&self.mark, "")?;
             self.transit.set_sysctl(&self.forwarding(), "1")?;
         }
         Ok(())
@@ -158,21 +157,19 @@ impl Nft {
     fn repair(&self, wanted: &Admitted) -> Result<bool, OutboundError> {
         let is_whole = self.admitted()? == *wanted;
         if !is_whole {
-            self.admit(&wanted.interfaces, wanted.forwarding_was_off)?;
+            self.admit(&wanted.interfaces)?;
         }
         Ok(!is_whole)
     }
 
     /// What is there already is left as it is, but for the rules, which are this build's.
-    fn rules(&self, interfaces: &BTreeSet<String>, forwarding_was_off: bool) -> String {
+    fn rules(&self, interfaces: &BTreeSet<String>) -> String {
         let (table, uplink, tenants) = (&self.table, &self.uplink, format!("{TENANT_INTERFACES}*"));
-        let mark = format!("add chain ip {table} {FORWARDING_WAS_OFF}\n");
-        let mark = if forwarding_was_off { mark } else { String::new() };
         let interfaces: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
         let interfaces = interfaces.join(", ");
         format!(
             "add table ip {table}
-             {mark}add set ip {table} tenants {{ type ifname; }}
+             add set ip {table} tenants {{ type ifname; }}
              add chain ip {table} forward {{ type filter hook forward priority filter; policy accept; }}
              add chain ip {table} input {{ type filter hook input priority filter; policy accept; }}
              add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
@@ -206,26 +203,28 @@ impl Nft {
         for item in listed["nftables"].as_array().into_iter().flatten() {
             let elements = item["set"]["elem"].as_array().into_iter().flatten();
             admitted.interfaces.extend(elements.filter_map(|element| element.as_str().map(str::to_owned)));
-            admitted.forwarding_was_off |= item["chain"]["name"] == FORWARDING_WAS_OFF;
             admitted.rules += usize::from(item["rule"].is_object());
         }
         Ok(admitted)
     }
 
-    /// Whether there was a table. Forwarding ends first: without the table nothing would say what is forwarded.
-    fn remove(&self) -> Result<bool, OutboundError> {
-        if !self.exists()? {
-            return Ok(false);
-        }
-        if self.admitted()?.forwarding_was_off {
+    /// What there was. Forwarding ends first: without the table nothing would say what is forwarded.
+    fn remove(&self) -> Result<Vec<String>, OutboundError> {
+        let mut removed = Vec::new();
+        if self.mark.exists() {
             match self.transit.set_sysctl(&self.forwarding(), "0") {
                 // `sluice down` must work where the uplink has gone.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
+            fs::remove_file(&self.mark)?;
+            removed.push(format!("forwarding from {}", self.uplink));
         }
-        self.apply(&format!("delete table ip {}\n", self.table))?;
-        Ok(true)
+        if self.exists()? {
+            self.apply(&format!("delete table ip {}\n", self.table))?;
+            removed.push(format!("the nftables table {}", self.table));
+        }
+        Ok(removed)
     }
 
     /// Without `nft` nothing can have been made.

@@ -167,6 +167,12 @@ impl Scope {
         PathBuf::from("/run").join(&self.name)
     }
 
+    /// The file that is there while the uplink forwards because of the daemon.
+    #[must_use]
+    pub fn forwarding_mark(&self) -> PathBuf {
+        self.run_dir().join("forwarding_was_off")
+    }
+
     /// The directory of labels and logs.
     #[must_use]
     pub fn instances_dir(&self) -> PathBuf {

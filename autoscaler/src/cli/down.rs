@@ -122,8 +122,10 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut V
         note(&config.state, remove_if_empty(&config.state), removed)?;
     }
     note(&config.run, remove_if_empty(&config.run), removed)?;
-    // These we have made ourselves, if only just now.
+    // These we have made ourselves, if only just now. The mark is left only where its namespace has gone.
     let (lock, mut unremarkable) = (lock::path(&run), Vec::new());
+    let mark = scope.forwarding_mark();
+    note(&mark, fs::remove_file(&mark), &mut unremarkable)?;
     note(&lock, fs::remove_file(&lock), &mut unremarkable)?;
     note(&run, remove_if_empty(&run), &mut unremarkable)
 }
