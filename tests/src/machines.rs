@@ -64,7 +64,7 @@ impl Machines {
         )
     }
 
-    /// Counts what there is of guests beside what is [anybody's](crate::inventory): domains, and volumes in the pool.
+    /// Counts what there is of guests beside what is [anybody's](crate::inventory()): domains, and volumes in the pool.
     pub fn count(&self, found: &mut Inventory) -> Result<()> {
         let domains = self.libvirtd.remains()?.iter().filter(|name| name.starts_with("domain ")).count();
         found.insert("domains", domains);

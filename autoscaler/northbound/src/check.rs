@@ -59,7 +59,9 @@ impl fmt::Display for Report {
         }
         let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         let warnings = self.diagnostics.len() - errors;
-        write!(f, "{} files, {errors} errors, {warnings} warnings", self.files.len())
+        let of = |count, thing| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+        let (files, errors) = (of(self.files.len(), "file"), of(errors, "error"));
+        write!(f, "{files}, {errors}, {}", of(warnings, "warning"))
     }
 }
 
