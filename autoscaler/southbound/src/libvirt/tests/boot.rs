@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use lb_userspace::net::Address;
+use lb_userspace::net::{Address, VethEnd};
 use sluice_logic::spec::NetworkSpec;
 use sluice_machines::Image;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +38,37 @@ impl Drop for Wires {
                 let _ = self.networks.remove_all().await;
             });
         });
+        let _ = Netns::delete(&self.name);
+    }
+}
+
+/// A namespace on the management network, which goes with the value. The host's own may have other routes there, those
+/// of a test that was killed too.
+struct Monitor {
+    netns: Netns,
+    name: String,
+}
+
+impl Monitor {
+    async fn of(host: &Host) -> Self {
+        let name = format!("{}-m", host.scope.name());
+        let netns = Netns::create(&name).expect("a namespace");
+        let inside = Links::open(&netns).expect("netlink");
+        let master = Some(host.links.get(&host.bridge).await.expect("the bridge").index);
+        let mark = host.scope.network_mark(&tenant(), "nw");
+        let outer = VethEnd { links: &host.links, name: &name, mac: None, master };
+        let inner = VethEnd { links: &inside, name: "eth0", mac: None, master: None };
+        host.links.ensure_veth(&mark, &outer, &inner).await.expect("a veth");
+        host.links.set_up(&name).await.expect("up");
+        let address = Address { net: "10.97.0.254/24".parse().expect("a network"), protocol: 0 };
+        inside.add_address("eth0", &address).await.expect("an address");
+        inside.set_up("eth0").await.expect("up");
+        Self { netns, name }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
         let _ = Netns::delete(&self.name);
     }
 }
@@ -91,8 +122,7 @@ async fn a_machine_boots_answers_and_shuts_down() {
     let other = NicSpec { bridge: other.bridge, ..host.nic(Ipv4Addr::new(10, 96, 0, 7)) };
     spec.other_nics = vec![other.clone()];
     let management = spec.management.clone().expect("a management NIC");
-    let of_host = Address { net: "10.97.0.254/24".parse().expect("a network"), protocol: 0 };
-    host.links.add_address(&host.bridge, &of_host).await.expect("an address");
+    let monitor = Monitor::of(&host).await;
 
     let begin = Instant::now();
     host.provider.create(&spec).await.expect("created");
@@ -109,8 +139,8 @@ async fn a_machine_boots_answers_and_shuts_down() {
     assert_eq!(exchange(stream, "hello\n").await, format!("{} hello\n", spec.id));
 
     let scrape = SocketAddrV4::new(management.address, 9100);
-    until("the exporter answers", async || TcpStream::connect(scrape).await.is_ok()).await;
-    let stream = TcpStream::connect(scrape).await.expect("connected");
+    probe::wait_until_ready(&monitor.netns, scrape, PATIENCE).await.expect("the exporter answers");
+    let stream = probe::connect(&monitor.netns, scrape).await.expect("connected");
     let metrics = exchange(stream, "GET /cgi-bin/metrics HTTP/1.0\r\n\r\n").await;
     for name in ["node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"}", "node_memory_MemAvailable_bytes "] {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
@@ -130,6 +160,7 @@ async fn a_machine_boots_answers_and_shuts_down() {
     assert!(begin.elapsed() < PATIENCE, "it was switched off by force");
     eprintln!("the machine has shut down within {:?}", begin.elapsed());
     host.provider.delete(&spec.id).await.expect("deleted");
+    host.links.delete(&monitor.name).await.expect("deleted");
     host.down().await;
-    drop(wires);
+    drop((monitor, wires));
 }
