@@ -23,11 +23,9 @@ pub type Inventory = BTreeMap<&'static str, usize>;
 /// Counts what there is of a world whose daemon runs: interfaces of the host that are ours, namespaces, leases, entries of
 /// the load balancer's maps.
 pub async fn inventory(world: &World) -> Result<Inventory> {
-    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
-    let links = links.into_iter().filter(|link| link.name.starts_with("sl"));
     let namespaces = Netns::names()?.into_iter().filter(|name| name.starts_with(world.name()));
     let mut found = Inventory::from([
-        ("links", links.count()),
+        ("links", links().await?.len()),
         ("namespaces", namespaces.count()),
         ("leases", leases(world.name())?),
     ]);
@@ -37,6 +35,15 @@ pub async fn inventory(world: &World) -> Result<Inventory> {
     let backends = lb(world, &["backends"])?;
     found.insert("backends", backends.as_array().context("a list of backends")?.len());
     Ok(found)
+}
+
+/// The host's links that are ours, taps among them, in order.
+pub async fn links() -> Result<Vec<String>> {
+    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
+    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+    names.retain(|name| name.starts_with("sl"));
+    names.sort();
+    Ok(names)
 }
 
 /// Each network's server has a folder with a file for each lease.

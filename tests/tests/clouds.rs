@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_userspace::net::{Links, Netns};
+use lb_userspace::net::Netns;
 use sluice_containers::{Dockerd, Image};
 use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
-use sluice_tests::{Inventory, Scene, TenantFile, inventory, number, sluice};
+use sluice_tests::{Inventory, Scene, TenantFile, inventory, links, number, sluice};
 use tokio::time::{Instant, sleep};
 
 /// Longer than the test: no flow ends in it.
@@ -189,14 +189,10 @@ async fn empty(dockerd: &Dockerd) -> Result<()> {
 
 /// What must be as it was: the host's links, its named namespaces, pins.
 async fn on_the_host() -> Result<(Vec<String>, Vec<String>, usize)> {
-    let ours = |name: &String| name.starts_with("sl");
-    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
-    let mut links: Vec<String> = links.into_iter().map(|link| link.name).filter(ours).collect();
-    links.sort();
     let mut namespaces: Vec<String> =
         Netns::names()?.into_iter().filter(|name| name.starts_with("slt_")).collect();
     namespaces.sort();
     let pins = fs::read_dir("/sys/fs/bpf")?.flatten();
     let pins = pins.filter(|entry| entry.file_name().to_string_lossy().starts_with("slt_")).count();
-    Ok((links, namespaces, pins))
+    Ok((links().await?, namespaces, pins))
 }

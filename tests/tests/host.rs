@@ -25,7 +25,7 @@ async fn down_removes_all_of_it() -> Result<()> {
     scene.settled(&web.name(), 2).await?;
     scene.settled(&shop.name(), 2).await?;
     let there = scene.world.remains().await?;
-    for kind in ["namespace", "link", "/sys/fs/cgroup", "/sys/fs/bpf", "address"] {
+    for kind in ["namespace", "link", "/sys/fs/cgroup", "/sys/fs/bpf", "/run", "address"] {
         assert!(
             there.iter().any(|thing| thing.starts_with(kind)),
             "no {kind} in {there:#?}: the check is blind"

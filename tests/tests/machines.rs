@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
-use lb_userspace::net::{Links, Netns};
 use sluice_demo::traffic::Arrivals;
 use sluice_demo::world::HostSettings;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
-use sluice_tests::{Inventory, Machines, Scene, TenantFile, inventory, logs, number, processes_about};
+use sluice_tests::{Inventory, Machines, Scene, TenantFile, inventory, links, logs, number, processes_about};
 use tokio::time::sleep;
 
 /// Longer than the test: no flow ends in it.
@@ -193,15 +192,6 @@ async fn counted(scene: &Scene, machines: &Machines) -> Result<Inventory> {
     let mut found = inventory(&scene.world).await?;
     machines.count(&mut found)?;
     Ok(found)
-}
-
-/// The host's links that are ours, taps among them.
-async fn links() -> Result<Vec<String>> {
-    let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
-    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
-    names.retain(|name| name.starts_with("sl"));
-    names.sort();
-    Ok(names)
 }
 
 /// Takes everything down, and sees that it is so: domains, volumes, taps, leases, map entries, processes.

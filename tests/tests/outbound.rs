@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The uplink's own address.
 const UPLINK: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// The setting whether it forwards.
+const FORWARDING: &str = "ipv4/conf/up0/forwarding";
 /// Outside, in the clients' namespace.
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 2), 9_000);
 /// On this host, in the transit namespace, on every address.
@@ -116,7 +118,7 @@ async fn echoes(stream: &mut TcpStream) -> Result<()> {
 fn forwarding(scene: &Scene) -> Result<(String, String)> {
     let transit = scene.world.network().transit();
     let filter = transit.run(|| Command::new("nft").args(["list", "ruleset"]).output())??;
-    Ok((transit.sysctl("ipv4/conf/up0/forwarding")?, String::from_utf8(filter.stdout)?))
+    Ok((transit.sysctl(FORWARDING)?, String::from_utf8(filter.stdout)?))
 }
 
 /// Waits until that is so.
@@ -202,6 +204,8 @@ async fn what_it_takes_is_there_while_a_tenant_asks_for_it() -> Result<()> {
     let nat = web.clone().with("outbound: nat\n");
     let mut scene = Scene::open(WORLD, &HostSettings::default(), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
+    // A new namespace forwards where the host does.
+    scene.world.network().transit().set_sysctl(FORWARDING, "0")?;
     let before = ("0".to_owned(), String::new());
     assert_eq!(forwarding(&scene)?, before);
     serve(&scene.clients, SERVER).await?;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, cargo_command, workspace};
-use crate::plan::Purpose;
+use crate::tools::Purpose;
 use crate::{host, setup};
 
 /// Builds the benchmarks and becomes them; returns only if that fails.

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::build::{cargo_command, lint_object};
-use crate::plan::Purpose;
 use crate::report::Report;
 use crate::setup;
+use crate::tools::Purpose;
 
 /// Everything but the programs for the kernel.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "lb-ebpf"];

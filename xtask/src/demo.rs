@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::plan::Purpose;
+use crate::tools::Purpose;
 use crate::{build, host, images, setup};
 
 /// Builds `sluice` and becomes `sluice demo`; returns only if that fails.

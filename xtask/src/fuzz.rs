@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::build::cargo_command;
-use crate::plan::Purpose;
+use crate::tools::Purpose;
 use crate::{host, setup};
 
 /// Runs the comparison on so many packets. Without a seed it takes one that no run had before; it is printed either way.

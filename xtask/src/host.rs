@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::plan::Sign;
+use crate::tools::Sign;
 
 /// Whether this process may do what root may: `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use sluice_machines::Image;
 
 use crate::build::{cargo_command, target_dir};
-use crate::plan::Purpose;
 use crate::setup;
+use crate::tools::Purpose;
 
 /// What the container image is called.
 const CONTAINER: &str = "sluice/responder:latest";

@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod setup;
 mod test;
+mod tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::plan::Purpose;
+use crate::tools::Purpose;
 
 /// Builds, shows, tests and measures Sluice.
 ///

@@ -13,7 +13,8 @@ use sluice_machines::kernel::apt_candidate;
 
 use crate::build;
 use crate::host;
-use crate::plan::{CompilerSource, Findings, OF_ONE_VERSION, Purpose, Step, Tool, plan};
+use crate::plan::{CompilerSource, Findings, Step, plan};
+use crate::tools::{OF_ONE_VERSION, Purpose, Tool};
 
 /// A compiler, then its LLVM and linker, then its lints; one more to see that nothing is left.
 const ROUNDS: usize = 4;

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::build::{cargo_command, sluice_path, target_dir};
-use crate::plan::Purpose;
 use crate::report::Report;
+use crate::tools::Purpose;
 use crate::{check, host, setup};
 
 /// Runs all steps and fails if one did. With a filter, only tests with one of the names.

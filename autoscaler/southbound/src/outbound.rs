@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ struct Nft {
     transit: Netns,
     table: String,
     uplink: String,
-    /// The file that says that the uplink did not forward before.
+    /// The file that says that the uplink did not forward before; its directory is there while a daemon runs.
     mark: PathBuf,
 }
 
@@ -146,7 +146,6 @@ impl Nft {
     fn admit(&self, interfaces: &BTreeSet<String>) -> Result<(), OutboundError> {
         self.apply(&self.rules(interfaces))?;
         if self.transit.sysctl(&self.forwarding())? == "0" {
-            fs::create_dir_all(self.mark.parent().unwrap_or(Path::new("/")))?;
             fs::write(&self.mark, "")?;
             self.transit.set_sysctl(&self.forwarding(), "1")?;
         }

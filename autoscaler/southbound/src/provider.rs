@@ -219,7 +219,7 @@ pub trait Provider: Send + Sync {
         std::future::pending::<()>().await;
     }
 
-    /// Its metrics now.
+    /// Its metrics, the newest there are: `at` says when they were read.
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError>;
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Rates {
 
 impl Rates {
     /// The rates after these, when `now` was read. What a provider measures at its own pace may be no newer than at the
-    /// reading `before`: then it is as it was.
+    /// reading `before`: then its rates are as they were.
     #[must_use]
     pub(crate) fn next(&self, before: &Reading, now: &Reading, template: &TemplateSpec) -> Self {
         let next = Self::between(before, now, template);
@@ -49,8 +49,8 @@ impl Rates {
         if measured(now).is_none() || measured(before) != measured(now) {
             return next;
         }
-        let Self { cpu, memory, network_in, network_out, .. } = *self;
-        Self { cpu, memory, network_in, network_out, ..next }
+        let Self { cpu, network_in, network_out, .. } = *self;
+        Self { cpu, network_in, network_out, ..next }
     }
 
     /// The rates between two readings of an instance of that template. What a reading lacks, and what has

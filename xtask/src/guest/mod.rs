@@ -14,7 +14,7 @@ use sluice_machines::initramfs::Initramfs;
 use sluice_machines::kernel::{self, Kernel};
 
 use crate::build::{self, cargo_command, target_dir};
-use crate::plan::Purpose;
+use crate::tools::Purpose;
 use crate::{host, setup};
 use console::Console;
 

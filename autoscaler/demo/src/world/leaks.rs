@@ -13,10 +13,13 @@ use super::network::UPLINK;
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Pins are below.
 const BPFFS: &str = "/sys/fs/bpf";
+/// The daemon's runtime directory is below.
+const RUN: &str = "/run";
 /// Controller, then Sluice's own levels.
 const CGROUP_DEPTH: usize = 4;
 
-/// What of the daemon called `name` is there: namespaces, links, cgroups, pins, and addresses on the uplink.
+/// What of the daemon called `name` is there: namespaces, links, cgroups, pins, its runtime directory, and addresses on
+/// the uplink.
 pub(super) async fn of_daemon(name: &str, transit: &Netns) -> Result<Vec<String>> {
     let mut left = Vec::new();
     let own = [format!("{name}-client"), format!("{name}-transit")];
@@ -25,10 +28,11 @@ pub(super) async fn of_daemon(name: &str, transit: &Netns) -> Result<Vec<String>
     for netns in [Netns::current()?, transit.clone()] {
         left.extend(links(name, &netns).await?);
     }
-    let mut cgroups = Vec::new();
-    find_directories(Path::new(CGROUPS), name, CGROUP_DEPTH, &mut cgroups);
-    find_directories(Path::new(BPFFS), name, 1, &mut cgroups);
-    left.extend(cgroups.into_iter().map(|path| path.display().to_string()));
+    let mut directories = Vec::new();
+    find_directories(Path::new(CGROUPS), name, CGROUP_DEPTH, &mut directories);
+    find_directories(Path::new(BPFFS), name, 1, &mut directories);
+    directories.extend(Some(Path::new(RUN).join(name)).filter(|runtime| runtime.exists()));
+    left.extend(directories.into_iter().map(|path| path.display().to_string()));
     left.extend(uplink_addresses(transit).await?);
     left.extend(tables(name, transit)?);
     Ok(left)
