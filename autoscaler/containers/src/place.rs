@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
@@ -98,7 +99,9 @@ impl Place {
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         for pid in pids.filter(|pid| self.is_named_by(*pid) && is_dockers(*pid)) {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            for pid in children.split_whitespace().filter_map(|child| child.parse().ok()).chain([pid]) {
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            // A shim before its children, lest it act on their end.
+            for pid in iter::once(pid).chain(children) {
                 // Who has ended meanwhile is no fault.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
