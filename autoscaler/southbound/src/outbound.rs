@@ -137,7 +137,7 @@ struct Nft {
     transit: Netns,
     table: String,
     uplink: String,
-    /// The file that says that the uplink did not forward before; its directory is there while a daemon runs.
+    /// The file that names the interface that did not forward before; its directory is there while a daemon runs.
     mark: PathBuf,
 }
 
@@ -145,9 +145,12 @@ impl Nft {
     /// The rules first: nothing is forwarded from the uplink before they say what.
     fn admit(&self, interfaces: &BTreeSet<String>) -> Result<(), OutboundError> {
         self.apply(&self.rules(interfaces))?;
-        if self.transit.sysctl(&self.forwarding())? == "0" {
-            fs::write(&self.mark, "")?;
-            self.transit.set_sysctl(&self.forwarding(), "1")?;
+        if self.marked()?.is_some_and(|before| before != self.uplink) {
+            self.end_forwarding()?;
+        }
+        if self.transit.sysctl(&forwarding(&self.uplink))? == "0" {
+            fs::write(&self.mark, &self.uplink)?;
+            self.transit.set_sysctl(&forwarding(&self.uplink), "1")?;
         }
         Ok(())
     }
@@ -210,20 +213,33 @@ impl Nft {
     /// What there was. Forwarding ends first: without the table nothing would say what is forwarded.
     fn remove(&self) -> Result<Vec<String>, OutboundError> {
         let mut removed = Vec::new();
-        if self.mark.exists() {
-            match self.transit.set_sysctl(&self.forwarding(), "0") {
-                // `sluice down` must work where the uplink has gone.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-            fs::remove_file(&self.mark)?;
-            removed.push(format!("forwarding from {}", self.uplink));
+        if let Some(uplink) = self.end_forwarding()? {
+            removed.push(format!("forwarding from {uplink}"));
         }
         if self.exists()? {
             self.apply(&format!("delete table ip {}\n", self.table))?;
             removed.push(format!("the nftables table {}", self.table));
         }
         Ok(removed)
+    }
+
+    /// Ends what the mark tells of, and returns the interface, which need not be today's uplink.
+    fn end_forwarding(&self) -> io::Result<Option<String>> {
+        let Some(uplink) = self.marked()? else { return Ok(None) };
+        match self.transit.set_sysctl(&forwarding(&uplink), "0") {
+            // `sluice down` must work where the uplink has gone.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::remove_file(&self.mark)?,
+        }
+        Ok(Some(uplink))
+    }
+
+    /// The interface that forwards because of the daemon.
+    fn marked(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(&self.mark) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Without `nft` nothing can have been made.
@@ -234,10 +250,6 @@ impl Nft {
         };
         let items = listed["nftables"].as_array().into_iter().flatten();
         Ok(items.into_iter().any(|item| item["table"]["name"] == self.table.as_str()))
-    }
-
-    fn forwarding(&self) -> String {
-        format!("ipv4/conf/{}/forwarding", self.uplink)
     }
 
     fn json(&self, arguments: &[&str]) -> Result<Value, OutboundError> {
@@ -267,4 +279,9 @@ impl Nft {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The setting that has an interface's packets forwarded.
+fn forwarding(interface: &str) -> String {
+    format!("ipv4/conf/{interface}/forwarding")
 }

@@ -167,7 +167,7 @@ impl Scope {
         PathBuf::from("/run").join(&self.name)
     }
 
-    /// The file that is there while the uplink forwards because of the daemon.
+    /// The file that names the uplink while that forwards because of the daemon.
     #[must_use]
     pub fn forwarding_mark(&self) -> PathBuf {
         self.run_dir().join("forwarding_was_off")
