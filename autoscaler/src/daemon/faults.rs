@@ -72,10 +72,15 @@ impl Bed {
     }
 
     fn write_tenant(&self, name: &str, number: u8) -> Result<()> {
+        self.write_tenant_with(name, number, "none")
+    }
+
+    /// The same with another template: that of the docker provider names another image.
+    fn write_tenant_with(&self, name: &str, number: u8, image: &str) -> Result<()> {
         let text = format!(
             "tenant: {name}\nnetworks: [{{name: nw, subnet: 10.233.{number}.0/24}}]\n\
              services: [{{vip: 198.51.100.{number}, protocol: tcp}}]\ngroup: {{min: 2, max: 4, buffer_time: 0s, \
-             cool_down: 1s}}\ntemplate: {{start_timeout: 3s, netns: {{}}, docker: {{image: none}}}}\n"
+             cool_down: 1s}}\ntemplate: {{start_timeout: 3s, netns: {{}}, docker: {{image: {image}}}}}\n"
         );
         Ok(std::fs::write(self.directory.path().join(format!("tenants/{name}.yml")), text)?)
     }
@@ -181,6 +186,13 @@ async fn a_fault_at_any_step_is_told_and_got_over() -> Result<()> {
     assert_eq!(clouds[0].name, CloudName::new("shaky"));
     assert_eq!(clouds[0].troubles.len(), table.len(), "{clouds:#?}");
     assert_eq!(clouds[0].used, 0, "every place is given back");
+
+    // A failure is of the template that it was made by.
+    bed.write_tenant_with("create", 100, "other")?;
+    bed.said(Some("create"), EventKind::TenantChanged, "").await?;
+    bed.client.scale(&name("create"), 2).await?;
+    let troubles = bed.client.clouds().await?.swap_remove(0).troubles;
+    assert_eq!(troubles.len(), table.len() - 1, "{troubles:#?}");
 
     bed.shaky.clear();
     for (tenant, ..) in &table {

@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) not_before: Option<Instant>,
     /// A job waits for its end.
     pub(crate) watched: bool,
+    /// It has been counted as one that works.
+    pub(crate) proven: bool,
     /// Its place in its cloud; `None` where that is not in the host file any more.
     _place: Option<Place>,
     /// The state that the load balancer has been told of, and when it had taken it in.
@@ -80,6 +82,7 @@ impl Member {
             job: None,
             not_before: None,
             watched: false,
+            proven: false,
             _place: None,
             told: None,
             decided: None,

@@ -63,6 +63,11 @@ impl Tenant {
         let before = std::mem::replace(&mut self.spec, spec);
         self.declare_metrics(&before.metrics);
         self.recall();
+        if before.template != self.spec.template {
+            // What has failed was made by the other one.
+            self.launches.succeeded();
+            self.host.clouds.forget(&self.spec.name);
+        }
         // Its networks and public addresses may have changed: the next round looks.
         self.attached = None;
         self.old_networks = super::OldNetworks::Perhaps;

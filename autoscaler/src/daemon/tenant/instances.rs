@@ -1,5 +1,6 @@
 //! The life of the instances: what the plan says, and what happens by itself.
 
+use std::mem;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -154,12 +155,14 @@ impl Tenant {
         self.terminate(id, "it has failed");
     }
 
-    /// Failures of the past are forgotten once an instance works.
+    /// Failures of the past are forgotten once an instance has come to work after them. One that worked before them
+    /// says nothing of them.
     pub(super) fn forgive(&mut self, now: Timestamp) {
-        let works = |member: &&Member| member.instance.is_serving() && !has_yet_to_work(member, now);
-        for member in self.members.values().filter(works) {
-            self.launches.succeeded();
-            self.host.clouds.works(&member.spec.cloud, &self.spec.name);
+        for member in self.members.values_mut() {
+            if proves_itself(member, now) {
+                self.launches.succeeded();
+                self.host.clouds.works(&member.spec.cloud, &self.spec.name);
+            }
         }
     }
 
@@ -240,6 +243,12 @@ fn has_yet_to_work(member: &Member, now: Timestamp) -> bool {
     }
 }
 
+/// Whether it shows, for the first time, that one made like it works.
+fn proves_itself(member: &mut Member, now: Timestamp) -> bool {
+    let works = member.instance.is_serving() && !has_yet_to_work(member, now);
+    works && !mem::replace(&mut member.proven, true)
+}
+
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
 fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
     let current = member.settled().is_some_and(|settled| settled < looked);
@@ -266,6 +275,13 @@ mod tests {
         assert!(!has_yet_to_work(&member, at(10)));
         member.instance.state = InstanceState::Pending;
         assert!(has_yet_to_work(&member, at(99)));
+    }
+
+    #[test]
+    fn an_instance_proves_once_that_one_like_it_works() {
+        let mut member = member(InstanceState::InService, Instant::now());
+        member.instance.since = at(0);
+        assert_eq!([9, 10, 11].map(|second| proves_itself(&mut member, at(second))), [false, true, false]);
     }
 
     fn member(state: InstanceState, told: Instant) -> Member {
