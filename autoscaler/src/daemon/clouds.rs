@@ -1,6 +1,8 @@
 //! The clouds of this host: their providers, the room in them, and how they have failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod driver;
+
+use std::collections::BTreeMap;
 use std::fmt;
 #[cfg(feature = "libvirt")]
 use std::path::Path;
@@ -23,10 +25,11 @@ use sluice_southbound::provider::{Observed, Provider};
 use sluice_southbound::scope::Scope;
 use tokio::time::Instant;
 
+use self::driver::{Driver, LIST_TIMEOUT, Listed};
 use super::backoff::Backoff;
 
-/// A provider that takes longer to say what there is does not answer.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A look that comes again soon waits no longer for a provider: one that hangs holds up no other cloud's instances.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// The clouds, the most preferred one first.
 pub(crate) struct Clouds {
@@ -46,19 +49,6 @@ struct Cloud {
 struct Trouble {
     backoff: Backoff,
     reason: String,
-}
-
-struct Driver {
-    spec: ProviderSpec,
-    provider: Arc<dyn Provider>,
-    listing: Mutex<Listing>,
-}
-
-/// How it went to ask a provider for what is there.
-#[derive(Default)]
-struct Listing {
-    backoff: Backoff,
-    fault: Option<String>,
 }
 
 /// A place in a cloud; it is given back when it is dropped.
@@ -82,8 +72,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Sight {
     pub(crate) seen: Vec<Seen>,
-    /// The clouds that have answered: of the others nothing is known.
-    pub(crate) answered: BTreeSet<CloudName>,
+    /// The clouds that have answered, and when they were asked: of the others nothing is known.
+    pub(crate) answered: BTreeMap<CloudName, Instant>,
     /// Clouds that do not answer any more, with the reason, or that do so again.
     pub(crate) news: Vec<(CloudName, Option<String>)>,
 }
@@ -107,8 +97,7 @@ impl Clouds {
             let driver = if let Some(driver) = known {
                 driver
             } else {
-                let (provider, listing) = (open(&spec)?, Mutex::default());
-                all.drivers.push(Driver { spec: spec.provider.clone(), provider, listing });
+                all.drivers.push(Driver::new(spec.provider.clone(), open(&spec)?));
                 all.drivers.len() - 1
             };
             all.clouds.push(Cloud { spec, driver, used: Arc::default(), troubles: Mutex::default() });
@@ -202,30 +191,57 @@ impl Clouds {
         }
     }
 
-    /// Looks at what is there. A provider that has failed is not asked again before its back-off is over.
+    /// Looks at what is there, and waits for every provider that answers at all. One that has failed is not asked again
+    /// before its back-off is over.
     pub(crate) async fn look(&self) -> Sight {
-        let lists = self.drivers.iter().map(Driver::list);
+        self.look_for(LIST_TIMEOUT).await
+    }
+
+    /// The same for who looks again soon: what a provider has not said in a moment is in a later glance.
+    pub(crate) async fn glance(&self) -> Sight {
+        self.look_for(GLANCE).await
+    }
+
+    async fn look_for(&self, patience: Duration) -> Sight {
+        let lists = join_all(self.drivers.iter().map(|driver| driver.list(patience))).await;
         let mut sight = Sight::default();
-        for (number, listed) in join_all(lists).await.into_iter().enumerate() {
-            let clouds = || self.clouds.iter().filter(move |cloud| cloud.driver == number);
+        for (number, listed) in lists.iter().enumerate() {
+            let names =
+                || self.clouds.iter().filter(|cloud| cloud.driver == number).map(|cloud| &cloud.spec.name);
             match listed {
-                Listed::NotAsked => {}
+                Listed::Unknown => {}
                 Listed::Failed { reason, is_news } => {
-                    let news = clouds().filter(|_| is_news);
-                    sight.news.extend(news.map(|cloud| (cloud.spec.name.clone(), Some(reason.clone()))));
+                    let news = names().filter(|_| *is_news);
+                    sight.news.extend(news.map(|name| (name.clone(), Some(reason.clone()))));
                 }
-                Listed::Found { observed, is_news } => {
-                    let news = clouds().filter(|_| is_news);
-                    sight.news.extend(news.map(|cloud| (cloud.spec.name.clone(), None)));
-                    sight.answered.extend(clouds().map(|cloud| cloud.spec.name.clone()));
-                    let names: Vec<&CloudName> = clouds().map(|cloud| &cloud.spec.name).collect();
-                    sight
-                        .seen
-                        .extend(observed.into_iter().filter_map(|observed| attributed(&names, observed)));
+                Listed::Found { began, observed, is_news } => {
+                    let news = names().filter(|_| *is_news);
+                    sight.news.extend(news.map(|name| (name.clone(), None)));
+                    sight.answered.extend(names().map(|name| (name.clone(), *began)));
+                    let names: Vec<&CloudName> = names().collect();
+                    let known = observed.iter().filter(|found| !self.may_be_anothers(found, number, &lists));
+                    sight.seen.extend(known.filter_map(|found| attributed(&names, found.clone())));
                 }
             }
         }
         sight
+    }
+
+    /// Whether what a provider calls remains without a label may have its label at another one of that kind, as a bridge
+    /// port has where a host has two dockerds.
+    fn may_be_anothers(&self, found: &Observed, at: usize, lists: &[Listed]) -> bool {
+        let kind = self.drivers[at].spec.kind();
+        let mut others = self.drivers.iter().zip(lists).enumerate().filter(|(number, _)| *number != at);
+        found.spec.is_none()
+            && others.any(|(_, (driver, listed))| {
+                driver.spec.kind() == kind
+                    && match listed {
+                        Listed::Found { observed, .. } => {
+                            observed.iter().any(|other| other.id == found.id && other.spec.is_some())
+                        }
+                        Listed::Unknown | Listed::Failed { .. } => true,
+                    }
+            })
     }
 
     /// What `sluice clouds` shows.
@@ -277,34 +293,6 @@ impl Cloud {
     fn occupy(&self) -> Place {
         self.used.fetch_add(1, Ordering::Relaxed);
         Place(Arc::clone(&self.used))
-    }
-}
-
-/// What came of asking a provider.
-enum Listed {
-    NotAsked,
-    Failed { reason: String, is_news: bool },
-    Found { observed: Vec<Observed>, is_news: bool },
-}
-
-impl Driver {
-    async fn list(&self) -> Listed {
-        if !lock(&self.listing).backoff.allows(Instant::now()) {
-            return Listed::NotAsked;
-        }
-        let listed = tokio::time::timeout(LIST_TIMEOUT, self.provider.list()).await;
-        let mut listing = lock(&self.listing);
-        let reason = match listed {
-            Ok(Ok(observed)) => {
-                listing.backoff.succeeded();
-                return Listed::Found { observed, is_news: listing.fault.take().is_some() };
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("{} has not answered within {} s", self.spec, LIST_TIMEOUT.as_secs()),
-        };
-        listing.backoff.failed(Instant::now(), fastrand::f64());
-        let is_news = listing.fault.replace(reason.clone()).is_none();
-        Listed::Failed { reason, is_news }
     }
 }
 

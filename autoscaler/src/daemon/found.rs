@@ -44,14 +44,14 @@ impl Found {
 
     /// The instances there are, also those that clouds out of sight had.
     pub(crate) fn specs(&self) -> impl Iterator<Item = &InstanceSpec> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
+        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains_key(&spec.cloud);
         let saved = self.saved.values().flat_map(|saved| &saved.instances).filter(hidden);
         self.sight.seen.iter().filter_map(|seen| seen.observed.spec.as_ref()).chain(saved)
     }
 
     /// What a tenant had on clouds that do not answer. As long as nobody knows better it runs.
     fn out_of_sight(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains(&spec.cloud);
+        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains_key(&spec.cloud);
         saved.instances.iter().filter(hidden).map(|spec| Observed {
             id: spec.id.clone(),
             presence: Presence::Running,

@@ -21,7 +21,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Takes a look. What can't be had is missing, with a line in the log.
 pub(crate) async fn look(host: Arc<Host>) -> Tick {
     let began = Instant::now();
-    let (counted, sight, ()) = tokio::join!(host.balancer.call(count), host.clouds.look(), repair(&host));
+    let (counted, sight, ()) = tokio::join!(host.balancer.call(count), host.clouds.glance(), repair(&host));
     let (counters, services) = match counted {
         Ok((counters, services)) => (counters, Some(services)),
         Err(error) => {

@@ -33,6 +33,7 @@ mod supervisor;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod unclaimed;
 mod weights;
 
 use std::io;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lb_userspace::service::{Service, ServiceKey};
 use sluice_logic::group::InstanceId;
-use sluice_logic::spec::{CloudName, TenantName, TenantSpec};
+use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound as northbound;
 use sluice_northbound::api::{EventKind, RefusedFile, RescanAnswer};
 use sluice_northbound::watch::{Change, TenantDirectory};
@@ -20,15 +20,14 @@ use super::clouds::{Seen, Sight};
 use super::events::NewEvent;
 use super::found::{Found, keys};
 use super::host::Host;
+use super::look;
 use super::network;
 use super::registry::Registry;
 use super::tenant::{Message, Tenant, Tick};
+use super::unclaimed::Unclaimed;
 
 /// A task that meets the same bug again and again must not take the host with it.
 const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
-
-/// What is nobody's for so long is removed.
-const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// For the last writes when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -48,8 +47,7 @@ pub(crate) struct Supervisor {
     unchangeable: BTreeMap<PathBuf, RefusedFile>,
     /// What is being removed because it is nobody's.
     orphans: BTreeMap<InstanceId, JoinHandle<()>>,
-    /// What has been seen and is nobody's, where, and since when.
-    unclaimed: BTreeMap<InstanceId, (CloudName, Instant)>,
+    unclaimed: Unclaimed,
     tasks: JoinSet<TenantName>,
     running: HashMap<task::Id, TenantName>,
 }
@@ -74,7 +72,7 @@ impl Supervisor {
             waiting: BTreeMap::new(),
             unchangeable: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            unclaimed: BTreeMap::new(),
+            unclaimed: Unclaimed::default(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
         }
@@ -295,24 +293,16 @@ impl Supervisor {
     /// For a tenant that is new or comes back: what it may have left.
     async fn found_now(&self) -> Found {
         let sight = self.host.clouds.look().await;
+        look::report(&self.host.events, &sight.news);
         let services = self.host.balancer.call(|balancer| balancer.services()).await.unwrap_or_default();
         Found { saved: BTreeMap::new(), sight, services }
     }
 
-    /// Instances of tenants that are not, and remains without a label that no tenant is making just now. They have to
-    /// be seen for a while: what is only just being made or removed looks the same for a moment.
+    /// Instances of tenants that are not, and remains without a label that no tenant is making just now.
     fn remove_orphans(&mut self, sight: &Sight) {
-        let now = Instant::now();
         let orphans: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_orphan(&seen.observed)).collect();
-        // Of clouds that do not answer nothing is known: what was seen there keeps its time.
-        let there = |id: &InstanceId| orphans.iter().any(|seen| seen.observed.id == *id);
-        self.unclaimed.retain(|id, (cloud, _)| there(id) || !sight.answered.contains(cloud));
-        for seen in orphans {
-            let first = (seen.cloud.clone(), now);
-            let (_, since) = self.unclaimed.entry(seen.observed.id.clone()).or_insert(first);
-            if now.duration_since(*since) >= ORPHAN_GRACE {
-                self.remove_orphan(seen);
-            }
+        for seen in self.unclaimed.overdue(&orphans, sight, Instant::now()) {
+            self.remove_orphan(seen);
         }
     }
 

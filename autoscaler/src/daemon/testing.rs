@@ -1,6 +1,7 @@
 //! A tenant and instances for the tests of the pure parts.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,11 +20,12 @@ pub(super) fn name(text: &str) -> TenantName {
     TenantName::try_from(text.to_owned()).unwrap()
 }
 
-/// A provider of nothing, for tests that ask none.
-pub(super) struct Silent;
+/// A provider that makes nothing, and shows what it is told to; where that is nothing at all it does not answer.
+#[derive(Debug, Default)]
+pub(super) struct Showing(pub(super) Mutex<Option<Vec<Observed>>>);
 
 #[async_trait]
-impl Provider for Silent {
+impl Provider for Showing {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Netns
     }
@@ -45,7 +47,11 @@ impl Provider for Silent {
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
-        Ok(Vec::new())
+        let shown = self.0.lock().unwrap().clone();
+        match shown {
+            Some(observed) => Ok(observed),
+            None => std::future::pending().await,
+        }
     }
 
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {

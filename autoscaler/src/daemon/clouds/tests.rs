@@ -1,7 +1,8 @@
 //! Places, and whose they are.
 
 use super::*;
-use crate::daemon::testing::{Silent, name, observed, tenant};
+use crate::daemon::testing::{Showing, name, observed, tenant};
+use sluice_logic::spec::DockerAddress;
 use sluice_southbound::provider::Presence;
 
 fn clouds(text: &[(&str, u32, Option<u32>)]) -> Clouds {
@@ -12,7 +13,7 @@ fn clouds(text: &[(&str, u32, Option<u32>)]) -> Clouds {
         ..CloudSpec::default()
     };
     let specs: Vec<CloudSpec> = text.iter().map(spec).collect();
-    Clouds::with(&specs, |_| Ok(Arc::new(Silent))).unwrap()
+    Clouds::with(&specs, |_| Ok(Arc::new(Showing::default()))).unwrap()
 }
 
 fn placed(clouds: &Clouds, owner: &str) -> Result<(CloudName, Place), NoPlace> {
@@ -57,4 +58,66 @@ fn what_has_another_clouds_label_is_the_first_ones() {
     assert_eq!(attributed(&[&first, &second], found.clone()).unwrap().cloud, first);
     found.spec.as_mut().unwrap().cloud = second.clone();
     assert_eq!(attributed(&[&first, &second], found).unwrap().cloud, second);
+}
+
+/// Two clouds of two dockerds on one host.
+fn dockerds() -> (Clouds, [Arc<Showing>; 2]) {
+    let names = ["first", "second"];
+    let specs = names.map(|name| CloudSpec {
+        name: CloudName::new(name),
+        provider: ProviderSpec::Docker(DockerAddress::Socket(name.into())),
+        ..CloudSpec::default()
+    });
+    let providers = [Arc::<Showing>::default(), Arc::default()];
+    let mut unopened = providers.clone().into_iter();
+    let clouds = Clouds::with(&specs, |_| Ok(unopened.next().unwrap())).unwrap();
+    (clouds, providers)
+}
+
+fn show(provider: &Showing, observed: Option<Vec<Observed>>) {
+    *provider.0.lock().unwrap() = observed;
+}
+
+#[tokio::test]
+async fn remains_at_one_dockerd_may_be_an_instance_of_another() {
+    let (clouds, [first, second]) = dockerds();
+    let instance = observed(2, Presence::Running);
+    let remains = Observed { spec: None, presence: Presence::Broken, ..instance.clone() };
+    let presences = async || {
+        let mut seen: Vec<Presence> =
+            clouds.look().await.seen.iter().map(|seen| seen.observed.presence).collect();
+        seen.sort_by_key(|presence| format!("{presence:?}"));
+        seen
+    };
+    show(&first, Some(vec![remains.clone()]));
+    show(&second, Some(vec![instance]));
+    assert_eq!(presences().await, [Presence::Running]);
+    show(&second, Some(vec![remains]));
+    assert_eq!(presences().await, [Presence::Broken, Presence::Broken], "nobody has it");
+}
+
+#[tokio::test]
+async fn a_cloud_that_hangs_holds_up_no_other() {
+    let (clouds, [first, second]) = dockerds();
+    let names = [CloudName::new("first"), CloudName::new("second")];
+    show(&second, Some(vec![observed(2, Presence::Running)]));
+    let asked = Instant::now();
+    let mut sight = clouds.glance().await;
+    assert_eq!(sight.answered.keys().collect::<Vec<_>>(), [&names[1]]);
+    assert!(sight.news.is_empty(), "it may only be slow");
+
+    while sight.news.is_empty() {
+        assert!(sight.answered.contains_key(&names[1]));
+        sight = clouds.glance().await;
+    }
+    assert!(asked.elapsed() >= LIST_TIMEOUT);
+    let (cloud, reason) = &sight.news[0];
+    assert!(*cloud == names[0] && reason.as_ref().unwrap().contains("has not answered within 5 s"));
+
+    show(&first, Some(Vec::new()));
+    while sight.answered.len() < 2 {
+        sight = clouds.glance().await;
+    }
+    assert_eq!(sight.news, [(names[0].clone(), None)]);
+    assert!(sight.answered[&names[0]] > asked + LIST_TIMEOUT, "what it says now, it was asked now");
 }

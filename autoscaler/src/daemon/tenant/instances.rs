@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::problems::Work;
 use super::{Tenant, Tick, settled_in};
+use crate::daemon::clouds::{Seen, Sight};
 use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
@@ -190,32 +191,35 @@ impl Tenant {
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));
     }
 
-    /// Compares the instances with what the clouds have. What a look can't know yet, because it began before
-    /// the instance's last change or a cloud has not answered, it says nothing about.
+    /// Compares the instances with what the clouds have. What a look can't know yet, because a cloud was asked before
+    /// the instance's last change or has not answered, it says nothing about.
     pub(super) fn compare(&mut self, tick: &Tick) {
-        let observed = || tick.sight.seen.iter().map(|seen| &seen.observed);
-        let mine =
-            || observed().filter(|found| found.spec.as_ref().is_some_and(|s| s.tenant == self.spec.name));
-        let unknown: Vec<Observed> = mine()
-            .filter(|found| !self.members.contains_key(&found.id))
-            .filter(|found| self.gone.get(&found.id).is_none_or(|gone| *gone < tick.began))
-            .cloned()
-            .collect();
+        let sight = &tick.sight;
+        let unknown: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_unknown(seen, sight)).collect();
         let ended: Vec<(InstanceId, &str)> = self
             .members
             .values()
-            .filter(|member| tick.sight.answered.contains(&member.spec.cloud))
             .filter_map(|member| {
-                let found = observed().find(|found| found.id == member.spec.id);
-                Some((member.spec.id.clone(), why_ended(member, found, tick.began)?))
+                let asked = *sight.answered.get(&member.spec.cloud)?;
+                let seen = sight.seen.iter().find(|seen| seen.observed.id == member.spec.id);
+                Some((member.spec.id.clone(), why_ended(member, seen.map(|seen| &seen.observed), asked)?))
             })
             .collect();
-        for found in unknown {
-            self.take_in_orphan(&found);
+        for seen in self.unclaimed.overdue(&unknown, sight, Instant::now()) {
+            self.take_in_orphan(&seen.observed);
         }
         for (id, reason) in ended {
             self.fail(&id, reason);
         }
+    }
+
+    /// Whether an instance has this tenant's label and is none of its instances, nor was one when its cloud was asked.
+    fn is_unknown(&self, Seen { cloud, observed }: &Seen, sight: &Sight) -> bool {
+        let mine = observed.spec.as_ref().is_some_and(|spec| spec.tenant == self.spec.name);
+        let gone = self.gone.get(&observed.id);
+        let asked = sight.answered.get(cloud);
+        let is_gone = gone.is_some_and(|gone| asked.is_none_or(|asked| gone >= asked));
+        mine && !is_gone && !self.members.contains_key(&observed.id)
     }
 
     fn take_in_orphan(&mut self, found: &Observed) {

@@ -53,6 +53,7 @@ use super::host::Host;
 use super::network::Attached;
 use super::refusal::Refusal;
 use super::roster::{Member, adopt};
+use super::unclaimed::Unclaimed;
 
 /// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
 const MAILBOX: usize = 64;
@@ -66,7 +67,7 @@ pub(crate) struct Tick {
     pub(crate) counters: Option<(Timestamp, Counters)>,
     /// The load balancer's services.
     pub(crate) services: Option<Vec<Service>>,
-    /// Everything that the clouds have.
+    /// What the clouds have.
     pub(crate) sight: Sight,
 }
 
@@ -171,6 +172,8 @@ pub(crate) struct Tenant {
     members: BTreeMap<InstanceId, Member>,
     /// When instances were gone: an older look at the host may still show them.
     gone: BTreeMap<InstanceId, Instant>,
+    /// Instances of the tenant that it knows nothing of.
+    unclaimed: Unclaimed,
     samples: Samples,
     /// Its policies' forecasts.
     ahead: Ahead,
@@ -232,6 +235,7 @@ impl Tenant {
             group,
             members,
             gone: BTreeMap::new(),
+            unclaimed: Unclaimed::default(),
             samples,
             ahead,
             pushed: BTreeSet::new(),

@@ -1,0 +1,104 @@
+//! A provider, and how it goes to ask it for what is there.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sluice_logic::spec::ProviderSpec;
+use sluice_southbound::provider::{Observed, Provider};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::lock;
+use crate::daemon::backoff::Backoff;
+
+/// A provider that takes longer to say what there is does not answer.
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The provider of one or several clouds.
+pub(super) struct Driver {
+    pub(super) spec: ProviderSpec,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) listing: Mutex<Listing>,
+    /// What it has been asked and nobody has the answer to yet.
+    asked: tokio::sync::Mutex<Option<Question>>,
+}
+
+/// A question for what there is.
+struct Question {
+    began: Instant,
+    answer: JoinHandle<Result<Vec<Observed>, String>>,
+}
+
+/// How it went to ask a provider for what is there.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) backoff: Backoff,
+    /// Why it does not answer, while it does not.
+    pub(super) fault: Option<String>,
+}
+
+/// What came of asking a provider.
+pub(super) enum Listed {
+    /// It was not asked, or has not answered yet.
+    Unknown,
+    Failed {
+        reason: String,
+        is_news: bool,
+    },
+    Found {
+        began: Instant,
+        observed: Vec<Observed>,
+        is_news: bool,
+    },
+}
+
+impl Driver {
+    pub(super) fn new(spec: ProviderSpec, provider: Arc<dyn Provider>) -> Self {
+        Self { spec, provider, listing: Mutex::default(), asked: tokio::sync::Mutex::default() }
+    }
+
+    /// Asks what there is, where that has not been asked already, and waits so long for the answer.
+    pub(super) async fn list(&self, patience: Duration) -> Listed {
+        // Somebody else may be waiting for it.
+        let Ok(mut asked) = timeout(patience, self.asked.lock()).await else { return Listed::Unknown };
+        let mut question = match asked.take() {
+            Some(question) => question,
+            None if lock(&self.listing).backoff.allows(Instant::now()) => self.ask(),
+            None => return Listed::Unknown,
+        };
+        match timeout(patience, &mut question.answer).await {
+            Err(_) => {
+                *asked = Some(question);
+                Listed::Unknown
+            }
+            Ok(Ok(answer)) => self.note(question.began, answer),
+            Ok(Err(bug)) => self.note(question.began, Err(bug.to_string())),
+        }
+    }
+
+    fn ask(&self) -> Question {
+        let (provider, spec) = (self.provider.clone(), self.spec.clone());
+        let answer = tokio::spawn(async move {
+            match timeout(LIST_TIMEOUT, provider.list()).await {
+                Ok(listed) => listed.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("{spec} has not answered within {} s", LIST_TIMEOUT.as_secs())),
+            }
+        });
+        Question { began: Instant::now(), answer }
+    }
+
+    fn note(&self, began: Instant, answer: Result<Vec<Observed>, String>) -> Listed {
+        let mut listing = lock(&self.listing);
+        match answer {
+            Ok(observed) => {
+                listing.backoff.succeeded();
+                Listed::Found { began, observed, is_news: listing.fault.take().is_some() }
+            }
+            Err(reason) => {
+                listing.backoff.failed(Instant::now(), fastrand::f64());
+                let is_news = listing.fault.replace(reason.clone()).is_none();
+                Listed::Failed { reason, is_news }
+            }
+        }
+    }
+}
