@@ -293,9 +293,11 @@ impl Networks {
             return Ok(());
         }
         let subnet = IpNet::V4(spec.subnet.trunc());
-        // A wider network of the operator's loses a part of it to the tenant, which may be what was meant.
+        // A wider network of the operator's loses a part of it to the tenant, which may be what was meant; this host's own
+        // address there is not.
         let in_the_way = |(link, net): &(&Link, IpNet)| {
-            subnet.contains(net) || link.group == self.scope.group() && net.contains(&subnet)
+            let own = link.group == self.scope.group() && net.contains(&subnet);
+            own || subnet.contains(net) || subnet.contains(&net.addr())
         };
         match others.into_iter().find(in_the_way) {
             Some((link, there)) => {

@@ -241,15 +241,18 @@ async fn addresses_that_are_in_use_are_not_taken() {
         assert_eq!(world.networks.list().await.expect("list").len(), 1, "nothing was made");
     }
     world.network("demo", 1).await;
-    let uplink = NetworkSpec {
+    let uplink = |subnet: &str| NetworkSpec {
         name: "nw".to_owned(),
-        subnet: "10.1.0.0/24".parse().expect("a network"),
+        subnet: subnet.parse().expect("a network"),
         gateway: Ipv4Addr::new(10, 1, 0, 9),
         dhcp_start: Ipv4Addr::new(10, 1, 0, 10),
         dhcp_end: Ipv4Addr::new(10, 1, 0, 20),
     };
-    let error = world.networks.ensure(&theirs, &uplink).await.expect_err("the uplink's");
-    assert!(error.to_string().contains("`uplink`"), "{error}");
+    // Whether it is the uplink's network, or a part of it with this host's own address.
+    for subnet in ["10.1.0.0/24", "10.1.0.0/27"] {
+        let error = world.networks.ensure(&theirs, &uplink(subnet)).await.expect_err("the uplink's");
+        assert!(error.to_string().contains("`uplink`"), "{error}");
+    }
     world.networks.remove_tenant(&tenant_name("demo")).await.expect("removed");
     world.network("other", 1).await;
 }
