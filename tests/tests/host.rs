@@ -1,6 +1,9 @@
 //! What is on the host: all of it goes by `sluice down`, tenants are apart, and what dies is replaced.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -41,6 +44,25 @@ async fn down_removes_all_of_it() -> Result<()> {
     scene.world.kill_daemon()?;
     scene.world.down()?;
     assert_eq!(scene.world.remains().await?, Vec::<String>::new());
+    scene.close().await
+}
+
+/// What tenants' instances are given, log and do is not every user's of the host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_tenants_is_roots_alone() -> Result<()> {
+    let web = TenantFile::new("web", 80, 1, 2);
+    let mut scene = Scene::open("slt_private", &HostSettings::default(), &[&web]).await?;
+    scene.settled(&web.name(), 1).await?;
+    let file = scene.world.tenant_path(&web.file());
+    let state = file.ancestors().nth(2).context("a directory")?.join("state");
+    let mut directories: Vec<PathBuf> =
+        fs::read_dir(state)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    assert!(directories.len() >= 4, "the check is blind: {directories:?}");
+    directories.push("/run/slt_private/instances".into());
+    for directory in directories {
+        let mode = fs::metadata(&directory)?.permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", directory.display());
+    }
     scene.close().await
 }
 

@@ -1,6 +1,10 @@
 //! Opens the host: load balancer, networks, provider, state, and what there is of them.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -55,6 +59,10 @@ pub(crate) async fn open(
         tracing::warn!("{warning}");
     }
     let state = config.state.clone();
+    STATE_PARTS
+        .iter()
+        .try_for_each(|part| keep_private(&state.join(part)))
+        .with_context(|| unusable(&state))?;
     let events = EventLog::open(&state.join(EVENTS)).with_context(|| unusable(&state))?;
     let state_dir = StateDir::open(&state.join(GROUPS)).with_context(|| unusable(&state))?;
     let saved = state_dir.load_all().with_context(|| unusable(&state))?;
@@ -96,6 +104,12 @@ pub(crate) async fn open(
         sample_interval: config.sample_interval,
     };
     Ok(Opened { host: Arc::new(host), found, mode })
+}
+
+/// Makes a directory for root alone: what tenants' instances log and are given is nobody else's.
+fn keep_private(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
 /// The management network; one that is not asked for any more is removed.
@@ -150,6 +164,6 @@ fn settings(config: &HostConfig, transit: &Netns) -> Settings {
     }
 }
 
-fn unusable(state: &std::path::Path) -> String {
+fn unusable(state: &Path) -> String {
     format!("cannot use the state directory {} (`state` in the host file)", state.display())
 }

@@ -1,7 +1,8 @@
 //! Labels: what an instance is, written down before anything of it exists.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use sluice_logic::group::InstanceId;
@@ -34,7 +35,8 @@ impl Labels {
     /// Writes a label; it appears whole or not at all.
     pub(super) fn write(&self, spec: &InstanceSpec) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(spec)?;
-        fs::create_dir_all(&self.directory)?;
+        // A template may hold what is nobody else's.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let draft = self.file(&spec.id, "json.new");
         fs::write(&draft, text)?;
         fs::rename(draft, self.file(&spec.id, "json"))
