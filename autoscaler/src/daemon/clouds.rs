@@ -194,7 +194,8 @@ impl Clouds {
     /// Looks at what is there, and waits for every provider that answers at all. One that has failed is not asked again
     /// before its back-off is over.
     pub(crate) async fn look(&self) -> Sight {
-        self.look_for(LIST_TIMEOUT).await
+        // A moment longer than it may take, so that a provider that does not answer is known for it.
+        self.look_for(LIST_TIMEOUT + GLANCE).await
     }
 
     /// The same for who looks again soon: what a provider has not said in a moment is in a later glance.
