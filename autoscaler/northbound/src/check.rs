@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
-use crate::tenant::{self, Conflict, Tenant, check_reserved, check_windows, cross_check};
+use crate::tenant::{self, Conflict, Tenant, check_dates, check_reserved, check_windows, cross_check};
 use crate::yaml::{self, Node, SyntaxFault};
 use crate::{file, host, watch};
 
@@ -66,9 +67,9 @@ impl fmt::Display for Report {
 }
 
 /// Reads and compares files. A directory stands for the tenant files in it. Nothing but files is looked at, and
-/// nothing is changed.
+/// nothing is changed. Dates are judged as of `now`.
 #[must_use]
-pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
+pub fn check_files<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Report {
     let mut report = Report::default();
     let mut seen = Seen::default();
     for path in paths {
@@ -86,6 +87,7 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> Report {
     let reserved = seen.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved));
     let mut conflicts: Vec<Conflict> = cross_check(&tenants).into_iter().chain(reserved).collect();
     conflicts.extend(windows(&tenants, &seen.sample_intervals));
+    conflicts.extend(check_dates(&tenants, now));
     report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
     diagnostic::sort(&mut report.diagnostics);
     report
@@ -181,6 +183,7 @@ fn kind(node: &Node) -> FileKind {
 mod tests {
     use std::fs;
 
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::FileKind::{self, Host, Tenant, Unknown};
@@ -189,11 +192,13 @@ mod tests {
 
     const TENANT: &str = include_str!("../../../examples/tenants/demo.yml");
     const HOST: &str = include_str!("../../../examples/sluice.yml");
+    /// When nothing of the examples is past.
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     #[test]
     fn the_examples_pass_together() {
         let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
-        let report = check_files(&[format!("{examples}/sluice.yml"), format!("{examples}/tenants")]);
+        let report = check_files(&[format!("{examples}/sluice.yml"), format!("{examples}/tenants")], NOW);
         let kinds: Vec<FileKind> = report.files.iter().map(|file| file.kind).collect();
         assert_eq!(kinds, [Host, Tenant, Tenant, Tenant, Tenant], "{report}");
         assert!(report.diagnostics.is_empty(), "{report}");
@@ -215,7 +220,7 @@ mod tests {
             file("e.yml", &HOST.as_bytes()[..600]),
             directory.path().join("missing.yml"),
         ];
-        let report = check_files(&paths);
+        let report = check_files(&paths, NOW);
         let found: Vec<(String, usize, usize, bool)> = report
             .diagnostics
             .iter()
@@ -251,7 +256,7 @@ mod tests {
         let host = |interval: &str| {
             file("host.yml", &format!("transit: {{uplink: eth0}}\nsample_interval: {interval}\n"))
         };
-        let found = |paths: &[std::path::PathBuf]| check_files(paths).diagnostics;
+        let found = |paths: &[std::path::PathBuf]| check_files(paths, NOW).diagnostics;
 
         assert_eq!(found(&[tenant("1h"), host("1s")]), []);
         let [refused] = &found(&[tenant("2h"), host("1s")])[..] else { panic!("one fault") };
@@ -266,6 +271,28 @@ mod tests {
         let pushed = "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
                       group: {min: 1, max: 2}\npolicies: [{reactive: {metric: custom/queue, threshold: 3, window: 24h}}]\n";
         assert_eq!(found(&[file("a.yml", pushed), host("1s")]), [], "it comes at a pace of its own");
+    }
+
+    #[test]
+    fn dates_that_are_past_are_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yml");
+        let text = "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
+                    group: {min: 1, max: 2}\npolicies:\n\
+                    - static: {time_zone: Europe/Berlin, entries: [{at: 2020-01-01 00:00, duration: 1h, count: 2}]}\n\
+                    - rules: {default: {min: 1, max: 2, default: 1}, profiles: \
+                    [{name: x, from: 2020-01-01 00:00, to: 2020-01-01 02:00, min: 1, max: 2, default: 2}]}\n";
+        fs::write(&path, text).unwrap();
+        let found = |now: &str| -> Vec<(usize, bool, String)> {
+            let report = check_files(&[&path], now.parse().unwrap());
+            report.diagnostics.into_iter().map(|it| (it.line, it.is_error(), it.message)).collect()
+        };
+        let entry = (6, false, "the entry of 2020-01-01T00:00:00 is past: it changes nothing".to_owned());
+        let profile =
+            (7, false, "the profile `x`, until 2020-01-01T02:00:00, is past: it changes nothing".to_owned());
+        assert_eq!(found("2019-12-31T23:59:59Z"), [], "in Berlin it holds");
+        assert_eq!(found("2020-01-01T00:00:00Z"), [entry.clone()]);
+        assert_eq!(found("2020-01-01T02:00:00Z"), [entry, profile]);
     }
 
     proptest! {

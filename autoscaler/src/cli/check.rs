@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use sluice_northbound::check::check_files;
 use sluice_northbound::diagnostic::Diagnostic;
 use sluice_northbound::host::{self, HostConfig};
@@ -14,7 +15,7 @@ use super::{Failure, output};
 
 /// Checks files and prints all their faults.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let report = check_files(&args.files);
+    let report = check_files(&args.files, Timestamp::now());
     if args.json {
         output::json(&report)?;
     } else {

@@ -32,6 +32,7 @@
 //! The threshold of any other metric is a number in that metric's unit.
 
 mod conflicts;
+mod dates;
 mod draft;
 mod flat;
 mod metrics;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use sluice_logic::spec::TenantSpec;
 
 pub use conflicts::{Conflict, check_reserved, check_windows, cross_check};
+pub use dates::check_dates;
 
 use crate::diagnostic::{Diagnostic, Faults, Place, Source};
 use crate::reader::normalised;
