@@ -1,8 +1,9 @@
 //! What single policies can't show: whether they contradict each other.
 
-use sluice_logic::spec::{Comparison, Custom, Dynamic, PolicySpec, Rule, Signal, Simple};
+use sluice_logic::spec::{Adjustment, Custom, Dynamic, PolicySpec, Profile, Rule, Rules, Signal, Static};
 
-use crate::diagnostic::Faults;
+use super::reach::{Reach, reaches};
+use crate::diagnostic::{Faults, Severity};
 use crate::yaml::Spanned;
 
 /// Reports policies that work against each other.
@@ -10,6 +11,8 @@ pub(crate) fn check(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
     for (index, later) in policies.iter().enumerate() {
         for earlier in &policies[..index] {
             pair(faults, earlier, later);
+            above_the_rules(faults, earlier, later);
+            above_the_rules(faults, later, earlier);
         }
     }
     nobody_removes(faults, policies);
@@ -18,68 +21,87 @@ pub(crate) fn check(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
 
 fn pair(faults: &mut Faults<'_>, earlier: &Spanned<PolicySpec>, later: &Spanned<PolicySpec>) {
     let line = earlier.span.line;
-    match (&earlier.value, &later.value) {
-        (PolicySpec::Rules(_), PolicySpec::Rules(_)) => {
-            let message = format!("a second `rules`; the first is on line {line}");
-            faults.error_with_help(later.span, message, "make it a profile, or more rules, of the first");
-        }
-        (PolicySpec::Simple(a), PolicySpec::Simple(b)) if fight(a, b) => {
+    if let (PolicySpec::Rules(_), PolicySpec::Rules(_)) = (&earlier.value, &later.value) {
+        let message = format!("a second `rules`; the first is on line {line}");
+        faults.error_with_help(later.span, message, "make it a profile, or more rules, of the first");
+        return;
+    }
+    if let (Some((first, low)), Some((second, high))) = (follows(&earlier.value), follows(&later.value)) {
+        if first == second {
             let message = format!(
-                "this policy and the one on line {line} fire at the same load, one to add and one to \
-                                   remove"
+                "this policy is about the same as the one on line {line}, {low} there and {high} \
+                                   here"
             );
-            faults.error_with_help(later.span, message, "leave room between the two thresholds");
+            faults.warning(
+                later.span,
+                message,
+                "the larger number of instances wins, so only the lower of the two \
+                                                 ever acts: remove the other",
+            );
         }
-        (a, b) => {
-            let follows = |policy: &PolicySpec| match policy {
-                PolicySpec::Reactive(it) => Some((it.signal.clone(), it.threshold)),
-                PolicySpec::TargetTracking(it) => Some((it.signal.clone(), it.target)),
-                _ => None,
-            };
-            if let (Some((first, low)), Some((second, high))) = (follows(a), follows(b))
-                && first == second
-            {
-                let message = format!(
-                    "this policy is about the same as the one on line {line}, {low} there and {high} \
-                                       here"
-                );
-                faults.warning(
-                    later.span,
-                    message,
-                    "the larger number of instances wins, so only the lower of the two \
-                                                     ever acts: remove the other",
-                );
-            }
-        }
+        return;
+    }
+    if let Some(severity) = fight(&earlier.value, &later.value) {
+        let message = format!(
+            "this policy and the one on line {line} fire at the same load, one to add and one to \
+                               remove"
+        );
+        let help = "leave room between the two thresholds".to_owned();
+        faults.add(later.span, severity, message, Some(help));
     }
 }
 
-/// Whether two simple policies on one signal can both hold, one to add and one to remove.
-fn fight(a: &Simple, b: &Simple) -> bool {
-    if a.signal != b.signal || a.change * b.change >= 0.0 {
-        return false;
+/// What a policy goes by in both directions, and the load that it keeps to.
+fn follows(policy: &PolicySpec) -> Option<(&Signal, f64)> {
+    match policy {
+        PolicySpec::Reactive(it) => Some((&it.signal, it.threshold)),
+        PolicySpec::TargetTracking(it) if !it.disable_scale_in => Some((&it.signal, it.target)),
+        _ => None,
     }
-    let (out, r#in) = if a.change > 0.0 { (a, b) } else { (b, a) };
-    overlap((out.when, out.threshold), (r#in.when, r#in.threshold))
 }
 
-/// Whether a load can be above the one and below the other.
-fn overlap(above: (Comparison, f64), below: (Comparison, f64)) -> bool {
-    let is_above = matches!(above.0, Comparison::Above | Comparison::AtLeast);
-    let is_below = matches!(below.0, Comparison::Below | Comparison::AtMost);
-    let touches = above.0 == Comparison::AtLeast && below.0 == Comparison::AtMost;
-    is_above && is_below && (above.1 < below.1 || (touches && above.1 <= below.1))
+/// Whether two policies on one signal can both hold, one to add and one to remove. It is an error where what the one adds
+/// the other takes away again: where the one only adds, and so is not asked. A policy that goes by a proportion may be kept
+/// from that by its rounding or its forecast.
+fn fight(a: &PolicySpec, b: &PolicySpec) -> Option<Severity> {
+    let (a, b) = (reaches(a), reaches(b));
+    let pairs = a.iter().flat_map(|a| b.iter().flat_map(move |b| [(a, b), (b, a)]));
+    let fights = pairs.filter(|(out, r#in)| out.fights(r#in));
+    let severity = |(out, r#in): (&Reach<'_>, &Reach<'_>)| {
+        let repeats = out.one_way && !out.in_proportion && !r#in.in_proportion;
+        if repeats { Severity::Error } else { Severity::Warning }
+    };
+    fights.map(severity).min()
+}
+
+/// Warns where a schedule wants more than the rules beside it ever allow.
+fn above_the_rules(faults: &mut Faults<'_>, schedule: &Spanned<PolicySpec>, rules: &Spanned<PolicySpec>) {
+    let (
+        PolicySpec::Static(Static { entries }) | PolicySpec::Custom(Custom { entries, .. }),
+        PolicySpec::Rules(Rules { default, profiles }),
+    ) = (&schedule.value, &rules.value)
+    else {
+        return;
+    };
+    let most = profiles.iter().map(|timed| timed.profile.max).fold(default.max, u32::max);
+    if let Some(count) = entries.iter().map(|entry| entry.count).max().filter(|count| *count > most) {
+        let message = format!(
+            "the count {count} is above the max of the rules on line {}, which is {most}",
+            rules.span.line
+        );
+        faults.warning(
+            schedule.span,
+            message,
+            "while the entry holds the rules' max does not: lower the one, or raise the other",
+        );
+    }
 }
 
 /// Reports rules of a profile that add and remove at the same load.
 pub(super) fn rules(faults: &mut Faults<'_>, rules: &[Spanned<Rule>]) {
-    let same = |a: &Signal, b: &Signal| a.metric == b.metric && a.scope == b.scope;
     for out in rules.iter().filter(|rule| rule.value.change.is_out()) {
         for r#in in rules.iter().filter(|rule| !rule.value.change.is_out()) {
-            let (above, below) = (&out.value, &r#in.value);
-            if same(&above.signal, &below.signal)
-                && overlap((above.when, above.threshold), (below.when, below.threshold))
-            {
+            if Reach::of_rule(&out.value, true).fights(&Reach::of_rule(&r#in.value, true)) {
                 let message =
                     format!("this rule and the one on line {} fire at the same load", out.span.line);
                 faults.error_with_help(r#in.span, message, "leave room between the two thresholds");
@@ -109,8 +131,14 @@ fn not_forecast(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
 fn nobody_removes(faults: &mut Faults<'_>, policies: &[Spanned<PolicySpec>]) {
     let only_adds = |policy: &PolicySpec| match policy {
         PolicySpec::TargetTracking(policy) => policy.disable_scale_in,
-        PolicySpec::Simple(policy) => policy.change > 0.0,
-        PolicySpec::Step(policy) => policy.steps.iter().all(|step| step.change > 0.0),
+        PolicySpec::Simple(policy) => policy.adjustment != Adjustment::Exact && policy.change > 0.0,
+        PolicySpec::Step(policy) => {
+            policy.adjustment != Adjustment::Exact && policy.steps.iter().all(|step| step.change > 0.0)
+        }
+        // Another profile may have a lower max.
+        PolicySpec::Rules(Rules { default: Profile { rules, .. }, profiles }) => {
+            profiles.is_empty() && !rules.is_empty() && rules.iter().all(|rule| rule.change.is_out())
+        }
         _ => false,
     };
     let adds = policies.iter().find(|policy| only_adds(&policy.value));

@@ -3,6 +3,7 @@
 mod contradictions;
 mod dynamic;
 mod pace;
+mod reach;
 mod rules;
 mod schedule;
 mod signal;
@@ -49,8 +50,8 @@ fn policy(faults: &mut Faults<'_>, node: &Node, limits: Limits) -> Option<Policy
         "reactive" => PolicySpec::Reactive(dynamic::reactive(faults, fields)?),
         "proactive" => PolicySpec::Proactive(dynamic::proactive(faults, fields)?),
         "target_tracking" => PolicySpec::TargetTracking(dynamic::target_tracking(faults, fields)?),
-        "step" => PolicySpec::Step(step::step(faults, fields)?),
-        "simple" => PolicySpec::Simple(step::simple(faults, fields)?),
+        "step" => PolicySpec::Step(step::step(faults, fields, limits)?),
+        "simple" => PolicySpec::Simple(step::simple(faults, fields, limits)?),
         "static" => {
             let entries = schedule::entries(faults, fields, limits);
             fields.end(faults);

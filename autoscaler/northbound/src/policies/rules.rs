@@ -65,21 +65,26 @@ fn timed(faults: &mut Faults<'_>, node: &Node, zone: &Zone, limits: Limits) -> O
 
 /// `from` and `to`, or `cron` and `duration`.
 fn when(faults: &mut Faults<'_>, fields: &mut Fields<'_>, zone: &Zone) -> Option<ProfileTime> {
-    let from = fields.optional(faults, &["from"], date)?;
-    let to = fields.optional(faults, &["to"], date)?;
-    let pattern = fields.optional(faults, &["cron"], |node| cron(node, zone))?;
+    // All are read before the first that is bad ends it: the others are no unknown keys.
+    let from = fields.optional(faults, &["from"], date);
+    let to = fields.optional(faults, &["to"], date);
+    let pattern = fields.optional(faults, &["cron"], |node| cron(node, zone));
+    let length = fields.optional(faults, &["duration"], duration);
     let time_zone = zone.clone();
-    match (from, to, pattern) {
-        (Some(from), Some(to), None) if from.value < to.value => {
+    match (from?, to?, pattern?, length?) {
+        (Some(from), Some(to), None, None) if from.value < to.value => {
             Some(ProfileTime::Fixed { from: from.value, to: to.value, time_zone })
         }
-        (Some(_), Some(to), None) => {
+        (Some(_), Some(to), None, None) => {
             faults.error_with_help(to.span, "the profile ends before it begins", "`to` is later than `from`");
             None
         }
-        (None, None, Some(cron)) => {
-            let duration = duration(faults, fields)?;
-            Some(ProfileTime::Recurring { cron: cron.value, duration, time_zone })
+        (None, None, Some(cron), Some(duration)) => {
+            Some(ProfileTime::Recurring { cron: cron.value, duration: duration.value, time_zone })
+        }
+        (None, None, Some(_), None) => {
+            fields.report_missing(faults, "duration");
+            None
         }
         _ => {
             let help = "write `from` and `to` for a date, or `cron` and `duration` for a recurrence";
@@ -97,6 +102,13 @@ fn profile(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Limits) -> 
     let items = fields.optional_list(faults, "rules");
     let (min, max, default, items) = (min?, max?, default?, items?);
     within_max(faults, "the profile's max", max, limits);
+    if let Some(least) = limits.min.filter(|least| max.value < least.value) {
+        let message = format!(
+            "the profile's max {} is below the group's min, which is {} on line {}",
+            max.value, least.value, least.span.line
+        );
+        faults.warning(max.span, message, "the group's min holds: raise the one, or lower the other");
+    }
     if min.value > max.value {
         faults.error_with_help(
             min.span,

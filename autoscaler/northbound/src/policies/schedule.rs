@@ -1,5 +1,6 @@
 //! Reads when something holds.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,7 +51,7 @@ pub(super) fn time_zone(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Opt
 fn entry(faults: &mut Faults<'_>, node: &Node, zone: &Zone, limits: Limits) -> Option<StaticEntry> {
     let mut fields = Fields::open(faults, "entry", node)?;
     let start = start(faults, &mut fields, zone);
-    let duration = duration(faults, &mut fields);
+    let duration = fields.required(faults, &["duration"], duration);
     let count = fields.required(faults, &["count"], |node| value::whole(1..=10_000, node));
     fields.end(faults);
     let count = count?;
@@ -59,18 +60,23 @@ fn entry(faults: &mut Faults<'_>, node: &Node, zone: &Zone, limits: Limits) -> O
         let message = format!("the count {} changes nothing: the group's min is {}", count.value, min.value);
         faults.warning(count.span, message, "an entry raises the minimum while it holds");
     }
-    let schedule = Schedule { start: start?, duration: duration?, time_zone: zone.clone() };
+    let schedule = Schedule { start: start?, duration: duration?.value, time_zone: zone.clone() };
     Some(StaticEntry { schedule, count: count.value })
 }
 
 /// Reports a number above the group's maximum.
-pub(super) fn within_max(faults: &mut Faults<'_>, what: &str, count: Spanned<u32>, limits: Limits) {
-    if let Some(max) = limits.max.filter(|max| count.value > max.value) {
+pub(super) fn within_max<N: Copy + Display + Into<f64>>(
+    faults: &mut Faults<'_>,
+    what: &str,
+    count: Spanned<N>,
+    limits: Limits,
+) {
+    if let Some(max) = limits.max.filter(|max| count.value.into() > f64::from(max.value)) {
         let message = format!(
             "{what} {} is above the group's max, which is {} on line {}",
             count.value, max.value, max.span.line
         );
-        faults.error_with_help(count.span, message, "lower it, or raise the max: no schedule goes beyond it");
+        faults.error_with_help(count.span, message, "lower it, or raise the max: nothing goes beyond it");
     }
 }
 
@@ -117,8 +123,7 @@ pub(super) fn date(node: &Node) -> Result<DateTime, Complaint> {
     })
 }
 
-/// The key `duration`, required.
-pub(super) fn duration(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Duration> {
-    let read = |node: &Node| value::duration(Duration::from_secs(1)..=LONGEST, node);
-    fields.required(faults, &["duration"], read).map(|duration| duration.value)
+/// How long something holds.
+pub(super) fn duration(node: &Node) -> Result<Duration, Complaint> {
+    value::duration(Duration::from_secs(1)..=LONGEST, node)
 }

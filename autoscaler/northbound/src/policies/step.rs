@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sluice_logic::spec::{Adjustment, Comparison, Signal, Simple, Step, StepAdjustment};
 
+use super::Limits;
 use super::dynamic::warm_up;
+use super::schedule::within_max;
 use super::signal::{bound, difference, signal};
 use crate::diagnostic::Faults;
 use crate::reader::Fields;
@@ -14,7 +16,7 @@ use crate::yaml::{Node, Spanned};
 /// A change beyond this is a typing error.
 const LARGEST_CHANGE: f64 = 10_000.0;
 
-pub(super) fn step(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Step> {
+pub(super) fn step(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Limits) -> Option<Step> {
     let signal = signal(faults, fields, None);
     let threshold = bound(faults, fields, "threshold", signal.as_ref());
     let adjustment = adjustment(faults, fields);
@@ -30,6 +32,9 @@ pub(super) fn step(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<S
         return None;
     }
     check_steps(faults, &steps, adjustment?);
+    for step in &steps {
+        exact_within_max(faults, adjustment?, Spanned::new(step.value.change, step.span), limits);
+    }
     Some(Step {
         signal,
         threshold: threshold?.value,
@@ -95,6 +100,13 @@ fn check_steps(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>], adjus
         faults.error_with_help(first.span, message, "leave its `from` out: then it has no end");
     }
     if adjustment == Adjustment::Exact {
+        for pair in [below, above].concat().windows(2) {
+            if pair[1].value.change < pair[0].value.change {
+                let message =
+                    format!("this step wants fewer than the one on line {}, at more load", pair[0].span.line);
+                faults.error_with_help(pair[1].span, message, "more load never needs fewer instances");
+            }
+        }
         return;
     }
     for (side, wrong, what) in [(&above, -1.0, "removes above"), (&below, 1.0, "adds below")] {
@@ -105,7 +117,14 @@ fn check_steps(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>], adjus
     }
 }
 
-pub(super) fn simple(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Simple> {
+/// Reports a number itself that the group can't have.
+fn exact_within_max(faults: &mut Faults<'_>, adjustment: Adjustment, change: Spanned<f64>, limits: Limits) {
+    if adjustment == Adjustment::Exact {
+        within_max(faults, "the number", change, limits);
+    }
+}
+
+pub(super) fn simple(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Limits) -> Option<Simple> {
     let signal = signal(faults, fields, None);
     let when = fields.required(faults, &["when"], comparison);
     let threshold = bound(faults, fields, "threshold", signal.as_ref());
@@ -121,6 +140,7 @@ pub(super) fn simple(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option
         let message = if above { "it removes when the load is high" } else { "it adds when the load is low" };
         faults.error_with_help(change.span, message, "turn the sign of `change`, or the comparison");
     }
+    exact_within_max(faults, adjustment, change, limits);
     Some(Simple {
         signal: signal?,
         when: when.value,

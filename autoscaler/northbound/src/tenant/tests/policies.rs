@@ -117,6 +117,11 @@ fn schedules() {
     ];
     let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
     expect(Severity::Error, &rows);
+    let group = "group: {min: 2, max: 3}\npolicies: [{rules: {default: {min: 1, max: »1, default: 1}}}]";
+    let (text, line, column) = marked(&structured(NET, TCP, group));
+    let [found] = &faults(&text)[..] else { panic!("one fault") };
+    assert_eq!((found.line, found.column, found.severity), (line, column, Severity::Warning));
+    assert_eq!(found.message, "the profile's max 1 is below the group's min, which is 2 on line 4");
     let low = entry("{at: 2027-01-01 08:00, duration: 1h, count: »1}");
     expect(Severity::Warning, &[(&low, "changes nothing: the group's min is 1")]);
 }
@@ -146,9 +151,15 @@ fn steps_and_rules() {
         ("[{rules: {default: {min: 1, max: 2, default: »3}}}]".into(), "outside 1 to 2"),
         ("[{rules: {default: {min: 1, max: »9, default: 1}}}]".into(), "above the group's max"),
         ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, min: 1, max: 2, default: 1}]}}]".into(), "a profile needs its time"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, cron: \"0 8 * * *\", min: 1, max: 2, default: 1}]}}]".into(), "the key `duration` is missing"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, from: 2027-01-01 08:00, to: 2027-01-02 08:00, duration: 1h, min: 1, max: 2, default: 1}]}}]".into(), "a profile needs its time"),
     ];
     let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
     expect(Severity::Error, &rows);
+    let bad = "[{rules: {default: {min: 1, max: 2, default: 1}, profiles: \
+               [{name: a, cron: hourly, duration: 1h, min: 1, max: 2, default: 1}]}}]";
+    let found = faults(&structured(NET, TCP, &format!("{GROUP}\npolicies: {bad}")));
+    assert_eq!(found.len(), 1, "{found:#?}");
 }
 
 #[test]
@@ -169,6 +180,44 @@ fn policies_that_contradict_each_other() {
                 "[{rules: {default: {min: 1, max: 2, default: 1}}}, »{rules: {default: {min: 1, max: 2, default: 1}}}]",
                 "a second `rules`",
             ),
+            (
+                "[{step: {threshold: 30%, steps: [{from: 0, change: 1}]}}, »{step: {threshold: 80%, steps: [{to: 0, change: -1}]}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{step: {threshold: 70%, steps: [{from: 10, change: 1}]}}, »{simple: {when: at_most, threshold: 80%, window: 1m, change: -1}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{simple: {when: not_equal, threshold: 50%, change: 1}}, »{simple: {when: below, threshold: 80%, change: -1}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{simple: {when: above, threshold: 30%, change: 1}}, »{simple: {when: below, threshold: 80%, adjustment: exact, change: 1}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{simple: {when: above, threshold: 30%, change: 1}}, »{rules: {default: {min: 1, max: 2, default: 1, rules: \
+                 [{when: above, threshold: 90%, increase: 1}, {when: below, threshold: 60%, decrease: 1}]}}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{rules: {default: {min: 1, max: 2, default: 1, rules: [{when: not_equal, threshold: 50%, increase: 1}, \
+                 »{when: below, threshold: 40%, decrease: 1}]}}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{step: {threshold: 50%, adjustment: exact, steps: [»{from: 0, change: 1}, {to: 0, change: 2}]}}]",
+                "more load never needs fewer instances",
+            ),
+            (
+                "[{step: {threshold: 50%, adjustment: exact, steps: [»{from: 0, change: 50}, {to: 0, change: 2}]}}]",
+                "the number 50 is above the group's max, which is 2 on line 4",
+            ),
+            (
+                "[{simple: {when: above, threshold: 50%, adjustment: exact, change: »50}}]",
+                "the number 50 is above the group's max, which is 2 on line 4",
+            ),
         ],
     );
     expect(
@@ -179,10 +228,43 @@ fn policies_that_contradict_each_other() {
                 "only the lower of the two ever acts",
             ),
             ("[»{simple: {when: above, threshold: 30%, change: 1}}]", "none ever removes one"),
+            (
+                "[»{rules: {default: {min: 1, max: 2, default: 1, rules: [{when: above, threshold: 50%, increase: 1}]}}}]",
+                "none ever removes one",
+            ),
+            (
+                "[{target_tracking: {target: 30%, disable_scale_in: true}}, »{target_tracking: {target: 80%}}]",
+                "fire at the same load",
+            ),
+            (
+                "[{simple: {when: above, threshold: 20%, change: 1}}, »{reactive: {threshold: 60%}}]",
+                "fire at the same load",
+            ),
+            (
+                "[»{static: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}, {rules: {default: {min: 1, max: 1, default: 1}}}]",
+                "the count 2 is above the max of the rules on line 5, which is 1",
+            ),
             ("[»{proactive: {metric: custom/queue, of: group, threshold: 10}}]", "is the reactive rule"),
             ("[»{proactive: {statistic: p95, threshold: 60%}}]", "is the reactive rule"),
         ],
     );
+}
+
+#[test]
+fn policies_that_leave_each_other_room_are_not_reported() {
+    let table = [
+        "[{target_tracking: {target: 60%}}, {step: {threshold: 60%, steps: [{from: 20, change: 1}]}}]",
+        "[{step: {threshold: 80%, steps: [{from: 0, change: 1}]}}, {step: {threshold: 30%, steps: [{to: 0, change: -1}]}}]",
+        "[{step: {threshold: 50%, adjustment: exact, steps: [{from: 0, change: 2}, {to: 0, change: 1}]}}]",
+        "[{simple: {when: above, threshold: 80%, adjustment: exact, change: 2}}, {simple: {when: above, threshold: 50%, change: 1}}]",
+        "[{target_tracking: {target: 80%, disable_scale_in: true}}, {target_tracking: {target: 30%}}]",
+        "[{simple: {when: above, threshold: 30%, change: 1}}, {simple: {metric: memory, when: below, threshold: 50%, change: -1}}]",
+        "[{simple: {when: above, threshold: 30%, change: 1}}, {simple: {when: below, threshold: 50, aggregation: count, change: -1}}]",
+    ];
+    for policies in table {
+        let found = faults(&structured(NET, TCP, &format!("{GROUP}\npolicies: {policies}")));
+        assert_eq!(found, [], "{policies}");
+    }
 }
 
 #[test]
