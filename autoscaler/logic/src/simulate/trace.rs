@@ -88,8 +88,16 @@ pub enum BadTrace {
         interval: Duration,
     },
     /// More steps than anybody waits for.
-    #[error("it spans {0} steps, more than {max}: cut it", max = Trace::MOST_STEPS)]
-    TooLong(u64),
+    #[error(
+        "it spans {steps} steps of {}, more than {max}: cut it",
+        pretty(*.interval), max = Trace::MOST_STEPS
+    )]
+    TooLong {
+        /// How many.
+        steps: u128,
+        /// How long each is: the most common time between two points.
+        interval: Duration,
+    },
     /// No load at all, so no instance can be sized by its peak.
     #[error("its largest value is 0: there is nothing to scale for")]
     NothingHappens,
@@ -125,9 +133,10 @@ impl Trace {
         }
         let distances = distances(points)?;
         let interval = most_common(&distances);
-        let steps = last.at.duration_since(first.at).unsigned_abs().as_secs() / interval.as_secs().max(1);
-        if steps > Self::MOST_STEPS {
-            return Err(BadTrace::TooLong(steps));
+        let span = last.at.duration_since(first.at).unsigned_abs();
+        let steps = span.as_nanos() / interval.as_nanos().max(1);
+        if steps > u128::from(Self::MOST_STEPS) {
+            return Err(BadTrace::TooLong { steps, interval });
         }
         let mut trace = Self { start: first.at, interval, values: Vec::new(), silences: Vec::new() };
         for (pair, &distance) in points.windows(2).zip(&distances) {
@@ -335,6 +344,16 @@ mod tests {
             refused(&[(0, 1.0), (60, 1.0), (120, 1.0), (130, 1.0), (180, 1.0), (240, 1.0)])
                 .contains("line 5")
         );
+    }
+
+    #[test]
+    fn a_gap_is_not_filled_beyond_the_longest_trace() {
+        let mut points = points(&[(0, 1.0), (0, 2.0), (0, 1.0), (5_000_000, 2.0)]);
+        for (point, millisecond) in points.iter_mut().zip([0, 1, 2]) {
+            point.at = Timestamp::from_millisecond(millisecond).unwrap();
+        }
+        let said = Trace::from_points(&points, Gaps::Hold).expect_err("it is too long").to_string();
+        assert_eq!(said, "it spans 5000000000 steps of 1ms, more than 5270400: cut it");
     }
 
     #[test]
