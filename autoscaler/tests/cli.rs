@@ -42,6 +42,27 @@ fn check_prints_every_fault_with_its_place_and_ends_with_2() {
 }
 
 #[test]
+fn a_simulation_that_makes_no_sense_is_refused_with_what_to_change() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ages.csv"), "timestamp,value\n0,1\n86400,2\n172800,1\n250000000000,2\n")
+        .unwrap();
+    for (args, said) in [
+        (&["--scenario", "step", "--usable", "0"][..], "--usable"),
+        (&["--scenario", "step", "--baseline-target", "0%", "--compare"], "--baseline-target"),
+        (&["--scenario", "step", "--score-from", "100%"], "--score-from"),
+        (&["--scenario", "step", "--max", "4000000000", "--min", "4000000000"], "1..=10000"),
+        (&["--scenario", "step", "--min", "0"], "1..=10000"),
+        (&["--scenario", "step", "--min", "9", "--max", "3"], "contradict each other"),
+        (&["--trace", "ages.csv", "--gaps", "hold"], "make --step longer"),
+    ] {
+        let output = sluice(&[&["simulate"], args].concat(), dir.path());
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
+        assert!(printed.contains(said), "{args:?}: {printed}");
+    }
+}
+
+#[test]
 fn check_prints_json_for_programs() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("demo.yml"), TENANT.replace("45.45.45.45", "45.45.45")).unwrap();

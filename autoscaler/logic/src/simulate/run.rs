@@ -1,5 +1,6 @@
 //! One policy, one trace, step by step.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -13,7 +14,7 @@ use crate::forecast::Lookouts;
 use crate::group::GroupState;
 use crate::policy::ceil_count;
 use crate::samples::{Samples, longest_window};
-use crate::spec::{GroupSpec, Metric};
+use crate::spec::{Metric, PolicySpec, Scope};
 
 /// One step: what was needed and what was there.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -22,7 +23,8 @@ pub struct Record {
     pub at: Timestamp,
     /// The load, in the trace's unit.
     pub load: f64,
-    /// The fewest instances that keep the utilisation usable, within the group's limits.
+    /// The fewest instances that keep the utilisation usable, at least [`Setup::fewest`]: also where the group may not
+    /// have so many.
     pub demand: u32,
     /// Instances that served.
     pub in_service: u32,
@@ -84,6 +86,8 @@ struct World<'a> {
     trace: &'a Trace,
     setup: &'a Setup,
     metrics: Vec<Metric>,
+    /// Those that a policy reads of the group as a whole.
+    group_metrics: BTreeSet<Metric>,
     fleet: Fleet,
     state: GroupState,
     samples: Samples,
@@ -94,7 +98,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(contender: &'a Contender, trace: &'a Trace, setup: &'a Setup) -> Self {
         let Contender { group, policies, .. } = contender;
-        let first = needed(trace.load(Duration::ZERO, setup.step), setup, group);
+        let first = group.clamp(needed(trace.load(Duration::ZERO, setup.step), setup));
         let mut metrics: Vec<Metric> = policies
             .iter()
             .flat_map(|policy| policy.signals().into_iter().map(|signal| signal.metric.clone()))
@@ -102,12 +106,16 @@ impl<'a> World<'a> {
             .collect();
         metrics.sort();
         metrics.dedup();
+        let signals = policies.iter().flat_map(PolicySpec::signals);
+        let of_group = signals.filter(|signal| matches!(signal.scope, Scope::Group { .. }));
+        let group_metrics = of_group.map(|signal| signal.metric.clone()).collect();
         let horizon = longest_window(policies).max(Duration::from_mins(1));
         Self {
             contender,
             trace,
             setup,
             metrics,
+            group_metrics,
             fleet: Fleet::new(first, trace.start()),
             state: GroupState { desired: Some(first), ..GroupState::default() },
             samples: Samples::new(horizon).sampled_every(setup.step),
@@ -130,7 +138,7 @@ impl<'a> World<'a> {
         let record = Record {
             at: begin,
             load,
-            demand: needed(load, self.setup, &self.contender.group),
+            demand: needed(load, self.setup),
             in_service: count.in_service,
             starting: count.starting,
             draining: count.draining,
@@ -139,7 +147,7 @@ impl<'a> World<'a> {
         (record, change)
     }
 
-    /// Each instance in service carries its even share.
+    /// Each instance in service carries its even share; of the group as a whole it is the load itself.
     fn sample(&mut self, load: f64, in_service: u32, end: Timestamp) {
         let share = load / f64::from(in_service.max(1));
         for instance in self.fleet.instances().iter().filter(|instance| instance.is_serving()) {
@@ -154,6 +162,12 @@ impl<'a> World<'a> {
                 let taken = self.samples.push(&instance.id, metric, end, value);
                 debug_assert!(taken.is_ok(), "{taken:?}");
             }
+        }
+        for metric in &self.group_metrics {
+            let measured = load * factor(self.setup.noise, &mut self.rng);
+            let value = if metric.is_share() { measured / self.setup.capacity } else { measured };
+            let taken = self.samples.push_group(metric, end, value);
+            debug_assert!(taken.is_ok(), "{taken:?}");
         }
     }
 
@@ -176,9 +190,10 @@ impl<'a> World<'a> {
     }
 }
 
-/// The fewest instances that keep the utilisation at or below what is usable, within the limits.
-fn needed(load: f64, setup: &Setup, spec: &GroupSpec) -> u32 {
-    spec.clamp(ceil_count(load / (setup.usable * setup.capacity)))
+/// The fewest instances that keep the utilisation at or below what is usable. What a group may have at most is no part of
+/// it: a maximum that is too low is a shortage.
+fn needed(load: f64, setup: &Setup) -> u32 {
+    ceil_count(load / (setup.usable * setup.capacity)).max(setup.fewest)
 }
 
 /// A factor of mean 1: the sum of twelve even numbers is as good as normal (Irwin–Hall), and needs no logarithm.
@@ -188,4 +203,43 @@ fn factor(deviation: f64, rng: &mut Rng) -> f64 {
     }
     let sum: f64 = (0..12).map(|_| rng.f64()).sum();
     (1.0 + deviation * (sum - 6.0)).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::{Measures, Scenario, Weights, lineup};
+    use crate::spec::{Reactive, Signal};
+
+    fn measured(contender: &Contender) -> (Run, Measures) {
+        let trace = Scenario::Step.trace();
+        let run = simulate(contender, &trace, &Setup::sized(trace.peak(), 20.0), || ());
+        let measures = Measures::of(&run, 0, run.records.len(), Weights::default());
+        (run, measures)
+    }
+
+    #[test]
+    fn a_maximum_that_is_too_low_is_a_shortage() {
+        let (room, enough) = measured(&lineup::dynamic(&lineup::plain(2, 40), 0.8));
+        let (tight, short) = measured(&lineup::dynamic(&lineup::plain(2, 6), 0.8));
+        let demand = |run: &Run| run.records.iter().map(|record| record.demand).collect::<Vec<_>>();
+        assert_eq!(demand(&room), demand(&tight), "what is needed is the same for all");
+        assert_eq!(demand(&tight).into_iter().max(), Some(20));
+        assert!(
+            short.under_provisioned_percent > 20.0,
+            "a third of the time 14 of 20 are missing: {short:?}"
+        );
+        assert!(enough.under_provisioned_percent < 5.0, "{enough:?}");
+    }
+
+    #[test]
+    fn a_policy_on_the_group_as_a_whole_sees_the_load() {
+        let metric = Metric::Custom("queue".parse().expect("a name"));
+        let scope = Scope::Group { per_instance: true };
+        let signal = Signal { scope, ..Signal::mean(metric, Duration::from_mins(1)) };
+        let policies = vec![PolicySpec::Reactive(Reactive { signal, threshold: 50.0 })];
+        let queue = Contender { name: "queue".to_owned(), group: lineup::plain(2, 40), policies };
+        let (run, _) = measured(&queue);
+        assert_eq!(run.records.iter().map(|record| record.desired).max(), Some(20), "1000 at 50 each");
+    }
 }

@@ -13,6 +13,8 @@ pub struct Setup {
     pub capacity: f64,
     /// The utilisation that must not be exceeded: demand is the fewest instances that keep to it. Above 0, at most 1.
     pub usable: f64,
+    /// Demand is never below so many, whatever the load: what every group that is compared has to have.
+    pub fewest: u32,
     /// From the launch of an instance until it serves.
     pub start_time: Duration,
     /// It may take so much more or less, evenly spread; at most the start time.
@@ -58,13 +60,14 @@ impl Setup {
     /// Instances that the peak of a trace needs, where nobody says how large one is.
     pub const PEAK_NEEDS: f64 = 20.0;
 
-    /// An instance sized so that `peak` needs `instances` of them; minutes, and a start time of two.
+    /// An instance sized so that `peak` needs `instances` of them, and two at least; minutes, and a start time of two.
     #[must_use]
     pub fn sized(peak: f64, instances: f64) -> Self {
         Self {
             step: Duration::from_mins(1),
             capacity: peak / instances / Self::USABLE,
             usable: Self::USABLE,
+            fewest: 2,
             start_time: Duration::from_mins(2),
             start_spread: Duration::ZERO,
             drain_time: Duration::ZERO,
@@ -81,8 +84,9 @@ impl Setup {
         let within = |value: f64, most: f64| value >= 0.0 && value <= most;
         match self {
             _ if seconds == 0 || self.step.subsec_nanos() != 0 || 60 % seconds != 0 => Err(BadSetup::Step),
-            _ if !self.capacity.is_finite() || self.capacity <= 0.0 => Err(BadSetup::Capacity),
+            // What is not said of the capacity follows from it.
             _ if !within(self.usable, 1.0) || self.usable == 0.0 => Err(BadSetup::Usable),
+            _ if !self.capacity.is_finite() || self.capacity <= 0.0 => Err(BadSetup::Capacity),
             _ if self.start_spread > self.start_time => Err(BadSetup::Spread),
             _ if !within(self.noise, 1.0) => Err(BadSetup::Noise),
             _ if self.start_time > day || self.drain_time > day => Err(BadSetup::Times),

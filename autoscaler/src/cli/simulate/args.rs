@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use sluice_logic::simulate::{Gaps, Scenario, Setup, Trace, Weights};
@@ -20,7 +21,11 @@ A trace is a CSV file with a header and the columns `timestamp` and `value`: the
 unit, at even intervals. A timestamp is RFC 3339, `2026-11-25 08:00:00` (UTC), or seconds.
 
 An instance is sized so that the peak needs 20 of them, unless --capacity or --peak-needs says otherwise. A policy on
-`cpu` or `memory` sees the load as a share of that capacity, one on any other metric sees it in the trace's unit.
+`cpu` or `memory` sees the load as a share of that capacity, one on any other metric sees it in the trace's unit: each instance its
+even share, and with `of: group` the whole of it.
+
+Demand is the same for all that are compared: at least the least of their minimums, and more than a group's maximum where the
+load needs it.
 
 θU and θO are the shares of the demand that were missing and spare, τU and τO the shares of time. Excess is supply ÷ demand
 − 1 + θU ÷ 10: a missing instance costs ten spare ones.";
@@ -40,7 +45,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long)]
     pub(super) compare: bool,
     /// Score only what comes after this share of the trace: a part that was tuned on is no evidence.
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share_but_all)]
     pub(super) score_from: f64,
     /// Print JSON.
     #[arg(long)]
@@ -139,16 +144,16 @@ pub(super) struct WorldArgs {
     #[arg(long, value_name = "COUNT", default_value_t = Setup::PEAK_NEEDS)]
     peak_needs: f64,
     /// The utilisation that must not be exceeded: demand is the fewest instances that keep to it.
-    #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = share_above_nothing)]
     pub(super) usable: f64,
     /// The utilisation that the baselines aim at.
-    #[arg(long, value_name = "SHARE", default_value = "60%", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "60%", value_parser = share_above_nothing)]
     pub(super) baseline_target: f64,
     /// Fewest instances, where no tenant says it.
-    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = count())]
     pub(super) min: u32,
     /// Most instances, where no tenant says it.
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    #[arg(long, value_name = "COUNT", default_value_t = 40, value_parser = count())]
     pub(super) max: u32,
     /// A decision is taken every so often.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -180,14 +185,14 @@ pub(super) struct WorldArgs {
 }
 
 impl WorldArgs {
-    /// What a simulation on this trace takes for granted.
-    pub(super) fn setup(&self, trace: &Trace) -> Result<Setup, Failure> {
+    /// What a simulation on this trace takes for granted, where at least `fewest` instances are needed.
+    pub(super) fn setup(&self, trace: &Trace, fewest: u32) -> Result<Setup, Failure> {
         if !(self.peak_needs.is_finite() && self.peak_needs > 0.0) {
             return Err(Failure::Wrong("--peak-needs has to be a number above 0".to_owned()));
         }
-        if self.min == 0 || self.min > self.max {
+        if self.min > self.max {
             return Err(Failure::Wrong(format!(
-                "--min {} and --max {} contradict each other: at least 1, and not above the maximum",
+                "--min {} and --max {} contradict each other: the minimum is not above the maximum",
                 self.min, self.max
             )));
         }
@@ -195,6 +200,7 @@ impl WorldArgs {
             step: self.step,
             capacity: self.capacity.unwrap_or(trace.peak() / self.peak_needs / self.usable),
             usable: self.usable,
+            fewest,
             start_time: self.start_time,
             start_spread: self.start_spread,
             drain_time: self.drain_time,
@@ -203,6 +209,13 @@ impl WorldArgs {
             seed: self.seed,
         };
         setup.check().map_err(|error| Failure::Wrong(error.to_string()))?;
+        let steps = trace.span().as_secs() / setup.step.as_secs().max(1);
+        if steps > Trace::MOST_STEPS {
+            let most = Trace::MOST_STEPS;
+            let message =
+                format!("the load spans {steps} decisions, more than {most}: cut it, or make --step longer");
+            return Err(Failure::Wrong(message));
+        }
         Ok(setup)
     }
 
@@ -226,6 +239,23 @@ fn share(text: &str) -> Result<f64, String> {
     };
     let within = number.ok().filter(|share| (0.0..=1.0).contains(share));
     within.ok_or_else(|| "a share is from 0% to 100%, or from 0 to 1".to_owned())
+}
+
+/// The same, of something that there has to be.
+fn share_above_nothing(text: &str) -> Result<f64, String> {
+    share(text)
+        .and_then(|share| if share > 0.0 { Ok(share) } else { Err("it has to be above 0%".to_owned()) })
+}
+
+/// The same, of a part that leaves a rest.
+fn share_but_all(text: &str) -> Result<f64, String> {
+    share(text)
+        .and_then(|share| if share < 1.0 { Ok(share) } else { Err("it has to be below 100%".to_owned()) })
+}
+
+/// As many as a tenant file may say.
+fn count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=10_000)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -23,9 +23,9 @@ use super::{Failure, check, output};
 /// Simulates, prints and draws.
 pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
     let (trace, name) = load::load(&args.load)?;
-    let setup = args.world.setup(&trace)?;
-    let weights = args.world.weights()?;
     let contenders = contenders(args)?;
+    let setup = args.world.setup(&trace, fewest(&contenders))?;
+    let weights = args.world.weights()?;
     let outcomes = play(&contenders, &trace, &setup, weights, args.score_from);
     if let Some(path) = &args.csv {
         report::write_csv(path, &outcomes)?;
@@ -70,6 +70,11 @@ fn contenders(args: &SimulateArgs) -> Result<Vec<Contender>, Failure> {
         contenders.extend(lineup::baselines(&group, args.world.baseline_target));
     }
     Ok(contenders)
+}
+
+/// What each of them has to have at least.
+fn fewest(contenders: &[Contender]) -> u32 {
+    contenders.iter().map(|contender| contender.group.min).min().unwrap_or_default()
 }
 
 /// A tenant's group and policies; its faults are printed.

@@ -57,9 +57,9 @@ pub(crate) fn run(args: &TuneArgs) -> Result<(), Failure> {
         return Err(Failure::Wrong(message.to_owned()));
     }
     let (trace, name) = load::load(&args.load)?;
-    let setup = args.world.setup(&trace)?;
-    let weights = args.world.weights()?;
     let base = base(args)?;
+    let setup = args.world.setup(&trace, base.group.min)?;
+    let weights = args.world.weights()?;
     let mut baselines = lineup::baselines(&base.group, args.world.baseline_target);
     let search = Search { trace: trace.first_part(args.train), setup: &setup, weights };
     let hpa = lineup::hpa(&base.group, args.world.baseline_target);
