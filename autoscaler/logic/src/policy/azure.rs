@@ -188,11 +188,11 @@ fn after(change: RuleChange, current: u32) -> u32 {
 fn words(verdict: &Verdict<'_>) -> String {
     let Rule { signal, when, threshold, change, .. } = verdict.rule;
     let value = match verdict.load {
-        Load::Known { value, .. } => amount(&signal.metric, value).to_string(),
-        Load::Partial { at_least, .. } => format!("at least {}", amount(&signal.metric, at_least)),
+        Load::Known { value, .. } => amount(signal.is_share(), value).to_string(),
+        Load::Partial { at_least, .. } => format!("at least {}", amount(signal.is_share(), at_least)),
         Load::Missing(_) => "not known".to_owned(),
     };
-    let bound = amount(&signal.metric, *threshold);
+    let bound = amount(signal.is_share(), *threshold);
     let what = match change {
         RuleChange::Increase(count) => format!("{count} more"),
         RuleChange::Decrease(count) => format!("{count} fewer"),

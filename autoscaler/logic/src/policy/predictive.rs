@@ -18,7 +18,7 @@ pub(super) fn answer(policy: &Predictive, situation: &Situation<'_>) -> Answer {
         return Answer::new(Wish::Abstain, silent(situation.outlook));
     };
     let expected = ceil_count(demand / policy.target);
-    let demand = amount(&policy.metric, *demand);
+    let demand = amount(policy.metric.is_share(), *demand);
     let off =
         error.map(|error| format!("; its last forecasts were off by {:.0} % of the load", error * 100.0));
     let off = off.unwrap_or_default();

@@ -34,7 +34,7 @@ pub(super) fn answer(policy: &Proactive, situation: &Situation<'_>) -> Answer {
             // What is only kept is no reason to add.
             let wanted = if grows { count(then) } else { count(then).min(desired) };
             let (wish, what) = towards(group.desired, instances, wanted - i64::from(instances));
-            let [expected, then] = [*demand, then].map(|demand| amount(&signal.metric, demand / serving));
+            let [expected, then] = [*demand, then].map(|demand| amount(signal.is_share(), demand / serving));
             (wish, format!("{reading}; {expected} is expected at {at:.0}, {then} is {why}: {what}"))
         }
         (outlook, _) => {

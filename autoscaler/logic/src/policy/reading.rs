@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::samples::Load;
-use crate::spec::{Aggregation, Metric, Scope, Signal, Statistic};
+use crate::spec::{Aggregation, Scope, Signal, Statistic};
 
 /// A signal, what it is now, and what it is compared with.
 pub(super) struct Reading<'a> {
@@ -20,19 +20,19 @@ pub(super) struct Reading<'a> {
 impl fmt::Display for Reading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let window = span(self.signal.window);
-        let metric = &self.signal.metric;
+        let percent = self.signal.is_share();
         let name = Name(self.signal);
-        let (what, bound) = (self.what, amount(metric, self.bound));
+        let (what, bound) = (self.what, amount(percent, self.bound));
         match self.load {
             Load::Known { value, instances, .. } => {
-                let value = amount(metric, value);
+                let value = amount(percent, value);
                 write!(f, "{name} is {value} over {window:#} on {instances} in service, {what} {bound}")
             }
             Load::Partial { at_least, instances, unmeasured, .. } => write!(
                 f,
                 "{name} is at least {} over {window:#} on {instances} in service, with {unmeasured} more without fresh \
                  samples counted at 0, {what} {bound}",
-                amount(metric, at_least),
+                amount(percent, at_least),
             ),
             Load::Missing(why) => write!(f, "{name} is not known: {why}"),
         }
@@ -66,9 +66,9 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// A metric's value as people read it.
-pub(super) fn amount(metric: &Metric, value: f64) -> Amount {
-    Amount { percent: metric.is_share(), value }
+/// A value as people read it: in percent where it is a share.
+pub(super) fn amount(percent: bool, value: f64) -> Amount {
+    Amount { percent, value }
 }
 
 pub(super) struct Amount {

@@ -360,6 +360,16 @@ impl Signal {
         Self { metric, scope, aggregation, window, grain: None }
     }
 
+    /// Whether its value is a share of what an instance has, so that people read and write it in percent. A share summed
+    /// over instances or over time, or counted, is no share of anything any more.
+    #[must_use]
+    pub fn is_share(&self) -> bool {
+        let statistic =
+            matches!(self.scope, Scope::Instances { statistic: Statistic::Sum | Statistic::Count });
+        let aggregation = matches!(self.aggregation, Aggregation::Total | Aggregation::Count);
+        self.metric.is_share() && !statistic && !aggregation
+    }
+
     /// Whether it is an average over the instances: what forecasts and the HPA's rule for missing pods are about.
     #[must_use]
     pub fn averages_instances(&self) -> bool {

@@ -102,7 +102,7 @@ pub(super) fn predictive(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Op
     let target = fields.required(faults, &["target"], |node| match &metric {
         None => Ok(f64::NAN),
         Some(metric) if metric.is_share() => value::share(node),
-        Some(_) => rate(node),
+        Some(metric) => rate(metric, node),
     });
     let modes = [
         ("forecast_only", PredictiveMode::ForecastOnly),

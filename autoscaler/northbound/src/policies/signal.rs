@@ -93,21 +93,15 @@ pub(super) fn bound(
 ) -> Option<Spanned<f64>> {
     fields.required(faults, &[name], |node| match signal {
         None => Ok(f64::NAN),
-        Some(signal) if reads_share(signal) => value::share(node),
-        Some(_) => rate(node),
+        Some(signal) if signal.is_share() => value::share(node),
+        Some(signal) => rate(&signal.metric, node),
     })
 }
 
-/// A share summed over instances or counted is no share of anything any more.
-fn reads_share(signal: &Signal) -> bool {
-    let summed = matches!(signal.scope, Scope::Instances { statistic: Statistic::Sum | Statistic::Count });
-    signal.metric.is_share() && !summed && signal.aggregation != Aggregation::Count
-}
-
-pub(super) fn rate(node: &Node) -> Result<f64, Complaint> {
+/// A number in the unit of what is no share, or not any more.
+pub(super) fn rate(metric: &Metric, node: &Node) -> Result<f64, Complaint> {
     if value::text(node).is_ok_and(|text| text.trim_end().ends_with('%')) {
-        let message = "only `cpu` and `memory` are measured in percent";
-        return Err(Complaint::with_help(message, "write a number in the metric's unit"));
+        return Err(no_percent(metric));
     }
     match value::number(node)? {
         number if number > 0.0 => Ok(number),
@@ -124,9 +118,18 @@ pub(super) fn difference(signal: &Signal, node: &Node) -> Result<f64, Complaint>
             .ok_or_else(|| Complaint::new(format!("expected a number, found {}", quote(&text))))?,
         None => value::number(node)?,
     };
-    match (reads_share(signal), percent) {
+    match (signal.is_share(), percent) {
         (true, _) => Ok(number / 100.0),
         (false, None) => Ok(number),
-        (false, Some(_)) => Err(Complaint::new("only `cpu` and `memory` are measured in percent")),
+        (false, Some(_)) => Err(no_percent(&signal.metric)),
     }
+}
+
+fn no_percent(metric: &Metric) -> Complaint {
+    if metric.is_share() {
+        let message = format!("a sum, a total or a count of `{metric}` is not in percent");
+        return Complaint::with_help(message, "write a number: a sum and a total have 1 for each 100 %");
+    }
+    let message = "only `cpu` and `memory` are measured in percent";
+    Complaint::with_help(message, "write a number in the metric's unit")
 }

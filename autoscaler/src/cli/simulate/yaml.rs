@@ -138,7 +138,7 @@ fn aggregation(aggregation: Aggregation) -> &'static str {
 }
 
 fn bound(signal: &Signal, value: f64) -> String {
-    if signal.metric.is_share() { percent(value) } else { value.to_string() }
+    if signal.is_share() { percent(value) } else { value.to_string() }
 }
 
 /// None is the number 0: a percentage has to be above it.

@@ -86,6 +86,15 @@ fn what_a_policy_looks_at() {
             ),
             ("[{target_tracking: {target: 5, metric: custom/q, per_instance: »true}}]", "of: group"),
             ("[{target_tracking: {target: 50%, window: 1m, grain: »5m}}]", "longer than the window"),
+            (
+                "[{reactive: {threshold: »300%, aggregation: total}}]",
+                "a total or a count of `cpu` is not in percent",
+            ),
+            (
+                "[{reactive: {threshold: »60%, statistic: count}}]",
+                "a total or a count of `cpu` is not in percent",
+            ),
+            ("[{reactive: {threshold: »60%, metric: packets}}]", "only `cpu` and `memory`"),
             ("[{target_tracking: {target: 50%, tolerance: »100%}}]", "let nothing ever change"),
             ("[{target_tracking: {target: 50%, warm_up: »2h}}]", "0s to 1h"),
             ("[{target_tracking: {target: 50%, missing: »zero}}]", "expected `hold` or `assume`"),
@@ -94,6 +103,13 @@ fn what_a_policy_looks_at() {
             ("[{proactive: {threshold: 50%, shortage_cost: »-1}}]", "out of range"),
         ],
     );
+}
+
+#[test]
+fn a_total_of_a_share_is_a_number() {
+    let policies = "policies: [{reactive: {threshold: 300, aggregation: total}}]";
+    let read = spec(&structured(NET, TCP, &format!("{GROUP}\n{policies}")));
+    assert_eq!(read.policies[0].bound(), Some((&Metric::Cpu, 300.0)));
 }
 
 #[test]
