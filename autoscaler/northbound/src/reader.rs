@@ -55,6 +55,11 @@ impl<'n> Fields<'n> {
         Some(Self { span: Span { width: 1, ..node.span }, what, entries, known: Vec::new() })
     }
 
+    /// Whether a key is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name == name)
+    }
+
     /// Takes a key that may have several names, the first of which is the one to be suggested.
     pub(crate) fn take(
         &mut self,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use sluice_logic::decision::{Action, Decision, Group, decide};
-use sluice_logic::group::{Instance, InstanceId};
+use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_logic::history::History;
 use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::{Refused, Samples, Source, longest_window};
@@ -165,7 +165,7 @@ impl Request {
 
     fn history(&self) -> History {
         let mut history = History::default();
-        for past in &self.past {
+        for past in self.moments() {
             let (from, to) = past.change.unwrap_or_default();
             let action = match from.cmp(&to) {
                 std::cmp::Ordering::Less => Action::Out,
@@ -179,10 +179,34 @@ impl Request {
                 action,
                 recommended: past.recommended,
                 cooldown: past.cooldown,
+                settling: self.was_settling(past.at),
                 ..Decision::default()
             });
         }
         history
+    }
+
+    /// The decisions of the past, and those at which a daemon would have seen that nothing starts or drains any more, or
+    /// that something does: when the newest in service came into it, and now.
+    fn moments(&self) -> Vec<Past> {
+        let serving = self.instances.iter().filter(|instance| instance.is_serving());
+        let newest = serving.map(|instance| instance.since.min(self.time)).max();
+        let seen = newest.into_iter().chain([self.time]);
+        let seen = seen.map(|at| Past { at, recommended: None, change: None, cooldown: None });
+        let mut moments: Vec<Past> = self.past.iter().copied().chain(seen).collect();
+        moments.sort_by_key(|past| past.at);
+        moments
+    }
+
+    /// Whether something was starting or draining then, as far as the instances show: one that came into service later was
+    /// starting.
+    fn was_settling(&self, at: Timestamp) -> bool {
+        let moves = |instance: &Instance| match instance.state {
+            InstanceState::Pending | InstanceState::Draining => instance.since <= at,
+            InstanceState::InService => instance.since > at,
+            _ => false,
+        };
+        self.instances.iter().any(|instance| !instance.failed && moves(instance))
     }
 }
 

@@ -14,9 +14,9 @@ use super::{Past, Request, Written, first_twin, instance, unnamed};
 use crate::diagnostic::{Faults, quote};
 use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
-use crate::tenant::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN};
+use crate::tenant::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, policy_by_name};
 use crate::value::{self, Complaint};
-use crate::yaml::{Kind, Node};
+use crate::yaml::{Kind, Node, Spanned};
 
 /// How often samples are taken where it is not written: the pace of the clouds' own metrics.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
@@ -40,17 +40,13 @@ pub(super) fn request(faults: &mut Faults<'_>, node: &Node) -> Option<Request> {
         value::duration(Duration::from_millis(100)..=Duration::from_hours(1), node)
     });
     let limits = group.as_ref().map_or(Limits { min: None, max: None }, |group| group.limits);
-    let policies = match fields.required_list(faults, "policies") {
-        Some(items) => policies::policies(faults, items.value, limits),
-        None => None,
-    };
+    let policies = policies(faults, &mut fields, limits);
     let samples = list(faults, &mut fields, "samples", |faults, node| sample(faults, node, now));
     let past = list(faults, &mut fields, "history", |faults, node| past(faults, node, now));
     let outlooks = list(faults, &mut fields, "outlooks", |faults, node| outlook(faults, node, now));
     fields.finish(faults);
-    let (group, mut past) = (group?, past?);
+    let (group, past) = (group?, past?);
     let policies: Vec<PolicySpec> = policies?.into_iter().map(|policy| policy.value).collect();
-    past.sort_by_key(|past| past.at);
     let outlooks = placed(faults, node, &policies, outlooks?)?;
     Some(Request {
         group: group.spec,
@@ -64,6 +60,26 @@ pub(super) fn request(faults: &mut Faults<'_>, node: &Node) -> Option<Request> {
         past,
         time: time?,
     })
+}
+
+/// A list, or one by its name, as the two forms of a tenant file have them. `None` has been reported.
+fn policies(
+    faults: &mut Faults<'_>,
+    fields: &mut Fields<'_>,
+    limits: Limits,
+) -> Option<Vec<Spanned<PolicySpec>>> {
+    if !fields.has("policy") {
+        let items = fields.required_list(faults, "policies")?;
+        return policies::policies(faults, items.value, limits);
+    }
+    if let Some(list) = fields.take(faults, &["policies"]) {
+        faults.error_with_help(
+            list.span,
+            "`policy` and `policies` exclude each other",
+            "remove one of the two",
+        );
+    }
+    policy_by_name(faults, fields)
 }
 
 /// The items of a list that may be left out. `None` has been reported.
@@ -254,13 +270,25 @@ fn past(faults: &mut Faults<'_>, node: &Node, now: Timestamp) -> Option<Past> {
 fn outlook(faults: &mut Faults<'_>, node: &Node, now: Timestamp) -> Option<(u32, Outlook)> {
     let mut fields = Fields::open(faults, "outlook", node)?;
     let policy = fields.required(faults, &["policy"], |node| value::whole(1..=1000, node));
-    let demand = fields.required(faults, &["demand"], |node| value::number_within(0.0..=1e300, "", node));
-    let at = fields.defaulted(faults, &["at"], now, |node| moment(node, now));
+    let outlook = match fields.optional(faults, &["silent"], value::text) {
+        // A silent forecast expects nothing: what else is written is unknown here.
+        Some(Some(reason)) => Some(Outlook::Silent { reason: reason.value }),
+        Some(None) => expected(faults, &mut fields, now),
+        None => None,
+    };
     fields.finish(faults);
-    Some((
-        policy?.value,
-        Outlook::Expected { demand: demand?.value, at: at?, error: None, ahead: None, kept: None },
-    ))
+    Some((policy?.value, outlook?))
+}
+
+fn expected(faults: &mut Faults<'_>, fields: &mut Fields<'_>, now: Timestamp) -> Option<Outlook> {
+    let amount = |node: &Node| value::number_within(0.0..=1e300, "", node);
+    let demand = fields.required(faults, &["demand"], amount);
+    let at = fields.defaulted(faults, &["at"], now, |node| moment(node, now));
+    let ahead = fields.optional(faults, &["ahead"], amount);
+    let kept = fields.optional(faults, &["kept"], amount);
+    let number = |written: Option<Spanned<f64>>| written.map(|number| number.value);
+    let (ahead, kept) = (number(ahead?), number(kept?));
+    Some(Outlook::Expected { demand: demand?.value, at: at?, error: None, ahead, kept })
 }
 
 /// Outlooks beside their policies.

@@ -98,3 +98,72 @@ fn an_answer_is_json_and_always_the_same() {
     assert!(json.contains(r#""action":"out","from":3,"to":4"#), "{json}");
     assert!(json.contains(r#""window":"5m""#), "{json}");
 }
+
+/// Three at 85 %, and one more than that since an action six minutes ago with a cooldown of five.
+const COOLING: &str = r#"{
+  "time": "2026-11-25T08:00:00Z",
+  "group": {"min": 1, "max": 20, "buffer_time": "0s", "desired": 4, "instances":
+    [{"id": "a"}, {"id": "b"}, {"id": "c"}, {"id": "d", STATE}]},
+  "policies": [{"simple": {"when": "above", "threshold": "60%", "change": 1, "cooldown": "5m"}}],
+  "history": [{"at": "-6m", "from": 3, "to": 4, "cooldown": "5m"}],
+  "samples": [{"metric": "cpu", "value": "85%"}]
+}"#;
+
+#[test]
+fn a_cooldown_begins_when_what_was_begun_is_there() {
+    for (state, to, reason) in [
+        (r#""state": "pending", "since": "-6m""#, 4, "its cooldown has not begun"),
+        (r#""since": "-2m""#, 4, "it cools down until 2026-11-25T08:03:00Z"),
+        (r#""since": "-5m30s""#, 5, "CPU is 85.0 %"),
+        (r#""state": "terminated", "since": "-6m""#, 5, "CPU is 85.0 %"),
+        (r#""state": "draining", "since": "-1m""#, 4, "its cooldown has not begun"),
+    ] {
+        let found = answer(&COOLING.replace("STATE", state));
+        assert_eq!(found.to, to, "{state}: {}", found.reason);
+        assert!(found.reason.contains(reason), "{state}: {}", found.reason);
+    }
+}
+
+#[test]
+fn an_outlook_is_all_that_a_forecast_says() {
+    let question = |outlook: &str| {
+        let policies = r#""policy": "dynamic", "threshold": "60%", "outlooks": [{"policy": 1, OUTLOOK}]"#;
+        let text = QUESTION.replace(r#""policies": [{"reactive": {"threshold": "60%"}}]"#, policies);
+        let sample = r#"{"metric": "cpu", "value": "55%"}"#;
+        text.replace("OUTLOOK", outlook).replace("SAMPLES", sample)
+    };
+    for (outlook, to, reason) in [
+        (r#""demand": 2.0, "ahead": 4.2, "kept": 3.0"#, 7, "expected soon after"),
+        (r#""demand": 0.5, "kept": 1.7"#, 3, "kept for what comes"),
+        (r#""silent": "too little was seen""#, 3, "the forecast is silent: too little was seen"),
+    ] {
+        let found = answer(&question(outlook));
+        assert_eq!(found.decision.policies.len(), 2, "the default policies");
+        assert_eq!(found.to, to, "{outlook}: {}", found.reason);
+        let said = &found.decision.policies[0].reason;
+        assert!(said.contains(reason), "{outlook}: {said}");
+    }
+    for (outlook, fragment) in [
+        (r#""silent": "why", "demand": 1"#, "unknown key `demand`"),
+        (r#""ahead": 1"#, "the key `demand` is missing"),
+        (r#""demand": 1, "kept": -1"#, "`kept`"),
+    ] {
+        let faults = parse("q.json", &question(outlook)).expect_err(fragment);
+        assert!(faults.iter().any(|fault| fault.message.contains(fragment)), "{fragment}: {faults:#?}");
+    }
+    let both = question(r#""demand": 1"#).replace(r#""outlooks""#, r#""policies": [], "outlooks""#);
+    let faults = parse("q.json", &both).expect_err("both");
+    assert!(faults[0].message.contains("exclude each other"), "{faults:#?}");
+}
+
+#[test]
+fn what_is_counted_is_not_in_percent() {
+    let counted = r#"{"threshold": 5, "statistic": "count"}"#;
+    let text = QUESTION.replace(r#"{"threshold": "60%"}"#, counted);
+    let found = answer(&text.replace("SAMPLES", r#"{"metric": "cpu", "value": "80%"}"#));
+    assert!(
+        found.reason.contains("count CPU is 3.0 over 5m on 3 in service, threshold 5.0"),
+        "{}",
+        found.reason
+    );
+}

@@ -127,7 +127,8 @@ enum Policy {
     None,
 }
 
-fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Spanned<PolicySpec>>> {
+/// The keys `policy`, `threshold` and `window`. `None` has been reported.
+pub(crate) fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Vec<Spanned<PolicySpec>>> {
     let policy = fields.required(faults, &["policy"], |node| {
         let choices = [
             ("dynamic", Policy::Dynamic),

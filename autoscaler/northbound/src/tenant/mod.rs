@@ -49,6 +49,7 @@ use sluice_logic::spec::TenantSpec;
 
 pub use conflicts::{Conflict, check_reserved, check_windows, cross_check};
 pub use dates::check_dates;
+pub(crate) use flat::policies as policy_by_name;
 
 use crate::diagnostic::{Diagnostic, Faults, Place, Source};
 use crate::reader::normalised;
