@@ -4,7 +4,7 @@
 //! | table | a row is | kept for |
 //! | --- | --- | --- |
 //! | `fine` | a tenant's minute: every sample as it was taken | hours |
-//! | `instances` | a tenant's minute: count, sum, min, max and last of each series of an instance | days |
+//! | `instances` | a tenant's minute: count, sum, min, max and last of each series of an instance | weeks |
 //! | `groups` | the same of the group's series | weeks |
 //! | `decisions` | a tenant's minute: every decision, as JSON | weeks |
 //!

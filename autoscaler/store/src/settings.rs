@@ -57,12 +57,12 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Six hours, a week, five weeks, 30 days, 1 GiB.
+    /// Six hours, four weeks, five weeks, 30 days, 1 GiB.
     fn default() -> Self {
         const HOUR: Duration = Duration::from_hours(1);
         Self {
             fine: 6 * HOUR,
-            instances: 7 * 24 * HOUR,
+            instances: 28 * 24 * HOUR,
             groups: 35 * 24 * HOUR,
             decisions: 30 * 24 * HOUR,
             size: 1 << 30,

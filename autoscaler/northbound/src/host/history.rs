@@ -28,7 +28,7 @@ pub struct HistoryConfig {
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { fine: 6 * HOUR, instances: 7 * DAY, groups: 35 * DAY, decisions: 30 * DAY, max_size: 1 << 30 }
+        Self { fine: 6 * HOUR, instances: 28 * DAY, groups: 35 * DAY, decisions: 30 * DAY, max_size: 1 << 30 }
     }
 }
 
