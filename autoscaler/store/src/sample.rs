@@ -36,7 +36,7 @@ pub enum Spread {
     Min,
     /// The largest.
     Max,
-    /// All together.
+    /// All together, where each instance in service has a value: forecasts learn from it.
     Sum,
     /// How many instances have a value.
     Count,

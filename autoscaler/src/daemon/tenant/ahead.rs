@@ -149,7 +149,8 @@ impl Tenant {
     }
 }
 
-/// The minutes that were kept of these metrics, each metric's in order. The running one is not over.
+/// The minutes that were kept of these metrics, each metric's in order. The running one is not over, and one in which an
+/// instance was not measured has no sum: it is a gap, as it was when it passed.
 fn kept(
     store: &Store,
     tenant: &TenantName,
