@@ -291,7 +291,7 @@ mod tests {
         let profile =
             (7, false, "the profile `x`, until 2020-01-01T02:00:00, is past: it changes nothing".to_owned());
         assert_eq!(found("2019-12-31T23:59:59Z"), [], "in Berlin it holds");
-        assert_eq!(found("2020-01-01T00:00:00Z"), [entry.clone()]);
+        assert_eq!(found("2020-01-01T00:00:00Z"), std::slice::from_ref(&entry));
         assert_eq!(found("2020-01-01T02:00:00Z"), [entry, profile]);
     }
 
