@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metric::Signal;
 use super::span;
+use crate::policy::ROUNDING;
 
 /// AWS's step scaling: the further the signal is from the threshold, the larger the change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,17 +130,18 @@ impl Comparison {
         found.map_or("", |(symbol, _)| symbol)
     }
 
-    /// Whether `value` stands so to `threshold`.
+    /// Whether `value` stands so to `threshold`. Within [`ROUNDING`] of each other, as a fraction of the larger, they are
+    /// equal: 60 % on four instances are 80 % on three, whatever the last bit says.
     #[must_use]
-    #[expect(clippy::float_cmp, reason = "what a person asks for with = and !=")]
     pub fn holds(self, value: f64, threshold: f64) -> bool {
+        let equal = (value - threshold).abs() <= ROUNDING * value.abs().max(threshold.abs());
         match self {
-            Self::Above => value > threshold,
-            Self::AtLeast => value >= threshold,
-            Self::Below => value < threshold,
-            Self::AtMost => value <= threshold,
-            Self::Equal => value == threshold,
-            Self::NotEqual => value != threshold,
+            Self::Above => value > threshold && !equal,
+            Self::AtLeast => value > threshold || equal,
+            Self::Below => value < threshold && !equal,
+            Self::AtMost => value < threshold || equal,
+            Self::Equal => equal,
+            Self::NotEqual => !equal,
         }
     }
 }

@@ -1,7 +1,13 @@
-//! The reactive rule, without a group around it.
+//! The reactive rule and comparisons, without a group around them.
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 use sluice_logic::policy::reactive;
+use sluice_logic::samples::Load;
+use sluice_logic::spec::{Comparison, Metric, Signal};
+
+use crate::fixture::{WINDOW, at, in_service, no_samples};
 
 #[test]
 fn the_reactive_rule_rounds_to_the_safe_side() {
@@ -26,6 +32,39 @@ fn the_reactive_rule_rounds_to_the_safe_side() {
     for (in_service, load, threshold, expected) in cases {
         assert_eq!(reactive(in_service, load, threshold), expected, "{in_service} at {load} of {threshold}");
     }
+}
+
+#[test]
+fn what_is_equal_but_for_rounding_is_equal() {
+    let cases = [
+        (0.1 + 0.2, 0.3, [false, true, false, true, true, false]),
+        (0.6 * 4.0 / 3.0, 0.8, [false, true, false, true, true, false]),
+        (0.64 * 5.0 / 4.0, 0.8, [false, true, false, true, true, false]),
+        (0.0, 0.0, [false, true, false, true, true, false]),
+        (1e-12, 0.0, [true, true, false, false, false, true]),
+        (0.800_001, 0.8, [true, true, false, false, false, true]),
+        (0.799_999, 0.8, [false, false, true, true, false, true]),
+        (1e12 + 1.0, 1e12, [false, true, false, true, true, false]),
+    ];
+    for (value, threshold, expected) in cases {
+        let held = Comparison::ALL.map(|(_, comparison)| comparison.holds(value, threshold));
+        assert_eq!(held, expected, "{value} and {threshold}");
+    }
+}
+
+/// 15, 35 and 70 % are 40 % in the mean.
+#[test]
+fn a_mean_at_the_threshold_is_at_the_threshold() {
+    let signal = Signal::mean(Metric::Cpu, WINDOW);
+    let mut samples = no_samples();
+    let group = in_service(3);
+    for (instance, value) in group.iter().zip([0.15, 0.35, 0.7]) {
+        samples.push(&instance.id, &Metric::Cpu, at(0), value).expect("a good sample");
+    }
+    let Load::Known { value, .. } = samples.load(&group, &signal, Duration::ZERO, at(1)) else {
+        panic!("all are measured")
+    };
+    assert!(Comparison::AtLeast.holds(value, 0.4) && !Comparison::Below.holds(value, 0.4), "{value}");
 }
 
 proptest! {

@@ -45,6 +45,21 @@ fn the_flapping_example_with_cpu() {
     assert_eq!(case.decide().to, 2);
 }
 
+/// The same page's limits where the projection is exactly the limit: 60 % on four are 80 % on three, 64 % on five are 80 % on
+/// four, and no quotient of doubles says so.
+#[test]
+fn a_projection_at_the_very_limit_is_flapping() {
+    let policy = rules(vec![
+        rule(cpu(), Comparison::AtLeast, 0.8, RuleChange::Increase(1)),
+        rule(cpu(), Comparison::AtMost, 0.64, RuleChange::Decrease(1)),
+    ]);
+    for (instances, load) in [(4, 0.6), (5, 0.64)] {
+        let decision = group(instances, load, vec![policy.clone()]).decide();
+        assert_eq!(decision.to, instances, "{}", decision.reason);
+        assert!(decision.reason.contains("flapping"), "{}", decision.reason);
+    }
+}
+
 /// The same page: out by 1 at an average of 600 threads, in by 1 at or below 600. 625 on two make three; 575 on three would be
 /// 862.5 on two.
 #[test]
