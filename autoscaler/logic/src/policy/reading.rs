@@ -28,12 +28,18 @@ impl fmt::Display for Reading<'_> {
                 let value = amount(percent, value);
                 write!(f, "{name} is {value} over {window:#} on {instances} in service, {what} {bound}")
             }
-            Load::Partial { at_least, instances, unmeasured, .. } => write!(
-                f,
-                "{name} is at least {} over {window:#} on {instances} in service, with {unmeasured} more without fresh \
-                 samples counted at 0, {what} {bound}",
-                amount(percent, at_least),
-            ),
+            Load::Partial { at_least, instances, unmeasured, gaps, .. } => {
+                let value = amount(percent, at_least);
+                write!(f, "{name} is at least {value} over {window:#} on {instances} in service, with ")?;
+                match (unmeasured, gaps) {
+                    (0, _) => f.write_str("gaps in the samples counted at 0")?,
+                    (_, gaps) => {
+                        let and = if gaps { " and gaps in them" } else { "" };
+                        write!(f, "{unmeasured} more without fresh samples{and} counted at 0")?;
+                    }
+                }
+                write!(f, ", {what} {bound}")
+            }
             Load::Missing(why) => write!(f, "{name} is not known: {why}"),
         }
     }

@@ -77,7 +77,7 @@ pub(super) fn answer(policy: &TargetTracking, situation: &Situation<'_>) -> Answ
     let load = samples.load(group.instances, signal, warm_up, *now);
     let reading = Reading { signal, load, what: "target", bound: *target };
     let (wish, reason) = match load {
-        Load::Partial { measured, instances, unmeasured, .. }
+        Load::Partial { measured, instances, unmeasured, gaps: false, .. }
             if *missing == MissingData::Assume && signal.averages_instances() =>
         {
             let full = if signal.metric.is_share() { target.max(1.0) } else { *target };

@@ -18,17 +18,19 @@ pub enum Load {
         /// Samples that went into it.
         samples: u32,
     },
-    /// Some instances in service have no fresh sample: just begun, or their source fails.
+    /// Some instances in service have no fresh sample: just begun, or their source fails. Or a sum over time has gaps.
     Partial {
-        /// The signal with the unmeasured instances counted at 0, as the Kubernetes HPA does on the way up: the
-        /// load is this or more.
+        /// The signal with the unmeasured instances and the gaps counted at 0, as the Kubernetes HPA does on the way
+        /// up: the load is this or more.
         at_least: f64,
         /// The signal of the measured instances alone.
         measured: f64,
-        /// Instances in service with fresh samples; not 0.
+        /// Instances in service that count and have fresh samples, or that a value of the group is shared by.
         instances: u32,
-        /// Instances in service without; not 0.
+        /// Instances in service without fresh samples.
         unmeasured: u32,
+        /// Whether there are times in the window of which nothing is known, and the signal is a sum over it.
+        gaps: bool,
         /// Samples that went into it.
         samples: u32,
     },

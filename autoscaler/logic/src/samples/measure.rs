@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Samples;
 use super::load::{Load, Missing};
 use super::series::{Sample, Series};
+use super::{STALE_INTERVALS, Samples};
 use crate::group::{Instance, elapsed};
 use crate::spec::{Aggregation, Metric, Scope, Signal, Statistic};
 
@@ -60,6 +60,11 @@ struct Fresh {
     samples: u32,
 }
 
+/// A measured instance: what it comes to, its samples, and from when on they count.
+type Measured<'a> = (Fresh, &'a Series, Timestamp);
+
+type Grains = BTreeMap<Reverse<u128>, Vec<(f64, Timestamp)>>;
+
 enum Part {
     Fresh(Fresh),
     Stale(Duration),
@@ -77,6 +82,10 @@ impl Look<'_> {
             }
             Part::Fresh(Fresh { value, samples, .. }) => {
                 let value = if per_instance { value / f64::from(instances) } else { value };
+                if self.sums_over_time() && !series.is_some_and(|series| self.is_whole(series, self.from)) {
+                    let (at_least, measured, unmeasured, gaps) = (value, value, 0, true);
+                    return Load::Partial { at_least, measured, instances, unmeasured, gaps, samples };
+                }
                 Load::Known { value, instances, samples }
             }
             Part::Stale(age) => Load::Missing(Missing::Stale { age, bound: self.stale_after() }),
@@ -85,7 +94,7 @@ impl Look<'_> {
     }
 
     fn of_instances(&self, statistic: Statistic, warm: &[&Instance]) -> Load {
-        let mut fresh: Vec<(Fresh, &Series, Timestamp)> = Vec::with_capacity(warm.len());
+        let mut fresh: Vec<Measured<'_>> = Vec::with_capacity(warm.len());
         let mut stale_age: Option<Duration> = None;
         for instance in warm {
             let Some(series) = self.series(instance, &self.signal.metric) else { continue };
@@ -104,15 +113,64 @@ impl Look<'_> {
         let samples = fresh.iter().map(|(value, ..)| value.samples).sum();
         let instances = count(fresh.len());
         let measured = self.combined(statistic, &fresh, 0);
-        if unmeasured == 0 {
+        let gaps = self.has_gaps(statistic, &fresh);
+        if unmeasured == 0 && !gaps {
             return Load::Known { value: measured, instances, samples };
         }
         let at_least = self.combined(statistic, &fresh, unmeasured);
-        Load::Partial { at_least, measured, instances, unmeasured: count(unmeasured), samples }
+        Load::Partial { at_least, measured, instances, unmeasured: count(unmeasured), gaps, samples }
+    }
+
+    fn sums_over_time(&self) -> bool {
+        matches!(self.signal.aggregation, Aggregation::Total | Aggregation::Count)
+    }
+
+    /// Whether a sum leaves out times of which nothing is known: they would count at 0.
+    fn has_gaps(&self, statistic: Statistic, fresh: &[Measured<'_>]) -> bool {
+        let spans_window =
+            |(_, series, from): &Measured<'_>| *from == self.from && self.is_whole(series, *from);
+        let Some(grain) = self.grain() else {
+            return self.sums_over_time() && !fresh.iter().all(spans_window);
+        };
+        // No grain is empty where one instance has been there all the time.
+        let lacks_grains = self.sums_over_time() && !fresh.iter().any(spans_window);
+        let sums_instances = matches!(statistic, Statistic::Sum | Statistic::Count);
+        lacks_grains || (sums_instances && self.lacks_instances(grain, fresh))
+    }
+
+    /// Whether a grain that some instances have samples of lacks those of another that was there all through it.
+    fn lacks_instances(&self, grain: Duration, fresh: &[Measured<'_>]) -> bool {
+        self.grains(grain, fresh).keys().any(|Reverse(index)| {
+            let ago = |grains: u128| before(self.now, grain.saturating_mul(count(grains)));
+            let (begin, end) = (ago(index + 1).max(self.from), ago(*index));
+            fresh.iter().any(|(_, series, from)| *from <= begin && series.within(begin, end).len() == 0)
+        })
+    }
+
+    /// Whether a source has had a sample whenever one was due, from a moment on until now.
+    fn is_whole(&self, series: &Series, from: Timestamp) -> bool {
+        let times = series.within(from, self.now).map(Sample::at);
+        let Some(first) = times.clone().next() else { return false };
+        let between = |(earlier, later): (Timestamp, Timestamp)| elapsed(earlier, later);
+        // Where nobody has said how often it comes, it comes as often as it has.
+        let interval = self.samples.interval(&self.signal.metric).unwrap_or_else(|| {
+            let gaps = times.clone().zip(times.clone().skip(1)).map(between);
+            gaps.fold(self.stale_after() / STALE_INTERVALS, Duration::min)
+        });
+        // One that has not come makes a gap of two intervals; nobody is punctual to the last bit.
+        let late = interval.saturating_add(interval / 2);
+        let begins = elapsed(from, first) <= interval
+            || series.last_before(from).is_some_and(|last| elapsed(last, first) <= late);
+        let goes_on = times.clone().zip(times.clone().skip(1)).map(between).all(|gap| gap <= late);
+        begins && goes_on && times.last().is_some_and(|last| elapsed(last, self.now) < interval)
     }
 
     fn stale_after(&self) -> Duration {
         self.samples.stale_after(&self.signal.metric)
+    }
+
+    fn grain(&self) -> Option<Duration> {
+        self.signal.grain.filter(|grain| !grain.is_zero())
     }
 
     fn series(&self, instance: &Instance, metric: &Metric) -> Option<&Series> {
@@ -141,19 +199,19 @@ impl Look<'_> {
     }
 
     /// The signal of the measured instances, with `zeros` more that count at 0.
-    fn combined(&self, statistic: Statistic, fresh: &[(Fresh, &Series, Timestamp)], zeros: usize) -> f64 {
-        let Some(grain) = self.signal.grain.filter(|grain| !grain.is_zero()) else {
+    fn combined(&self, statistic: Statistic, fresh: &[Measured<'_>], zeros: usize) -> f64 {
+        let Some(grain) = self.grain() else {
             return over(statistic, fresh.iter().map(|(value, ..)| (value.value, value.newest)), zeros);
         };
-        let grains = self.grains(grain, fresh).into_iter();
+        let grains = self.grains(grain, fresh).into_values();
         let values = grains.map(|values| over(statistic, values.iter().copied(), zeros));
         aggregate(self.signal.aggregation, values.collect::<Vec<_>>().into_iter()).0
     }
 
-    /// The means of the instances in each grain that has a sample, the oldest first.
-    fn grains(&self, grain: Duration, fresh: &[(Fresh, &Series, Timestamp)]) -> Vec<Vec<(f64, Timestamp)>> {
+    /// The means of the instances in each grain that has a sample, by how many grains ago it was, the oldest first.
+    fn grains(&self, grain: Duration, fresh: &[Measured<'_>]) -> Grains {
         let index = |sample: Sample| elapsed(sample.at(), self.now).as_nanos() / grain.as_nanos();
-        let mut grains: BTreeMap<Reverse<u128>, Vec<(f64, Timestamp)>> = BTreeMap::new();
+        let mut grains = Grains::new();
         for (_, series, from) in fresh {
             let samples: Vec<Sample> = series.within(*from, self.now).collect();
             for chunk in samples.chunk_by(|a, b| index(*a) == index(*b)) {
@@ -162,12 +220,12 @@ impl Look<'_> {
                 grains.entry(Reverse(index(last))).or_default().push((mean, last.at()));
             }
         }
-        grains.into_values().collect()
+        grains
     }
 }
 
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+fn count(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
 }
 
 /// Values over time as one, and how many there were.

@@ -29,6 +29,15 @@ const STALE_INTERVALS: u32 = 3;
 /// How long the newest sample of a custom metric stays usable where nothing else was said.
 pub const CUSTOM_STALE_AFTER: Duration = Duration::from_mins(3);
 
+/// How a metric comes that has an interval of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// A sample is expected so often.
+    pub interval: Duration,
+    /// Its data count as missing when the newest sample is older.
+    pub stale_after: Duration,
+}
+
 /// A sample may be so far ahead of our clock: the clocks of those who push are not ours.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
@@ -48,7 +57,7 @@ pub struct Samples {
     horizon: Duration,
     stale_after: Duration,
     /// Of metrics that come at an interval of their own.
-    own_stale_after: BTreeMap<Metric, Duration>,
+    cadences: BTreeMap<Metric, Cadence>,
     group: BTreeMap<Metric, Series>,
     instances: BTreeMap<InstanceId, BTreeMap<Metric, Series>>,
     refused: Refused,
@@ -122,7 +131,7 @@ impl Samples {
         Self {
             horizon,
             stale_after: DEFAULT_STALE_AFTER,
-            own_stale_after: BTreeMap::new(),
+            cadences: BTreeMap::new(),
             group: BTreeMap::new(),
             instances: BTreeMap::new(),
             refused: Refused::default(),
@@ -137,12 +146,11 @@ impl Samples {
         self
     }
 
-    /// Says when samples of a metric are too old to act upon, where it comes at an interval of its own; `None` takes
-    /// that back.
-    pub fn set_stale_after(&mut self, metric: &Metric, bound: Option<Duration>) {
-        match bound {
-            Some(bound) => self.own_stale_after.insert(metric.clone(), bound),
-            None => self.own_stale_after.remove(metric),
+    /// Says how a metric comes that has an interval of its own; `None` takes that back.
+    pub fn set_cadence(&mut self, metric: &Metric, cadence: Option<Cadence>) {
+        match cadence {
+            Some(cadence) => self.cadences.insert(metric.clone(), cadence),
+            None => self.cadences.remove(metric),
         };
     }
 
@@ -154,7 +162,16 @@ impl Samples {
             Metric::Custom(_) => self.stale_after.max(CUSTOM_STALE_AFTER),
             _ => self.stale_after,
         };
-        self.own_stale_after.get(metric).copied().unwrap_or(usual)
+        self.cadences.get(metric).map_or(usual, |cadence| cadence.stale_after)
+    }
+
+    /// How often a sample of a metric is expected; `None`: nobody has said.
+    fn interval(&self, metric: &Metric) -> Option<Duration> {
+        match (self.cadences.get(metric), metric) {
+            (Some(cadence), _) => Some(cadence.interval),
+            (None, Metric::Custom(_)) => None,
+            (None, _) => Some(self.stale_after / STALE_INTERVALS),
+        }
     }
 
     /// Changes the horizon, after an edit of the policies. A longer one fills up as time goes by.
@@ -247,6 +264,8 @@ impl Samples {
     ///   less than `warm_up` is left out, as if it were not there.
     /// - Samples weigh the same, as they are taken at even intervals; a gap weighs nothing.
     /// - A window longer than the history is over what there is.
+    /// - A sum over time (`total`, `count`; with a grain also the statistics `sum` and `count`) is all of the load only
+    ///   where a sample has come whenever one was due; where not, what is there is the least it can be.
     /// - An instance whose newest sample is stale counts as unmeasured: what it did before its source failed is
     ///   no measure of now.
     #[must_use]

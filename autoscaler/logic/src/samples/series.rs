@@ -44,8 +44,8 @@ impl Series {
             _ => {}
         }
         let oldest = at.saturating_sub(micros(horizon));
-        // The newest stays, also with a horizon of zero: status shows it.
-        while self.0.len() >= MOST_SAMPLES || self.0.front().is_some_and(|sample| sample.at <= oldest) {
+        // The newest from before the horizon stays: by it one can tell whether the first one after has come when it was due.
+        while self.0.len() >= MOST_SAMPLES || self.0.get(1).is_some_and(|sample| sample.at <= oldest) {
             self.0.pop_front();
         }
         if self.0.len() == self.0.capacity() {
@@ -65,6 +65,12 @@ impl Series {
 
     pub(super) fn newest(&self) -> Option<(Timestamp, f64)> {
         self.0.back().map(|sample| (sample.at(), sample.value))
+    }
+
+    /// When the newest that is not after `time` was taken.
+    pub(super) fn last_before(&self, time: Timestamp) -> Option<Timestamp> {
+        let after = self.0.partition_point(|sample| sample.at <= time.as_microsecond());
+        Some(self.0.get(after.checked_sub(1)?)?.at())
     }
 
     /// Those of (`from`, `to`], oldest first.

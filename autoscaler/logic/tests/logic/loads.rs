@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sluice_logic::group::InstanceState;
-use sluice_logic::samples::{Load, MOST_SAMPLES, Missing, Rejected, Samples, longest_window};
-use sluice_logic::spec::{Metric, Signal};
+use sluice_logic::group::{Instance, InstanceState};
+use sluice_logic::samples::{Cadence, Load, MOST_SAMPLES, Missing, Rejected, Samples, longest_window};
+use sluice_logic::spec::{Aggregation, Metric, Scope, Signal, Statistic};
 
 use crate::fixture::{
     INTERVAL, WINDOW, at, cpu, id, in_service, instance, no_samples, packets, reactive, sampled,
@@ -164,10 +164,11 @@ fn a_metric_with_an_interval_of_its_own_is_stale_after_its_own_time() {
         matches!(samples.load(&group, &signal, Duration::ZERO, at(second)), Load::Known { .. })
     };
     assert!(known(&samples, &queue, 180) && !known(&samples, &queue, 181), "pushed about once a minute");
-    samples.set_stale_after(&queue, Some(Duration::from_secs(30)));
+    let cadence = Cadence { interval: Duration::from_secs(10), stale_after: Duration::from_secs(30) };
+    samples.set_cadence(&queue, Some(cadence));
     assert!(known(&samples, &queue, 30) && !known(&samples, &queue, 31));
     assert!(!known(&samples, &Metric::Packets, 30), "others are as they were");
-    samples.set_stale_after(&queue, None);
+    samples.set_cadence(&queue, None);
     assert!(known(&samples, &queue, 180));
 }
 
@@ -182,8 +183,102 @@ fn unmeasured_instances_make_a_load_a_lower_bound() {
     );
     assert_eq!(
         load,
-        Load::Partial { at_least: 45.0, measured: 60.0, instances: 3, unmeasured: 1, samples: 3 }
+        Load::Partial {
+            at_least: 45.0,
+            measured: 60.0,
+            instances: 3,
+            unmeasured: 1,
+            gaps: false,
+            samples: 3
+        }
     );
+}
+
+/// Three instances that serve for so many seconds, each with 100 at every minute of the window but those left out.
+fn minutely(served: i64, left_out: &[i64]) -> (Vec<Instance>, Samples) {
+    let mut group = in_service(3);
+    let mut samples = Samples::new(WINDOW).sampled_every(MINUTE);
+    for instance in &mut group {
+        instance.since = at(-served);
+        for minute in (0..5).rev().filter(|minute| !left_out.contains(minute)) {
+            samples.push(&instance.id, &Metric::NewFlows, at(-60 * minute), 100.0).expect("a good sample");
+        }
+    }
+    (group, samples)
+}
+
+#[test]
+fn a_sum_over_time_with_gaps_is_the_least_it_can_be() {
+    let signal = |aggregation| Signal { aggregation, ..Signal::mean(Metric::NewFlows, WINDOW) };
+    let known = |served, left_out: &[i64], signal: &Signal| {
+        let (group, samples) = minutely(served, left_out);
+        let load = samples.load(&group, signal, Duration::ZERO, at(1));
+        let gaps = matches!(load, Load::Partial { unmeasured: 0, gaps: true, .. });
+        assert_eq!(gaps, !matches!(load, Load::Known { .. }), "{load:?}");
+        !gaps
+    };
+    for aggregation in [Aggregation::Total, Aggregation::Count] {
+        for grain in [None, Some(MINUTE)] {
+            let signal = Signal { grain, ..signal(aggregation) };
+            assert!(known(900, &[], &signal), "a sample a minute");
+            for left_out in [0, 1, 3, 4] {
+                assert!(!known(900, &[left_out], &signal), "none {left_out} minutes ago");
+            }
+            assert!(!known(90, &[], &signal), "nobody has served for the whole window");
+        }
+    }
+    assert!(known(900, &[1, 2], &signal(Aggregation::Average)), "a gap weighs nothing in a mean");
+}
+
+#[test]
+fn a_sum_over_instances_is_whole_where_each_has_its_part_of_each_grain() {
+    let summed = Signal {
+        scope: Scope::Instances { statistic: Statistic::Sum },
+        grain: Some(MINUTE),
+        ..Signal::mean(Metric::NewFlows, WINDOW)
+    };
+    let (mut group, mut samples) = minutely(900, &[]);
+    group.push(Instance { since: at(-90), ..instance(3, InstanceState::InService) });
+    let whole = |samples: &Samples| {
+        matches!(samples.load(&group, &summed, Duration::ZERO, at(0)), Load::Known { .. })
+    };
+    samples.push(&id(3), &Metric::NewFlows, at(-70), 100.0).expect("a good sample");
+    samples.push(&id(3), &Metric::NewFlows, at(0), 100.0).expect("a good sample");
+    assert!(whole(&samples), "what it had not begun to serve is no gap");
+    samples.forget(&id(2));
+    for second in [-240, -120, -60, 0] {
+        samples.push(&id(2), &Metric::NewFlows, at(second), 100.0).expect("a good sample");
+    }
+    assert!(!whole(&samples), "one of three minutes ago is missing");
+}
+
+#[test]
+fn a_custom_metric_comes_as_often_as_is_said_or_as_it_has() {
+    let queue = Metric::Custom("queue".parse().expect("a name"));
+    let signal = Signal {
+        scope: Scope::Group { per_instance: false },
+        aggregation: Aggregation::Total,
+        ..Signal::mean(queue.clone(), MINUTE)
+    };
+    let mut samples = Samples::new(MINUTE).sampled_every(INTERVAL);
+    for second in (-90..=0).step_by(10).filter(|second| *second != -20) {
+        samples.push_group(&queue, at(second), 1.0).expect("a good sample");
+    }
+    let whole = |samples: &Samples, second| {
+        matches!(samples.load(&[], &signal, Duration::ZERO, at(second)), Load::Known { .. })
+    };
+    assert!(!whole(&samples, 0), "one is missing of those that came every ten seconds");
+    let every =
+        |seconds| Cadence { interval: Duration::from_secs(seconds), stale_after: Duration::from_mins(3) };
+    samples.set_cadence(&queue, Some(every(20)));
+    assert!(whole(&samples, 0), "as many as are expected");
+    samples.set_cadence(&queue, Some(every(10)));
+    assert!(!whole(&samples, 0), "all but one");
+    for second in [10, 20, 30, 40] {
+        samples.push_group(&queue, at(second), 1.0).expect("a good sample");
+    }
+    assert!(whole(&samples, 40) && !whole(&samples, 39), "as long as what is missing would be in the window");
+    assert!(!whole(&samples, 50), "the next is due");
 }
 
 #[test]

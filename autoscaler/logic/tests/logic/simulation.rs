@@ -1,5 +1,7 @@
 //! A small group that lives: traffic, sources that fail, instances that die, people who interfere.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use sluice_logic::decision::{Decision, Group, Step, decide, manual, plan};
@@ -7,7 +9,7 @@ use sluice_logic::group::{Event, GroupState, Instance, InstanceId, InstanceState
 use sluice_logic::samples::Samples;
 use sluice_logic::spec::{GroupSpec, Metric, PolicySpec};
 
-use crate::fixture::{INTERVAL, at, in_service, instance, limits, no_samples, packets};
+use crate::fixture::{INTERVAL, WINDOW, at, in_service, instance, limits, no_samples, packets};
 
 pub(crate) const TICK: SignedDuration = SignedDuration::from_secs(5);
 
@@ -73,6 +75,8 @@ pub(crate) struct Round {
     pub(crate) really: i64,
     /// Traffic-bearing instances that were sampled less than the staleness bound ago.
     pub(crate) all_measured: bool,
+    /// Of each of them, whether it has served and been sampled at every interval of the window.
+    pub(crate) whole: Vec<bool>,
     pub(crate) after: Vec<Instance>,
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct World {
     state: GroupState,
     instances: Vec<Instance>,
     samples: Samples,
+    /// When each instance was sampled.
+    taken: BTreeMap<InstanceId, Vec<Timestamp>>,
     now: Timestamp,
     really: i64,
     unique: u32,
@@ -100,6 +106,7 @@ impl World {
             policies,
             instances: in_service(2),
             samples: no_samples(),
+            taken: BTreeMap::new(),
             now: at(0),
             really: 0,
             unique: 100,
@@ -111,6 +118,7 @@ impl World {
         self.pass(tick.clock_jump);
         self.happen(&tick.what);
         let all_measured = self.sample(tick.traffic);
+        let whole = self.instances.iter().filter(|i| i.is_serving()).map(|i| self.is_whole(i)).collect();
         let before = self.instances.clone();
         let last_action_before = self.state.last_action;
         let group = self.group();
@@ -122,7 +130,17 @@ impl World {
         let after = self.instances.clone();
         self.remove_the_terminating();
         let (spec, really) = (self.spec.clone(), self.really);
-        Round { spec, before, decision, decided_again, last_action_before, really, all_measured, after }
+        Round {
+            spec,
+            before,
+            decision,
+            decided_again,
+            last_action_before,
+            really,
+            all_measured,
+            whole,
+            after,
+        }
     }
 
     fn group(&self) -> Group<'_> {
@@ -141,6 +159,9 @@ impl World {
         self.really += TICK.as_secs();
         self.now = self.now + TICK + SignedDuration::from_secs(clock_jump);
         self.samples.rewind(self.now);
+        for taken in self.taken.values_mut() {
+            taken.retain(|at| *at <= self.now);
+        }
         self.state.rewind(self.now);
         for instance in &mut self.instances {
             instance.rewind(self.now);
@@ -188,7 +209,9 @@ impl World {
         for (which, instance) in self.instances.iter().enumerate() {
             if instance.is_serving() && self.silent != Some(which) {
                 // Two ticks at one time after a clock jump: refused, as it should be.
-                let _ = self.samples.push(&instance.id, &Metric::Packets, self.now, share);
+                if self.samples.push(&instance.id, &Metric::Packets, self.now, share).is_ok() {
+                    self.taken.entry(instance.id.clone()).or_default().push(self.now);
+                }
             }
         }
         self.instances.iter().filter(|i| i.is_serving()).all(|i| {
@@ -197,6 +220,15 @@ impl World {
                 at > i.since && self.now.duration_since(at).unsigned_abs() <= 3 * INTERVAL
             })
         })
+    }
+
+    fn is_whole(&self, instance: &Instance) -> bool {
+        let from = self.now - WINDOW;
+        let taken = self.taken.get(&instance.id).map_or(&[][..], Vec::as_slice);
+        let within = taken.iter().copied().filter(|at| *at > from);
+        let moments: Vec<Timestamp> = [from].into_iter().chain(within).collect();
+        let missed = moments.windows(2).any(|pair| pair[0] + 2 * INTERVAL <= pair[1]);
+        instance.since <= from && !missed && taken.last().is_some_and(|last| *last + INTERVAL > self.now)
     }
 
     fn remove_the_terminating(&mut self) {

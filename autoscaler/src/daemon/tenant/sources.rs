@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
+use sluice_logic::samples::Cadence;
 use sluice_logic::spec::{Metric, MetricName, MetricSource, MetricSpec};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::metrics::{self, Reading, SourceError, Target};
@@ -30,15 +31,16 @@ pub(super) struct SourceState {
 pub(super) type Readings = Vec<Result<Reading, SourceError>>;
 
 impl Tenant {
-    /// Tells the samples how old each metric may be, after the file has changed too.
+    /// Tells the samples how often each metric comes, and how old it may be, after the file has changed too.
     pub(super) fn declare_metrics(&mut self, before: &[MetricSpec]) {
         for spec in before {
-            self.samples.set_stale_after(&Metric::Custom(spec.name.clone()), None);
+            self.samples.set_cadence(&Metric::Custom(spec.name.clone()), None);
         }
         self.sources.retain(|name, _| self.spec.metrics.iter().any(|spec| spec.name == *name));
         for spec in &self.spec.metrics {
             let metric = Metric::Custom(spec.name.clone());
-            self.samples.set_stale_after(&metric, Some(spec.stale_after));
+            let cadence = Cadence { interval: spec.interval, stale_after: spec.stale_after };
+            self.samples.set_cadence(&metric, Some(cadence));
             self.pushed.insert(metric);
         }
     }
