@@ -22,9 +22,15 @@ pub fn first_start(schedule: &Schedule, after: Timestamp) -> Result<Option<Times
     match &schedule.start {
         Start::At(date) => Ok(Some(moment(*date, &schedule.time_zone)).filter(|at| *at > after)),
         Start::Cron(cron) => {
-            let from = Local::new(after, &schedule.time_zone);
-            let next = cron.compiled().find_next_occurrence(&from, false).map_err(|_| NeverFires)?;
-            Ok(Some(next.at))
+            let zone = &schedule.time_zone;
+            let next = if cron.follows_clock() {
+                let from = Local { at: after, zone: zone.rules() };
+                cron.compiled().find_next_occurrence(&from, false).ok().map(|start| start.at)
+            } else {
+                let shown = zone.rules().to_datetime(after);
+                starts(cron, zone, shown, croner::Cron::find_next_occurrence).find(|start| *start > after)
+            };
+            next.map(Some).ok_or(NeverFires)
         }
     }
 }
@@ -47,8 +53,29 @@ pub(super) fn within(start: Timestamp, duration: Duration, now: Timestamp) -> Op
 
 /// When a pattern has fired last, now included.
 pub(super) fn last_start(cron: &Cron, zone: &Zone, now: Timestamp) -> Option<Timestamp> {
-    let now = Local::new(now, zone);
-    cron.compiled().find_previous_occurrence(&now, true).ok().map(|start| start.at)
+    if cron.follows_clock() {
+        let now = Local { at: now, zone: zone.rules() };
+        return cron.compiled().find_previous_occurrence(&now, true).ok().map(|start| start.at);
+    }
+    let shown = zone.rules().to_datetime(now);
+    // Where what is shown comes for the second time, all that is repeated has been.
+    let latest = shown.checked_add(now.duration_since(moment(shown, zone))).unwrap_or(shown);
+    starts(cron, zone, latest, croner::Cron::find_previous_occurrence).find(|start| *start <= now)
+}
+
+/// croner's search for the next time, or the one before.
+type Search = fn(&croner::Cron, &Local<'static>, bool) -> Result<Local<'static>, CronError>;
+
+/// When a pattern fires, from what a wall clock shows on, one after another.
+///
+/// croner looks after changes of the clocks only where minute and hour are single numbers. So it is asked about wall
+/// clock times alone, as if they were of UTC, which leaves none out and repeats none.
+fn starts(cron: &Cron, zone: &Zone, shown: DateTime, search: Search) -> impl Iterator<Item = Timestamp> {
+    static UTC: TimeZone = TimeZone::UTC;
+    let from = UTC.to_timestamp(shown).ok();
+    let first = from.and_then(|at| search(cron.compiled(), &Local { at, zone: &UTC }, true).ok());
+    let all = std::iter::successors(first, move |last| search(cron.compiled(), last, false).ok());
+    all.map(|start| moment(start.zone.to_datetime(start.at), zone))
 }
 
 /// The moment of a wall clock's time: where it comes twice the first, where it is left out the first after the gap.
@@ -68,12 +95,6 @@ pub(super) fn moment(date: DateTime, zone: &Zone) -> Timestamp {
 struct Local<'a> {
     at: Timestamp,
     zone: &'a TimeZone,
-}
-
-impl<'a> Local<'a> {
-    fn new(at: Timestamp, zone: &'a Zone) -> Self {
-        Self { at, zone: zone.rules() }
-    }
 }
 
 impl CronDateTime for Local<'_> {

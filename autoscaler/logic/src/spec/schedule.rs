@@ -15,8 +15,9 @@ use super::span;
 /// A stretch of time that begins at a date, or again and again.
 ///
 /// A start that a change of the clocks leaves out is at the first moment after the gap, one that comes twice is
-/// at its first. The duration is time that passes, not what the wall clock shows. A cron whose minute or hour is `*`
-/// follows the clock instead: it misses a gap, and fires in both halves of a repeated hour.
+/// at its first; so it is with each of a list, a range or a step. The duration is time that passes, not what the wall clock
+/// shows. A cron whose minute or hour is `*` follows the clock instead: it misses a gap, and fires in both halves of a
+/// repeated hour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// When it begins.
@@ -55,6 +56,7 @@ pub struct StaticEntry {
 pub struct Cron {
     text: Arc<str>,
     compiled: Arc<croner::Cron>,
+    follows_clock: bool,
 }
 
 /// Why a text is not a [`Cron`].
@@ -77,6 +79,11 @@ impl Cron {
     pub(crate) fn compiled(&self) -> &croner::Cron {
         &self.compiled
     }
+
+    /// Whether its minute or its hour is `*`: then it is about what the clock shows, and not about times of a day.
+    pub(crate) fn follows_clock(&self) -> bool {
+        self.follows_clock
+    }
 }
 
 impl FromStr for Cron {
@@ -85,7 +92,13 @@ impl FromStr for Cron {
     fn from_str(text: &str) -> Result<Self, BadCron> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         match parser.parse(text) {
-            Ok(compiled) => Ok(Self { text: text.into(), compiled: Arc::new(compiled) }),
+            Ok(compiled) => {
+                let pattern = &compiled.pattern;
+                let follows_clock = (0..60)
+                    .all(|minute| pattern.minute_match(minute).is_ok_and(|named| named))
+                    || (0..24).all(|hour| pattern.hour_match(hour).is_ok_and(|named| named));
+                Ok(Self { text: text.into(), compiled: Arc::new(compiled), follows_clock })
+            }
             Err(error) => Err(BadCron { text: text.to_owned(), why: error.to_string() }),
         }
     }
