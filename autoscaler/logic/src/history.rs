@@ -30,6 +30,8 @@ pub struct History {
     cooldowns: BTreeMap<Cooling, Cooldown>,
     /// Since when nothing starts or drains; `None`: something does.
     settled: Option<Timestamp>,
+    /// The group's own maximum, where a policy has let the desired number go beyond it.
+    exceeded: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,7 @@ impl History {
             }
         }
         self.settled = if decision.settling { None } else { self.settled.or(Some(at)) };
+        self.exceeded = decision.exceeds;
         self.forget(before(at, LONGEST_MEMORY));
     }
 
@@ -147,6 +150,11 @@ impl History {
     /// Since when nothing starts or drains; `None`: something does.
     pub(crate) fn settled(&self) -> Option<Timestamp> {
         self.settled
+    }
+
+    /// The group's own maximum of the last decision, where that was above it. One that has been edited since is another.
+    pub(crate) fn exceeded(&self) -> Option<u32> {
+        self.exceeded
     }
 }
 

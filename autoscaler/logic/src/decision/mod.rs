@@ -96,6 +96,9 @@ pub struct Decision {
     /// Whether an instance is starting or draining.
     #[serde(default)]
     pub settling: bool,
+    /// The group's own maximum, where `to` is above it: a policy has raised it, or had, and it is on its way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceeds: Option<u32>,
 }
 
 impl Decision {
@@ -128,6 +131,8 @@ pub enum ManualError {
 /// - A desired number outside the limits (the tenant edited them), or below what a policy protects (a static entry
 ///   has begun), is brought back at once, whatever else is wanted and the buffer time says: that is a repair, not a
 ///   scaling action, and begins no buffer time. What a policy protects never goes beyond the maximum.
+/// - A desired number above the maximum because a policy had raised it goes back as any number goes in: at the pace of that
+///   direction, after the buffer time, and not while a policy lacks its data. Nothing is added meanwhile.
 /// - Out if any policy wants out, and the largest wish wins. In only if all agree, and the smallest wins; a policy
 ///   without data agrees to nothing.
 /// - The pace of the direction then tames it: stabilization, rate limits, scale-in control.
@@ -163,7 +168,10 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
         None => followed,
     };
     let acts = matches!(outcome.action, Action::Out | Action::In);
-    let settled_by = combined.policy.filter(|_| acts);
+    let settled_by = match (combined.wish, outcome.action) {
+        (Wish::Out(_), Action::Out) | (Wish::In(_), Action::In) => combined.policy,
+        _ => None,
+    };
     Decision {
         at: now,
         from: group.desired,
@@ -177,6 +185,7 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
         last_action: if acts { Some(now) } else { last_action },
         recommended: outcome.recommended,
         settling: settling(group.instances),
+        exceeds: Some(group.spec.max).filter(|&max| outcome.to > max),
     }
 }
 
@@ -266,7 +275,8 @@ struct Outcome {
 fn repair(group: &Group<'_>, limits: &Limits) -> Option<Outcome> {
     let from = group.desired;
     let to = limits.clamp(from);
-    let clip = limits.clip(from)?;
+    let was_raised = group.history.exceeded().is_some_and(|max| max <= group.spec.max);
+    let clip = limits.clip(from).filter(|clip| !(was_raised && matches!(clip, Clip::Max { .. })))?;
     let why = match &clip {
         Clip::Floor { floor, policy } => format!("below {floor}, which policy {} protects", policy + 1),
         Clip::Max { max } => format!("above the maximum of {max}"),
@@ -291,6 +301,13 @@ fn follow(
     };
     let known = combined.wish != Wish::Unknown;
     let within = limits.clamp(wanted);
+    let recommended = known.then_some(within);
+    // Where a raised maximum is over, what is above it goes in whatever is wanted, unless nobody knows what it carries.
+    let (within, action) = match from > limits.max {
+        true if combined.blind => (from, Action::Nothing),
+        true => (within, Action::In),
+        false => (within, action),
+    };
     let mut clips: Vec<Clip> = limits.clip(wanted).into_iter().collect();
     let to = pace::tame(group, within, now, &mut clips);
     let waits = last_action.map(|at| at.checked_add(group.spec.buffer_time).unwrap_or(Timestamp::MAX));
@@ -298,7 +315,6 @@ fn follow(
     clips.extend(waits.map(|until| Clip::BufferTime { until }));
     let limited: String = clips.iter().map(Clip::words).collect();
     let why = &combined.reason;
-    let recommended = known.then_some(within);
     if to == from || waits.is_some() {
         let reason = format!("stays at {from}: {why}{limited}");
         return Outcome { to: from, recommended, action: Action::Nothing, clips, reason };

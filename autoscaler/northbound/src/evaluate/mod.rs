@@ -163,6 +163,12 @@ impl Request {
         report
     }
 
+    /// The maximum, where the past was above it: it is the same all the time here, so a policy had raised it.
+    fn exceeded(&self) -> Option<u32> {
+        let counts = self.past.iter().filter_map(|past| past.change.map(|(_, to)| to).max(past.recommended));
+        counts.max().filter(|count| *count > self.group.max).map(|_| self.group.max)
+    }
+
     fn history(&self) -> History {
         let mut history = History::default();
         for past in self.moments() {
@@ -180,6 +186,7 @@ impl Request {
                 recommended: past.recommended,
                 cooldown: past.cooldown,
                 settling: self.was_settling(past.at),
+                exceeds: self.exceeded(),
                 ..Decision::default()
             });
         }

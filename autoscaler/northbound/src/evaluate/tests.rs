@@ -67,6 +67,14 @@ fn what_is_no_sample_is_counted_and_explained_and_never_an_action() {
 }
 
 #[test]
+fn a_number_of_the_past_above_the_maximum_is_one_that_it_was_raised_to() {
+    let text = QUESTION.replace("SAMPLES", "").replace("\"instances\": 3", "\"instances\": 25");
+    assert_eq!(answer(&text).to, 20, "the maximum must have been edited");
+    let raised = text.replace("\"samples\"", r#""history": [{"at": "-2m", "recommended": 25}], "samples""#);
+    assert_eq!(answer(&raised).to, 25, "nobody goes while the load is not known");
+}
+
+#[test]
 fn faults_have_their_place_and_a_way_out() {
     let table = [
         (QUESTION.replace("reactive", "reactiv"), 4, "did you mean `reactive`?"),
