@@ -145,10 +145,20 @@ impl Situation<'_> {
 
     /// Whether an instance is on its way: wanted and not begun, pending, or not warm yet.
     fn is_growing(&self, warm_up: Duration) -> bool {
-        let capacity = self.group.instances.iter().filter(|instance| instance.is_capacity());
-        let ready = capacity.filter(|instance| {
+        self.ready(warm_up) < self.group.desired
+    }
+
+    /// How many there are, or are wanted, beside those that are in service and warm.
+    fn unready(&self, warm_up: Duration) -> u32 {
+        let capacity = self.group.instances.iter().filter(|instance| instance.is_capacity()).count();
+        let there = u32::try_from(capacity).unwrap_or(u32::MAX).max(self.group.desired);
+        there.saturating_sub(self.ready(warm_up))
+    }
+
+    fn ready(&self, warm_up: Duration) -> u32 {
+        let ready = self.group.instances.iter().filter(|instance| {
             instance.is_serving() && crate::group::elapsed(instance.since, self.now) >= warm_up
         });
-        u32::try_from(ready.count()).unwrap_or(u32::MAX) < self.group.desired
+        u32::try_from(ready.count()).unwrap_or(u32::MAX)
     }
 }

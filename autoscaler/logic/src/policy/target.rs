@@ -4,7 +4,7 @@ use super::reading::{Reading, unusable};
 use super::wish::{ceil, towards};
 use super::{Answer, Situation, Wish, reactive};
 use crate::samples::Load;
-use crate::spec::{MissingData, TargetTracking, Tolerance};
+use crate::spec::{MissingData, Signal, TargetTracking, Tolerance};
 
 /// How many more or fewer keep the signal at or below the target: `ceil(n × value / target) − n`.
 ///
@@ -76,22 +76,48 @@ pub(super) fn answer(policy: &TargetTracking, situation: &Situation<'_>) -> Answ
     let warm_up = policy.warm_up.unwrap_or(group.spec.pace.warm_up);
     let load = samples.load(group.instances, signal, warm_up, *now);
     let reading = Reading { signal, load, what: "target", bound: *target };
-    let (wish, reason) = match load {
-        Load::Partial { measured, instances, unmeasured, gaps: false, .. }
-            if *missing == MissingData::Assume && signal.averages_instances() =>
-        {
-            let full = if signal.metric.is_share() { target.max(1.0) } else { *target };
-            let known =
-                Assumed { mean: measured, measured: instances, missing: unmeasured, unready: 0, full };
-            let change = hpa(known, *target, *tolerance);
-            let (wish, what) = towards(group.desired, instances + unmeasured, change);
-            let side = if measured > *target { "0" } else { "their full load" };
-            (wish, format!("{reading}; those without samples count at {side}: {what}"))
+    let (wish, reason) = match known(load, signal, *target).filter(|_| *missing == MissingData::Assume) {
+        Some(known) => {
+            assumed(Assumed { unready: situation.unready(warm_up), ..known }, policy, situation, &reading)
         }
-        _ => reactive::wish(group.desired, &reading, |n, value| tracked(n, value, *target, *tolerance)),
+        None => reactive::wish(group.desired, &reading, |n, value| tracked(n, value, *target, *tolerance)),
     };
     let (wish, reason) = restrained(policy, situation.is_growing(warm_up), wish, reason);
     Answer::new(wish, reason).on(load)
+}
+
+/// What is known of a load that the HPA's rule is about.
+fn known(load: Load, signal: &Signal, target: f64) -> Option<Assumed> {
+    let (mean, measured, missing) = match load {
+        Load::Known { value, instances, .. } => (value, instances, 0),
+        Load::Partial { measured, instances, unmeasured, gaps: false, .. } => {
+            (measured, instances, unmeasured)
+        }
+        Load::Partial { .. } | Load::Missing(_) => return None,
+    };
+    let full = if signal.metric.is_share() { target.max(1.0) } else { target };
+    signal.averages_instances().then_some(Assumed { mean, measured, missing, unready: 0, full })
+}
+
+fn assumed(
+    known: Assumed,
+    policy: &TargetTracking,
+    situation: &Situation<'_>,
+    reading: &Reading<'_>,
+) -> (Wish, String) {
+    let Assumed { mean, measured, missing, unready, .. } = known;
+    let change = hpa(known, policy.target, policy.tolerance);
+    let (wish, what) = towards(situation.group.desired, measured + missing + unready, change);
+    let counted = match (mean > policy.target, missing, unready) {
+        (_, 0, 0) | (false, 0, _) => String::new(),
+        (true, 0, _) => format!("; {unready} more that are not ready yet count at 0"),
+        (true, _, 0) => "; those without samples count at 0".to_owned(),
+        (true, _, _) => {
+            format!("; those without samples, and {unready} more that are not ready yet, count at 0")
+        }
+        (false, _, _) => "; those without samples count at their full load".to_owned(),
+    };
+    (wish, format!("{reading}{counted}: {what}"))
 }
 
 /// What it may not do although the load would let it.

@@ -150,8 +150,8 @@ pub enum MissingData {
     /// They count at 0 on the way out, and keep everybody from going in.
     #[default]
     Hold,
-    /// As the HPA does: at 0 on the way out; on the way in at the target, or at 100 % of a share if that is more.
-    /// Where this turns the direction, no change.
+    /// As the HPA does: at 0 on the way out, and so do those that are not ready yet; on the way in at the target, or at
+    /// 100 % of a share if that is more. Where this turns the direction, no change.
     Assume,
 }
 

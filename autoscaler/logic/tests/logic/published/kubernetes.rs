@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sluice_logic::decision::Group;
+use sluice_logic::group::{Instance, InstanceState};
 use sluice_logic::history::History;
 use sluice_logic::policy::{Assumed, hpa, tracked};
 use sluice_logic::spec::{
@@ -10,7 +11,7 @@ use sluice_logic::spec::{
 };
 
 use super::{cpu, group};
-use crate::fixture::{at, in_service, sampled};
+use crate::fixture::{at, in_service, instance, sampled};
 
 const DEFAULT: Tolerance = Tolerance { out: 0.1, r#in: 0.1 };
 
@@ -68,19 +69,70 @@ fn missing_and_unready_pods() {
 #[test]
 fn an_instance_without_samples_is_assumed_or_kept() {
     for (missing, expected) in [(MissingData::Assume, 4), (MissingData::Hold, 6)] {
-        let policy = PolicySpec::TargetTracking(TargetTracking {
-            signal: cpu(),
-            target: 0.8,
-            disable_scale_in: false,
-            warm_up: None,
-            tolerance: DEFAULT,
-            missing,
-        });
+        let policy = PolicySpec::TargetTracking(TargetTracking { missing, ..assuming(0.8) });
         let mut case = group(6, 0.0, vec![policy]);
         // Five at 40 % and one at 100 %: 3 of 4.8, so 62.5 % of the target.
         case.samples = sampled(&case.instances[..5], 0.0, 0.4);
         assert_eq!(case.decide().to, expected, "{}", case.decide().reason);
     }
+}
+
+fn assuming(target: f64) -> TargetTracking {
+    TargetTracking {
+        signal: cpu(),
+        target,
+        disable_scale_in: false,
+        warm_up: None,
+        tolerance: DEFAULT,
+        missing: MissingData::Assume,
+    }
+}
+
+/// The same section through a decision: what is not ready yet counts at 0 on the way up. Three at 85 % of a target of 60 % would need
+/// five; as 255 % on four they are within the tolerance.
+#[test]
+fn an_instance_that_is_not_ready_counts_at_0_on_the_way_out() {
+    let minute = Duration::from_mins(1);
+    let cases = [
+        (InstanceState::Pending, None, 0.85, 4, "63.75 % each"),
+        (InstanceState::InService, Some(minute), 0.85, 4, "one that warms up is not ready either"),
+        (InstanceState::Pending, None, 0.95, 5, "71.25 % each"),
+        (InstanceState::Pending, None, 0.7, 4, "it would turn the direction"),
+        (InstanceState::Pending, None, 0.2, 4, "none goes while one is starting"),
+    ];
+    for (state, warm_up, load, expected, why) in cases {
+        let policy = PolicySpec::TargetTracking(TargetTracking { warm_up, ..assuming(0.6) });
+        let mut case = group(4, load, vec![policy]);
+        case.instances[3] = Instance { since: at(-9), ..instance(3, state) };
+        if state == InstanceState::Pending {
+            case.samples = sampled(&case.instances[..3], 0.0, load);
+        }
+        let decision = case.decide();
+        assert_eq!(decision.to, expected, "{why}: {}", decision.reason);
+        // One that is wanted but not there yet counts alike.
+        case.instances.pop();
+        assert_eq!(case.decide().to, expected, "{why}: {}", case.decide().reason);
+    }
+}
+
+/// The same where one is missing too.
+#[test]
+fn missing_and_unready_instances_together() {
+    let mut case = group(5, 0.9, vec![PolicySpec::TargetTracking(assuming(0.6))]);
+    case.instances[4] = instance(4, InstanceState::Pending);
+    // Three at 90 %, one without samples, one pending: 54 % each.
+    case.samples = sampled(&case.instances[..3], 0.0, 0.9);
+    let decision = case.decide();
+    assert_eq!(decision.to, 5, "{}", decision.reason);
+    assert!(
+        decision
+            .reason
+            .ends_with("those without samples, and 1 more that are not ready yet, count at 0: no change"),
+        "{}",
+        decision.reason
+    );
+    case.samples = sampled(&case.instances[..3], 0.0, 1.2);
+    assert_eq!(case.decide().to, 6, "360 % on five are 72 % each");
 }
 
 fn limit(most: Amount, seconds: u64) -> RateLimit {
