@@ -10,6 +10,7 @@ use super::load::{Load, Missing};
 use super::series::{Sample, Series};
 use super::{STALE_INTERVALS, Samples};
 use crate::group::{Instance, elapsed};
+use crate::policy::ceil_count;
 use crate::spec::{Aggregation, Metric, Scope, Signal, Statistic};
 
 pub(super) fn load(
@@ -266,9 +267,8 @@ fn over(statistic: Statistic, values: impl Iterator<Item = (f64, Timestamp)> + C
 
 /// The index of a percentile in a sorted list that is not empty.
 fn nearest_rank(percent: f64, length: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to length")]
-    let rank = (percent / 100.0 * f64::from(count(length))).ceil() as usize;
-    rank.clamp(1, length) - 1
+    let rank = ceil_count(percent * f64::from(count(length)) / 100.0);
+    usize::try_from(rank).unwrap_or(usize::MAX).clamp(1, length) - 1
 }
 
 /// A mean that is exact where the values are equal, and doesn't overflow.

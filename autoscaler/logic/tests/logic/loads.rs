@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sluice_logic::group::{Instance, InstanceState};
 use sluice_logic::samples::{Cadence, Load, MOST_SAMPLES, Missing, Rejected, Samples, longest_window};
-use sluice_logic::spec::{Aggregation, Metric, Scope, Signal, Statistic};
+use sluice_logic::spec::{Aggregation, Metric, Percentile, Scope, Signal, Statistic};
 
 use crate::fixture::{
     INTERVAL, WINDOW, at, cpu, id, in_service, instance, no_samples, packets, reactive, sampled,
@@ -192,6 +192,34 @@ fn unmeasured_instances_make_a_load_a_lower_bound() {
             samples: 3
         }
     );
+}
+
+/// The nearest rank: of 1 to n the percentile itself, where that is a whole number.
+#[test]
+fn a_percentile_is_the_value_at_its_rank() {
+    let cases = [
+        (7.0, 100, 7.0),
+        (55.0, 100, 55.0),
+        (99.9, 1000, 999.0),
+        (99.95, 1000, 1000.0),
+        (50.0, 5, 3.0),
+        (100.0, 3, 3.0),
+        (0.1, 3, 1.0),
+    ];
+    for (percent, count, expected) in cases {
+        let mut group = in_service(count);
+        let mut samples = no_samples();
+        for (value, instance) in (1..).zip(&mut group) {
+            instance.since = at(-900);
+            samples.push(&instance.id, &Metric::Packets, at(0), f64::from(value)).expect("a good sample");
+        }
+        let statistic = Statistic::Percentile(Percentile::new(percent).expect("a percentile"));
+        let signal =
+            Signal { scope: Scope::Instances { statistic }, ..Signal::mean(Metric::Packets, WINDOW) };
+        let load = samples.load(&group, &signal, Duration::ZERO, at(1));
+        let expected = Load::Known { value: expected, instances: count, samples: count };
+        assert_eq!(load, expected, "{statistic} of {count}");
+    }
 }
 
 /// Three instances that serve for so many seconds, each with 100 at every minute of the window but those left out.
