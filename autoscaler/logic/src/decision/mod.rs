@@ -131,8 +131,8 @@ pub enum ManualError {
 /// - A desired number outside the limits (the tenant edited them), or below what a policy protects (a static entry
 ///   has begun), is brought back at once, whatever else is wanted and the buffer time says: that is a repair, not a
 ///   scaling action, and begins no buffer time. What a policy protects never goes beyond the maximum.
-/// - A desired number above the maximum because a policy had raised it goes back as any number goes in: at the pace of that
-///   direction, after the buffer time, and not while a policy lacks its data. Nothing is added meanwhile.
+/// - A desired number above the maximum because a policy had raised it goes back as any number goes in: when all agree, or
+///   none is asked, at the pace of that direction and after the buffer time. Nothing is added meanwhile.
 /// - Out if any policy wants out, and the largest wish wins. In only if all agree, and the smallest wins; a policy
 ///   without data agrees to nothing.
 /// - The pace of the direction then tames it: stabilization, rate limits, scale-in control.
@@ -168,10 +168,7 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
         None => followed,
     };
     let acts = matches!(outcome.action, Action::Out | Action::In);
-    let settled_by = match (combined.wish, outcome.action) {
-        (Wish::Out(_), Action::Out) | (Wish::In(_), Action::In) => combined.policy,
-        _ => None,
-    };
+    let settled_by = combined.policy.filter(|_| acts);
     Decision {
         at: now,
         from: group.desired,
@@ -294,20 +291,26 @@ fn follow(
     now: Timestamp,
 ) -> Outcome {
     let from = group.desired;
-    let (wanted, action) = match combined.wish {
-        Wish::Out(more) => (from.saturating_add(more.get()), Action::Out),
-        Wish::In(fewer) => (from.saturating_sub(fewer.get()), Action::In),
-        Wish::Hold | Wish::Unknown | Wish::Abstain => (from, Action::Nothing),
+    // Above a maximum that is no longer raised there is no more to have, and what there is may stay until the policies let it
+    // go, or none is asked.
+    let max = match combined.wish {
+        Wish::Out(_) | Wish::Abstain => limits.max,
+        Wish::In(_) | Wish::Hold | Wish::Unknown => limits.max.max(from),
     };
-    let known = combined.wish != Wish::Unknown;
-    let within = limits.clamp(wanted);
-    let recommended = known.then_some(within);
-    // Where a raised maximum is over, what is above it goes in whatever is wanted, unless nobody knows what it carries.
-    let (within, action) = match from > limits.max {
-        true if combined.blind => (from, Action::Nothing),
-        true => (within, Action::In),
-        false => (within, action),
+    let limits = Limits { max, ..*limits };
+    let (wanted, within, action) = match combined.wish {
+        Wish::Out(more) => {
+            let wanted = from.saturating_add(more.get());
+            (wanted, limits.clamp(wanted).max(from), Action::Out)
+        }
+        Wish::In(fewer) => {
+            let wanted = from.saturating_sub(fewer.get());
+            (wanted, limits.clamp(wanted), Action::In)
+        }
+        Wish::Abstain => (from, limits.clamp(from), Action::In),
+        Wish::Hold | Wish::Unknown => (from, limits.clamp(from), Action::Nothing),
     };
+    let recommended = Some(within).filter(|_| combined.wish != Wish::Unknown);
     let mut clips: Vec<Clip> = limits.clip(wanted).into_iter().collect();
     let to = pace::tame(group, within, now, &mut clips);
     let waits = last_action.map(|at| at.checked_add(group.spec.buffer_time).unwrap_or(Timestamp::MAX));

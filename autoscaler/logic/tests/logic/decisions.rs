@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use sluice_logic::decision::{Action, Clip, Decision, Group, ManualError, decide, manual};
+use sluice_logic::decision::{Action, Clip, Decision, ManualError, decide, manual};
 use sluice_logic::group::InstanceState;
-use sluice_logic::outlook::Outlook;
 use sluice_logic::policy::Wish;
 use sluice_logic::samples::Samples;
-use sluice_logic::spec::{Amount, Metric, PolicySpec, Predictive, PredictiveMode, RateLimit};
+use sluice_logic::spec::{Metric, PolicySpec};
 
 use crate::fixture::{
-    BUFFER_TIME, Case, WINDOW, at, cpu, in_service, instance, limits, no_samples, packets, reactive, sampled,
+    BUFFER_TIME, Case, WINDOW, at, cpu, in_service, instance, limits, packets, reactive, sampled,
 };
 
 fn out(count: u32) -> Wish {
@@ -250,74 +249,6 @@ fn edited_limits_are_repaired_at_once_whatever_the_policies_say() {
         case.decide().reason,
         "2 → 3: 2 is below the minimum of 3; a repair, so no buffer time holds it up"
     );
-}
-
-/// Twenty instances of at most 40, and a forecast that has made them 50 a second ago.
-fn raised(load: f64) -> Case {
-    let predictive = PolicySpec::Predictive(Predictive {
-        metric: Metric::Cpu,
-        target: 0.5,
-        mode: PredictiveMode::ForecastAndScale,
-        scheduling_buffer: Predictive::default_scheduling_buffer(),
-        max_capacity_buffer: Some(10),
-    });
-    let mut case = Case { spec: limits(1, 40), policies: vec![predictive, cpu(0.5)], ..Case::of(20, 0.0) };
-    case.samples = sampled(&case.instances, 0.0, 0.5);
-    let expected = Outlook::Expected { demand: 25.0, at: at(300), error: Some(0.1), ahead: None, kept: None };
-    let decision = decide(&Group { outlooks: &[Some(expected)], ..case.group() }, &case.samples, at(0));
-    assert_eq!((decision.to, decision.action, decision.exceeds), (50, Action::Repair, Some(40)));
-    case.history.record(&decision);
-    case.desired = decision.to;
-    case.instances = in_service(50);
-    case.samples = sampled(&case.instances, 0.0, load);
-    case
-}
-
-#[test]
-fn what_a_policy_had_raised_the_maximum_for_goes_as_any_instance_goes() {
-    let goes = |case: &Case| (case.decide().to, case.decide().action);
-    let mut case = raised(0.5);
-    assert_eq!(goes(&case), (40, Action::In), "{}", case.decide().reason);
-    assert!(case.decide().reason.ends_with("no change, but 40 is the maximum"), "{}", case.decide().reason);
-    assert_eq!(case.decide().last_action, Some(at(1)), "it begins a buffer time");
-
-    case.last_action = Some(at(0));
-    assert_eq!(goes(&case), (50, Action::Nothing), "and waits for one");
-    case.last_action = None;
-    case.spec.pace.r#in.limits = vec![RateLimit { most: Amount::Count(3), period: Duration::from_mins(1) }];
-    assert_eq!(goes(&case), (47, Action::In), "the rate limit holds");
-    case.history.record(&Decision {
-        recommended: Some(50),
-        exceeds: Some(40),
-        at: at(0),
-        ..Decision::default()
-    });
-    case.spec.pace.r#in.stabilization = Duration::from_mins(5);
-    assert_eq!(goes(&case), (50, Action::Nothing), "and so does stabilization");
-
-    assert_eq!(goes(&raised(0.2)), (20, Action::In), "as few as are needed");
-    let decision = raised(0.9).decide();
-    assert_eq!((decision.to, decision.settled_by), (40, None), "what is wanted is above the maximum");
-    let mut case = raised(0.5);
-    case.samples = no_samples();
-    let decision = case.decide();
-    assert_eq!(
-        (decision.to, decision.exceeds),
-        (50, Some(40)),
-        "nobody knows what they carry: {}",
-        decision.reason
-    );
-    case.history.record(&decision);
-    assert_eq!(goes(&case), (50, Action::Nothing), "for as long as that is so");
-}
-
-#[test]
-fn a_maximum_that_is_edited_while_it_is_raised_holds_at_once() {
-    let mut case = raised(0.5);
-    case.spec.max = 30;
-    assert_eq!((case.decide().to, case.decide().action), (30, Action::Repair));
-    case.spec.max = 45;
-    assert_eq!((case.decide().to, case.decide().action), (45, Action::In), "more than it was is no cut");
 }
 
 #[test]

@@ -6,184 +6,64 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use sluice_logic::decision::{Action, Decision, Group, decide};
 use sluice_logic::history::{History, LONGEST_MEMORY};
+use sluice_logic::outlook::Outlook;
 use sluice_logic::policy::Wish;
 use sluice_logic::spec::{
-    Adjustment, Aggregation, Amount, Comparison, Custom, Direction, Dynamic, GroupSpec, Metric, MissingData,
-    Pace, Percentile, PolicySpec, Profile, RateLimit, Reactive, Rule, RuleChange, Rules, ScaleInControl,
-    Schedule, Scope, Select, Signal, Simple, Start, Static, StaticEntry, Statistic, Step, StepAdjustment,
-    TargetTracking, Tolerance, Zone,
+    Adjustment, Aggregation, Amount, Comparison, Dynamic, GroupSpec, Metric, MissingData, PolicySpec,
+    Profile, RateLimit, Rule, RuleChange, Rules, Signal, Simple, TargetTracking,
 };
 
-use crate::fixture::{BUFFER_TIME, Case, WINDOW, at, limits};
+use crate::fixture::{Case, WINDOW, at, limits};
 use crate::simulation::{Round, Tick, World, any_history};
-
-fn any_signal() -> impl Strategy<Value = Signal> {
-    let statistic = prop::sample::select(vec![
-        Statistic::Average,
-        Statistic::Min,
-        Statistic::Max,
-        Statistic::Sum,
-        Statistic::Last,
-        Statistic::Count,
-        Statistic::Percentile(Percentile::new(95.0).expect("a percentile")),
-    ]);
-    let aggregation = prop::sample::select(vec![
-        Aggregation::Average,
-        Aggregation::Minimum,
-        Aggregation::Maximum,
-        Aggregation::Total,
-        Aggregation::Last,
-        Aggregation::Count,
-    ]);
-    let grain = prop::option::weighted(0.3, Just(Duration::from_mins(1)));
-    (statistic, aggregation, grain).prop_map(|(statistic, aggregation, grain)| Signal {
-        scope: Scope::Instances { statistic },
-        aggregation,
-        grain,
-        ..Signal::mean(Metric::Packets, WINDOW)
-    })
-}
-
-fn any_tracking() -> impl Strategy<Value = TargetTracking> {
-    (any_signal(), 20.0..100.0_f64, any::<bool>(), 0.0..0.2_f64).prop_map(
-        |(signal, target, disable_scale_in, tolerance)| TargetTracking {
-            signal,
-            target,
-            disable_scale_in,
-            warm_up: None,
-            tolerance: Tolerance { out: tolerance, r#in: tolerance },
-            missing: MissingData::Hold,
-        },
-    )
-}
-
-fn any_entries() -> impl Strategy<Value = Vec<StaticEntry>> {
-    // The histories begin at 22:13:20 UTC and last up to half an hour.
-    prop::collection::vec((10_u32..50, 1_u64..20, 1_u32..12), 1..3).prop_map(|entries| {
-        let entry = |(minute, minutes, count)| StaticEntry {
-            schedule: Schedule {
-                start: Start::Cron(format!("{minute} * * * *").parse().expect("a pattern")),
-                duration: Duration::from_mins(minutes),
-                time_zone: Zone::default(),
-            },
-            count,
-        };
-        entries.into_iter().map(entry).collect()
-    })
-}
-
-fn any_step() -> impl Strategy<Value = PolicySpec> {
-    (any_signal(), any::<bool>(), 1.0..5.0_f64).prop_map(|(signal, percent, change)| {
-        let (adjustment, change) =
-            if percent { (Adjustment::Percent, change * 20.0) } else { (Adjustment::Change, change) };
-        let step = |lower, upper, change| StepAdjustment { lower, upper, change };
-        PolicySpec::Step(Step {
-            signal,
-            threshold: 60.0,
-            adjustment,
-            steps: vec![
-                step(None, Some(-20.0), -change),
-                step(Some(0.0), Some(20.0), change),
-                step(Some(20.0), None, 2.0 * change),
-            ],
-            min_magnitude: u32::from(percent),
-            warm_up: None,
-        })
-    })
-}
-
-fn any_rules() -> impl Strategy<Value = PolicySpec> {
-    (any_signal(), 1_u32..4, 1_u32..4, 2_u32..6).prop_map(|(signal, more, fewer, min)| {
-        let rule = |when, threshold, change| Rule {
-            signal: signal.clone(),
-            when,
-            threshold,
-            change,
-            cooldown: Duration::from_mins(1),
-        };
-        let rules = vec![
-            rule(Comparison::Above, 70.0, RuleChange::Increase(more)),
-            rule(Comparison::Below, 40.0, RuleChange::Decrease(fewer)),
-        ];
-        let default = Profile { min, max: min + 5, default: min + 1, rules };
-        PolicySpec::Rules(Rules { default, profiles: Vec::new() })
-    })
-}
-
-fn any_policy() -> impl Strategy<Value = PolicySpec> {
-    let simple = (any_signal(), any::<bool>(), 1.0..4.0_f64).prop_map(|(signal, out, change)| {
-        PolicySpec::Simple(Simple {
-            signal,
-            when: if out { Comparison::AtLeast } else { Comparison::AtMost },
-            threshold: if out { 70.0 } else { 40.0 },
-            adjustment: Adjustment::Change,
-            change: if out { change } else { -change },
-            min_magnitude: 0,
-            cooldown: Duration::from_mins(3),
-        })
-    });
-    let reactive =
-        (any_signal(), 20.0..100.0_f64).prop_map(|(signal, threshold)| Reactive { signal, threshold });
-    let custom = (any_entries(), any_tracking()).prop_map(|(entries, tracking)| {
-        PolicySpec::Custom(Custom { entries, dynamic: Dynamic::TargetTracking(tracking) })
-    });
-    prop_oneof![
-        reactive.prop_map(PolicySpec::Reactive),
-        any_tracking().prop_map(PolicySpec::TargetTracking),
-        any_entries().prop_map(|entries| PolicySpec::Static(Static { entries })),
-        any_step(),
-        any_rules(),
-        simple,
-        custom,
-    ]
-}
-
-fn any_pace() -> impl Strategy<Value = Pace> {
-    let amount = prop_oneof![(1_u32..4).prop_map(Amount::Count), (10_u32..200).prop_map(Amount::Percent)];
-    let direction = (0_u64..120, prop::collection::vec(amount.clone(), 0..3), any::<bool>()).prop_map(
-        |(stabilization, limits, max)| Direction {
-            stabilization: Duration::from_secs(stabilization),
-            limits: limits
-                .into_iter()
-                .map(|most| RateLimit { most, period: Duration::from_mins(1) })
-                .collect(),
-            select: if max { Select::Max } else { Select::Min },
-        },
-    );
-    let control =
-        prop::option::of(amount.prop_map(|most| ScaleInControl { most, window: Duration::from_mins(5) }));
-    (direction.clone(), direction, control).prop_map(|(out, r#in, scale_in_control)| Pace {
-        warm_up: Duration::ZERO,
-        out,
-        r#in,
-        scale_in_control,
-    })
-}
-
-fn any_world() -> impl Strategy<Value = (GroupSpec, Vec<PolicySpec>)> {
-    let buffer_time = prop::sample::select(vec![Duration::ZERO, BUFFER_TIME]);
-    (any_pace(), buffer_time, prop::collection::vec(any_policy(), 1..4))
-        .prop_map(|(pace, buffer_time, policies)| (GroupSpec { pace, buffer_time, ..limits(2, 8) }, policies))
-}
+use crate::worlds::any_world;
 
 fn rounds((spec, policies): (GroupSpec, Vec<PolicySpec>), history: &[Tick]) -> Vec<Round> {
     let mut world = World::of(spec, policies);
     history.iter().map(|tick| world.tick(tick)).collect()
 }
 
-/// A policy that can't do without the samples of every instance.
-fn needs_data(policy: &PolicySpec) -> bool {
-    !policy.signals().is_empty()
+fn tracking(policy: &PolicySpec) -> Option<&TargetTracking> {
+    match policy {
+        PolicySpec::TargetTracking(policy) => Some(policy),
+        PolicySpec::Custom(policy) => match &policy.dynamic {
+            Dynamic::TargetTracking(policy) => Some(policy),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn warm_up(policy: &PolicySpec, spec: &GroupSpec) -> Duration {
+    let own = match policy {
+        PolicySpec::Step(policy) => policy.warm_up,
+        policy => tracking(policy).and_then(|policy| policy.warm_up),
+    };
+    own.unwrap_or(spec.pace.warm_up)
+}
+
+/// Whether a policy misses samples that it can't do without.
+fn is_blind(policy: &PolicySpec, round: &Round) -> bool {
+    let assumes = tracking(policy)
+        .is_some_and(|it| it.missing == MissingData::Assume && it.signal.averages_instances());
+    !policy.signals().is_empty() && !assumes && !round.all_measured(warm_up(policy, &round.spec))
 }
 
 /// Whether what a policy sums over time leaves out times of which nothing is known.
 fn has_gaps(policy: &PolicySpec, round: &Round) -> bool {
     let sums = |signal: &Signal| matches!(signal.aggregation, Aggregation::Total | Aggregation::Count);
-    let gaps = |signal: &Signal| match signal.grain {
-        None => !round.whole.iter().all(|whole| *whole),
-        Some(_) => !round.whole.iter().any(|whole| *whole),
-    };
-    policy.signals().into_iter().any(|signal| sums(signal) && gaps(signal))
+    let mut whole = round.whole(warm_up(policy, &round.spec));
+    policy.signals().into_iter().any(|signal| {
+        sums(signal)
+            && match signal.grain {
+                None => !whole.all(|whole| whole),
+                Some(_) => !whole.any(|whole| whole),
+            }
+    })
+}
+
+/// The group's maximum, or what its policies have put in its place.
+fn maximum(Round { spec, decision, .. }: &Round) -> u32 {
+    decision.policies.iter().filter_map(|it| it.raised_max).fold(spec.max, u32::max)
 }
 
 /// The maximum is edited to below what a policy protects while that policy wants more and the pace allows one less.
@@ -250,16 +130,27 @@ proptest! {
     #[test]
     fn what_holds_in_every_round(world in any_world(), history in any_history()) {
         for round in rounds(world, &history) {
-            let Round { decision, spec, .. } = &round;
-            prop_assert!((spec.min..=spec.max).contains(&decision.to), "the limits: {}", decision.reason);
+            let Round { decision, spec, exceeded_before, .. } = &round;
+            let max = maximum(&round);
+            prop_assert!(decision.to >= spec.min, "the minimum: {}", decision.reason);
+            let goes_back = exceeded_before.is_some_and(|own| own <= spec.max) && decision.to <= decision.from;
+            prop_assert!(decision.to <= max || goes_back, "the maximum: {}", decision.reason);
+            let cut = decision.action == Action::Repair && decision.to < decision.from;
+            prop_assert!(!cut || exceeded_before.is_none_or(|own| spec.max < own), "{}", decision.reason);
             for policy in &decision.policies {
-                let floor = policy.floor.unwrap_or_default().min(spec.max);
+                let floor = policy.floor.unwrap_or_default().min(max);
                 prop_assert!(decision.to >= floor, "what a policy protects: {}", decision.reason);
             }
-            let blind = decision.policies.iter().any(|it| needs_data(&it.policy)) && !round.all_measured;
-            let unknown = decision.policies.iter().any(|it| it.wish == Wish::Unknown);
-            let gaps = decision.policies.iter().any(|it| has_gaps(&it.policy, &round));
-            prop_assert!(!(blind || gaps || unknown) || decision.action != Action::In, "missing data: {}", decision.reason);
+            // One that only adds is not asked.
+            let asked = || decision.policies.iter().filter(|it| it.wish != Wish::Abstain);
+            let blind = asked().any(|it| is_blind(&it.policy, &round) || has_gaps(&it.policy, &round));
+            let unknown = asked().any(|it| it.wish == Wish::Unknown);
+            prop_assert!(!(blind || unknown) || decision.action != Action::In, "missing data: {}", decision.reason);
+            let acts = matches!(decision.action, Action::Out | Action::In);
+            let waited = round.last_action_before.is_none_or(|last| {
+                decision.at.duration_since(last).unsigned_abs() >= spec.buffer_time
+            });
+            prop_assert!(!acts || waited, "the buffer time: {}", decision.reason);
             prop_assert_eq!(decision, &round.decided_again);
             prop_assert_eq!(decision.from != decision.to, decision.action != Action::Nothing, "{}", decision.reason);
             prop_assert!(decision.action != Action::Out || decision.to > decision.from);
@@ -269,7 +160,8 @@ proptest! {
 
     #[test]
     fn nothing_goes_in_unless_all_who_are_asked_agree(world in any_world(), history in any_history()) {
-        for Round { decision, .. } in rounds(world, &history) {
+        for round in rounds(world, &history) {
+            let decision = &round.decision;
             if decision.action == Action::In {
                 let wishes = decision.policies.iter().map(|it| it.wish);
                 let agree = |wish| matches!(wish, Wish::In(_) | Wish::Abstain);
@@ -278,7 +170,9 @@ proptest! {
                     Wish::In(fewer) => Some(fewer.get()),
                     _ => None,
                 }).min();
-                prop_assert!(smallest.is_some_and(|fewer| decision.from - decision.to <= fewer));
+                // Where none is asked, what a maximum had been raised for goes when it is no longer.
+                let most = smallest.unwrap_or_else(|| decision.from.saturating_sub(maximum(&round)));
+                prop_assert!(decision.from - decision.to <= most);
             }
         }
     }
@@ -314,7 +208,19 @@ proptest! {
         let decision = decide(&case.group(), &case.samples, now);
         prop_assert!((2..=8).contains(&decision.to));
         case.history.record(&decision);
-        prop_assert!(decision.action != Action::In || !case.policies.iter().any(needs_data));
+        prop_assert!(decision.action != Action::In || case.policies.iter().all(|policy| policy.signals().is_empty()));
+    }
+
+    #[test]
+    fn no_forecast_is_too_odd_to_decide_by(
+        (spec, policies) in any_world(), demand in 0.0..=f64::MAX, ahead in any::<f64>(), kept in any::<f64>(), load in 0.0..200.0_f64
+    ) {
+        let case = Case { spec, policies, ..Case::of(4, load) };
+        let expected = Outlook::Expected { demand, at: at(60), error: None, ahead: Some(ahead), kept: Some(kept) };
+        let outlooks = vec![Some(expected); case.policies.len()];
+        let decision = decide(&Group { outlooks: &outlooks, ..case.group() }, &case.samples, at(1));
+        let max = decision.policies.iter().filter_map(|it| it.raised_max).fold(8, u32::max);
+        prop_assert!((2..=max).contains(&decision.to), "{}", decision.reason);
     }
 
     #[test]

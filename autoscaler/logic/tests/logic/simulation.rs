@@ -1,11 +1,13 @@
 //! A small group that lives: traffic, sources that fail, instances that die, people who interfere.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use sluice_logic::decision::{Decision, Group, Step, decide, manual, plan};
 use sluice_logic::group::{Event, GroupState, Instance, InstanceId, InstanceState};
+use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::Samples;
 use sluice_logic::spec::{GroupSpec, Metric, PolicySpec};
 
@@ -32,6 +34,22 @@ pub(crate) enum Happening {
     DrainedByHand(usize),
     ScaledByHand(u32),
     Edited(u32, u32),
+    /// What is expected from now on.
+    Foreseen(Option<Outlook>),
+}
+
+/// None, a silent one, or a demand: low, as the traffic is, or far beyond the maximum.
+fn any_outlook() -> impl Strategy<Value = Option<Outlook>> {
+    let demand = prop_oneof![0.0..50.0_f64, 0.0..700.0_f64, 1000.0..2000.0_f64];
+    let more = || prop::option::of(0.0..900.0_f64);
+    let expected = (demand, more(), more()).prop_map(|(demand, ahead, kept)| {
+        Some(Outlook::Expected { demand, at: at(600), error: None, ahead, kept })
+    });
+    prop_oneof![
+        1 => Just(None),
+        2 => Just(Some(Outlook::Silent { reason: "too little is known".to_owned() })),
+        6 => expected,
+    ]
 }
 
 fn any_tick() -> impl Strategy<Value = Tick> {
@@ -43,6 +61,7 @@ fn any_tick() -> impl Strategy<Value = Tick> {
         1 => (0_usize..8).prop_map(Happening::DrainedByHand),
         1 => (0_u32..12).prop_map(Happening::ScaledByHand),
         1 => (0_u32..5, 0_u32..6).prop_map(|(min, more)| Happening::Edited(min, min + more)),
+        2 => any_outlook().prop_map(Happening::Foreseen),
     ];
     let clock_jump = prop_oneof![60 => Just(0), 1 => -1000_i64..1000];
     (0.8..1.2_f64, clock_jump, what).prop_map(|(traffic, clock_jump, what)| Tick {
@@ -71,13 +90,44 @@ pub(crate) struct Round {
     pub(crate) decision: Decision,
     pub(crate) decided_again: Decision,
     pub(crate) last_action_before: Option<Timestamp>,
+    /// The group's own maximum, where the last decision was above it.
+    pub(crate) exceeded_before: Option<u32>,
     /// Seconds that have really passed, whatever the clock says.
     pub(crate) really: i64,
-    /// Traffic-bearing instances that were sampled less than the staleness bound ago.
-    pub(crate) all_measured: bool,
-    /// Of each of them, whether it has served and been sampled at every interval of the window.
-    pub(crate) whole: Vec<bool>,
+    /// Of each instance in service what was seen of it.
+    pub(crate) seen: Vec<Seen>,
     pub(crate) after: Vec<Instance>,
+}
+
+/// What was seen of an instance in service.
+pub(crate) struct Seen {
+    since: Timestamp,
+    /// Its newest sample.
+    newest: Option<Timestamp>,
+    /// Whether one is missing in the window.
+    missed: bool,
+}
+
+impl Round {
+    fn warm(&self, warm_up: Duration) -> impl Iterator<Item = &Seen> {
+        self.seen.iter().filter(move |seen| self.decision.at >= seen.since + warm_up)
+    }
+
+    /// Whether each that is warm was sampled since, and less than the staleness bound ago.
+    pub(crate) fn all_measured(&self, warm_up: Duration) -> bool {
+        self.warm(warm_up).all(|seen| {
+            let fresh = |at: Timestamp| {
+                at > seen.since + warm_up
+                    && self.decision.at.duration_since(at).unsigned_abs() <= 3 * INTERVAL
+            };
+            seen.newest.is_some_and(fresh)
+        })
+    }
+
+    /// Of each that is warm, whether it was so, and sampled, at every interval of the window.
+    pub(crate) fn whole(&self, warm_up: Duration) -> impl Iterator<Item = bool> {
+        self.warm(warm_up).map(move |seen| !seen.missed && seen.since + warm_up + WINDOW <= self.decision.at)
+    }
 }
 
 pub(crate) struct World {
@@ -92,6 +142,8 @@ pub(crate) struct World {
     really: i64,
     unique: u32,
     silent: Option<usize>,
+    outlook: Option<Outlook>,
+    exceeded: Option<u32>,
 }
 
 impl World {
@@ -111,20 +163,23 @@ impl World {
             really: 0,
             unique: 100,
             silent: None,
+            outlook: None,
+            exceeded: None,
         }
     }
 
     pub(crate) fn tick(&mut self, tick: &Tick) -> Round {
         self.pass(tick.clock_jump);
         self.happen(&tick.what);
-        let all_measured = self.sample(tick.traffic);
-        let whole = self.instances.iter().filter(|i| i.is_serving()).map(|i| self.is_whole(i)).collect();
+        self.sample(tick.traffic);
+        let seen = self.instances.iter().filter(|i| i.is_serving()).map(|i| self.seen(i)).collect();
         let before = self.instances.clone();
-        let last_action_before = self.state.last_action;
-        let group = self.group();
+        let (last_action_before, exceeded_before) = (self.state.last_action, self.exceeded);
+        let outlooks = vec![self.outlook.clone(); self.policies.len()];
+        let group = Group { outlooks: &outlooks, ..self.group() };
         let decision = decide(&group, &self.samples, self.now);
         let decided_again = decide(&group, &self.samples, self.now);
-        self.state.record(&decision);
+        self.record(&decision);
         let steps = plan(&self.spec, decision.to, &self.instances, self.now);
         carry_out(&steps, &mut self.instances, &mut self.unique, self.now);
         let after = self.instances.clone();
@@ -136,11 +191,16 @@ impl World {
             decision,
             decided_again,
             last_action_before,
+            exceeded_before,
             really,
-            all_measured,
-            whole,
+            seen,
             after,
         }
+    }
+
+    fn record(&mut self, decision: &Decision) {
+        self.exceeded = decision.exceeds;
+        self.state.record(decision);
     }
 
     fn group(&self) -> Group<'_> {
@@ -195,15 +255,16 @@ impl World {
             }
             Happening::ScaledByHand(count) => {
                 if let Ok(decision) = manual(&self.group(), count, self.now) {
-                    self.state.record(&decision);
+                    self.record(&decision);
                 }
             }
             Happening::Edited(min, max) => (self.spec.min, self.spec.max) = (min, max),
+            Happening::Foreseen(ref outlook) => self.outlook.clone_from(outlook),
         }
     }
 
-    /// Shares the traffic among those that serve; says whether each of them has a fresh sample of its service.
-    fn sample(&mut self, traffic: f64) -> bool {
+    /// Shares the traffic among those that serve.
+    fn sample(&mut self, traffic: f64) {
         let serving = self.instances.iter().filter(|i| i.is_serving()).count();
         let share = traffic / f64::from(u32::try_from(serving.max(1)).expect("a small number"));
         for (which, instance) in self.instances.iter().enumerate() {
@@ -214,21 +275,17 @@ impl World {
                 }
             }
         }
-        self.instances.iter().filter(|i| i.is_serving()).all(|i| {
-            let newest = self.samples.newest(&i.id, &Metric::Packets);
-            newest.is_some_and(|(at, _)| {
-                at > i.since && self.now.duration_since(at).unsigned_abs() <= 3 * INTERVAL
-            })
-        })
     }
 
-    fn is_whole(&self, instance: &Instance) -> bool {
+    fn seen(&self, instance: &Instance) -> Seen {
         let from = self.now - WINDOW;
         let taken = self.taken.get(&instance.id).map_or(&[][..], Vec::as_slice);
         let within = taken.iter().copied().filter(|at| *at > from);
         let moments: Vec<Timestamp> = [from].into_iter().chain(within).collect();
-        let missed = moments.windows(2).any(|pair| pair[0] + 2 * INTERVAL <= pair[1]);
-        instance.since <= from && !missed && taken.last().is_some_and(|last| *last + INTERVAL > self.now)
+        let left_out = moments.windows(2).any(|pair| pair[0] + 2 * INTERVAL <= pair[1]);
+        let newest = taken.last().copied();
+        let missed = left_out || newest.is_none_or(|newest| newest + INTERVAL <= self.now);
+        Seen { since: instance.since, newest, missed }
     }
 
     fn remove_the_terminating(&mut self) {

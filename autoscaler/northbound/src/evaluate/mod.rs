@@ -180,13 +180,13 @@ impl Request {
             };
             history.record(&Decision {
                 at: past.at,
+                exceeds: self.exceeded(),
                 from,
                 to,
                 action,
                 recommended: past.recommended,
                 cooldown: past.cooldown,
                 settling: self.was_settling(past.at),
-                exceeds: self.exceeded(),
                 ..Decision::default()
             });
         }
