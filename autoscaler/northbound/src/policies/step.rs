@@ -16,6 +16,8 @@ use crate::yaml::{Node, Spanned};
 /// A change beyond this is a typing error.
 const LARGEST_CHANGE: f64 = 10_000.0;
 
+const HOW_TO_CHANGE: &str = "write how much to add, or with a minus to remove";
+
 pub(super) fn step(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Limits) -> Option<Step> {
     let signal = signal(faults, fields, None);
     let threshold = bound(faults, fields, "threshold", signal.as_ref());
@@ -76,6 +78,12 @@ fn one_step(faults: &mut Faults<'_>, node: &Node, signal: &Signal) -> Option<Spa
 
 /// AWS's rules: on each side no gaps and no overlaps, and what is beyond the last step is open.
 fn check_steps(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>], adjustment: Adjustment) {
+    for step in steps {
+        check_change(faults, Spanned::new(step.value.change, step.span), adjustment);
+    }
+    if adjustment != Adjustment::Exact && steps.iter().all(|step| step.value.change == 0.0) {
+        faults.error_with_help(steps[0].span, "no step changes anything", HOW_TO_CHANGE);
+    }
     let low = |step: &Spanned<StepAdjustment>| step.value.lower.unwrap_or(f64::NEG_INFINITY);
     let high = |step: &Spanned<StepAdjustment>| step.value.upper.unwrap_or(f64::INFINITY);
     let (mut above, mut below): (Vec<_>, Vec<_>) = steps.iter().copied().partition(|step| low(step) >= 0.0);
@@ -134,6 +142,10 @@ pub(super) fn simple(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: L
     let cooldown = fields.defaulted(faults, &["cooldown"], Simple::default_cooldown(), cooldown);
     fields.end(faults);
     let (when, change, adjustment) = (when?, change?, adjustment?);
+    check_change(faults, change, adjustment);
+    if adjustment != Adjustment::Exact && change.value == 0.0 {
+        faults.error_with_help(change.span, "a change of 0 changes nothing", HOW_TO_CHANGE);
+    }
     let above = matches!(when.value, Comparison::Above | Comparison::AtLeast);
     let below = matches!(when.value, Comparison::Below | Comparison::AtMost);
     if adjustment != Adjustment::Exact && (above && change.value < 0.0 || below && change.value > 0.0) {
@@ -188,6 +200,18 @@ fn min_magnitude(
         faults.error_with_help(written.span, message, "write `adjustment: percent`, or remove it");
     }
     Some(written.map_or(0, |written| written.value))
+}
+
+/// Instances come whole, and there are never fewer than none.
+fn check_change(faults: &mut Faults<'_>, change: Spanned<f64>, adjustment: Adjustment) {
+    if adjustment != Adjustment::Percent && change.value.fract() != 0.0 {
+        let message = format!("a change of {} is not a whole number of instances", change.value);
+        faults.error_with_help(change.span, message, "write a whole number, or `adjustment: percent`");
+    }
+    if adjustment == Adjustment::Exact && change.value < 0.0 {
+        let message = "there can't be fewer than 0 instances";
+        faults.error_with_help(change.span, message, "with `adjustment: exact` it is the number itself");
+    }
 }
 
 fn change(node: &Node) -> Result<f64, Complaint> {

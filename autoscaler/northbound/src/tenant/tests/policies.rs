@@ -157,6 +157,13 @@ fn steps_and_rules() {
         (steps("»{from: 0, change: -1}"), "removes above the threshold"),
         (steps("»{to: 0, change: 1}"), "adds below the threshold"),
         (steps("{from: 0, change: ».nan}"), "expected a number"),
+        (steps("»{from: 0, change: 0.5}"), "not a whole number of instances"),
+        (steps("»{from: 0, change: 0}"), "no step changes anything"),
+        ("[{step: {threshold: 50%, adjustment: exact, steps: [»{from: 0, change: -1}]}}]".into(), "fewer than 0"),
+        ("[{simple: {threshold: 50%, when: above, change: »0.5}}]".into(), "not a whole number of instances"),
+        ("[{simple: {threshold: 50%, when: above, change: »0}}]".into(), "changes nothing"),
+        ("[{simple: {threshold: 50%, when: above, change: »0, adjustment: percent}}]".into(), "changes nothing"),
+        ("[{simple: {threshold: 50%, when: above, change: »2.5, adjustment: exact}}]".into(), "not a whole number"),
         ("[{simple: {threshold: 50%, when: »over, change: 1}}]".into(), "expected `>`"),
         ("[{simple: {threshold: 50%, when: above, change: »-1}}]".into(), "removes when the load is high"),
         ("[{simple: {threshold: 50%, when: above, change: 1, min_magnitude: »2}}]".into(), "for percentages only"),
@@ -176,6 +183,24 @@ fn steps_and_rules() {
                [{name: a, cron: hourly, duration: 1h, min: 1, max: 2, default: 1}]}}]";
     let found = faults(&structured(NET, TCP, &format!("{GROUP}\npolicies: {bad}")));
     assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn changes_that_can_be_made() {
+    let lines = [
+        // AWS's own example has steps of 0.
+        "{step: {metric: packets, threshold: 100, steps: [{from: 0, to: 10, change: 0}, {from: 10, change: 1}]}}",
+        "{simple: {threshold: 50%, when: above, change: 0.5, adjustment: percent}}",
+        "{simple: {threshold: 50%, when: below, change: 0, adjustment: exact}}",
+    ];
+    for line in lines {
+        let text = structured(NET, TCP, &format!("{GROUP}\npolicies: [{line}]"));
+        assert!(
+            faults(&text).iter().all(|fault| fault.severity != Severity::Error),
+            "{line}: {:#?}",
+            faults(&text)
+        );
+    }
 }
 
 #[test]
