@@ -110,10 +110,10 @@ fn assumed(
     let (wish, what) = towards(situation.group.desired, measured + missing + unready, change);
     let counted = match (mean > policy.target, missing, unready) {
         (_, 0, 0) | (false, 0, _) => String::new(),
-        (true, 0, _) => format!("; {unready} more that are not ready yet count at 0"),
+        (true, 0, _) => format!("; {unready} not ready yet counted at 0"),
         (true, _, 0) => "; those without samples count at 0".to_owned(),
         (true, _, _) => {
-            format!("; those without samples, and {unready} more that are not ready yet, count at 0")
+            format!("; those without samples, and {unready} not ready yet, count at 0")
         }
         (false, _, _) => "; those without samples count at their full load".to_owned(),
     };

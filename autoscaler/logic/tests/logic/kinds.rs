@@ -51,14 +51,12 @@ fn is_blind(policy: &PolicySpec, round: &Round) -> bool {
 /// Whether what a policy sums over time leaves out times of which nothing is known.
 fn has_gaps(policy: &PolicySpec, round: &Round) -> bool {
     let sums = |signal: &Signal| matches!(signal.aggregation, Aggregation::Total | Aggregation::Count);
-    let mut whole = round.whole(warm_up(policy, &round.spec));
-    policy.signals().into_iter().any(|signal| {
-        sums(signal)
-            && match signal.grain {
-                None => !whole.all(|whole| whole),
-                Some(_) => !whole.any(|whole| whole),
-            }
-    })
+    let whole = || round.whole(warm_up(policy, &round.spec));
+    let gaps = |signal: &Signal| match signal.grain {
+        None => !whole().all(|whole| whole),
+        Some(_) => !whole().any(|whole| whole),
+    };
+    policy.signals().into_iter().any(|signal| sums(signal) && gaps(signal))
 }
 
 /// The group's maximum, or what its policies have put in its place.

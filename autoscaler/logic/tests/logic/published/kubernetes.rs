@@ -125,9 +125,7 @@ fn missing_and_unready_instances_together() {
     let decision = case.decide();
     assert_eq!(decision.to, 5, "{}", decision.reason);
     assert!(
-        decision
-            .reason
-            .ends_with("those without samples, and 1 more that are not ready yet, count at 0: no change"),
+        decision.reason.ends_with("those without samples, and 1 not ready yet, count at 0: no change"),
         "{}",
         decision.reason
     );
