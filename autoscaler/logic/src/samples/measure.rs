@@ -150,7 +150,7 @@ impl Look<'_> {
 
     /// Whether a source has had a sample whenever one was due, from a moment on until now.
     fn is_whole(&self, series: &Series, from: Timestamp) -> bool {
-        let times = series.within(from, self.now).map(Sample::at);
+        let mut times = series.within(from, self.now).map(Sample::at);
         let Some(first) = times.clone().next() else { return false };
         let between = |(earlier, later): (Timestamp, Timestamp)| elapsed(earlier, later);
         // Where nobody has said how often it comes, it comes as often as it has.
@@ -163,7 +163,7 @@ impl Look<'_> {
         let begins = elapsed(from, first) <= interval
             || series.last_before(from).is_some_and(|last| elapsed(last, first) <= late);
         let goes_on = times.clone().zip(times.clone().skip(1)).map(between).all(|gap| gap <= late);
-        begins && goes_on && times.last().is_some_and(|last| elapsed(last, self.now) < interval)
+        begins && goes_on && times.next_back().is_some_and(|last| elapsed(last, self.now) < interval)
     }
 
     fn stale_after(&self) -> Duration {
