@@ -102,10 +102,44 @@ pub enum Presence {
     Created,
     /// It runs.
     Running,
+    /// It was started and has not ended, but nothing in it runs any more, and that won't change by itself.
+    Halted(Halt),
     /// It was started, and has ended.
     Exited,
     /// Remains without a readable label: to be deleted.
     Broken,
+}
+
+impl Presence {
+    /// Whether it was started and has not ended.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Halted(_))
+    }
+}
+
+/// Why nothing runs in an instance that has not ended. Nobody is served by it, so it is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Halt {
+    /// A person or another program has paused it, or it has put itself to sleep.
+    Paused,
+    /// Its disk can't be written.
+    Disk,
+    /// It has crashed, or something on its host has gone wrong with it.
+    Crashed,
+}
+
+impl Halt {
+    /// The same for people.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Paused => "it was paused",
+            Self::Disk => "its disk can't be written: where its cloud keeps it, there is no room or a fault",
+            Self::Crashed => "it has crashed",
+        }
+    }
 }
 
 /// An instance as its provider sees it.
@@ -214,7 +248,8 @@ pub trait Provider: Send + Sync {
     }
 
     /// Waits until a running instance has ended, by itself or because it was stopped. Cancel safe. A provider that
-    /// can't tell never returns: then the next [`list`](Provider::list) shows it.
+    /// can't tell never returns: then the next [`list`](Provider::list) shows it, as it does one that is
+    /// [`Halted`](Presence::Halted).
     async fn ended(&self, _id: &InstanceId) {
         std::future::pending::<()>().await;
     }

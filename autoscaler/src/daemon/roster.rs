@@ -134,7 +134,7 @@ impl Member {
 /// Takes over what is there of a tenant's instances: those in service and draining go on without a change,
 /// whatever became of the state file. `None` for remains without a label.
 ///
-/// - What was started and has ended, and what was never started, is removed; the plan replaces it.
+/// - What was started and runs no more, and what was never started, is removed; the plan replaces it.
 /// - Draining is what the state file or the load balancer calls so: a crash between the two leaves only one.
 /// - What runs without the load balancer's knowledge is started again, which changes nothing where it runs
 ///   already, and is in service when it is ready.
@@ -149,7 +149,9 @@ pub(crate) fn adopt(
     let known_since = |state| known.filter(|&(was, _)| was == state).map(|(_, since)| since);
     let drains_since = known_since(InstanceState::Draining);
     let (state, since) = match (observed.presence, carries(services, spec.nic.address)) {
-        (Presence::Created | Presence::Exited | Presence::Broken, _) => (InstanceState::Terminating, now),
+        (Presence::Created | Presence::Halted(_) | Presence::Exited | Presence::Broken, _) => {
+            (InstanceState::Terminating, now)
+        }
         (Presence::Running, Some(BackendState::Draining)) => {
             (InstanceState::Draining, drains_since.unwrap_or(now))
         }
@@ -163,7 +165,7 @@ pub(crate) fn adopt(
         },
     };
     let mut member = Member::found(spec, state, since);
-    member.instance.failed = observed.presence == Presence::Exited;
+    member.instance.failed = matches!(observed.presence, Presence::Exited | Presence::Halted(_));
     member.instance.rewind(now);
     Some(member)
 }
@@ -195,6 +197,7 @@ mod tests {
     use crate::daemon::services::{Egress, services};
     use crate::daemon::testing::{at, instance, name, observed, tenant};
     use lb_userspace::net::MacAddr;
+    use sluice_southbound::provider::Halt;
 
     const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
 
@@ -246,7 +249,7 @@ mod tests {
     #[test]
     fn what_does_not_run_is_removed() {
         let pinned = pinned(&[instance(2, InstanceState::InService)]);
-        for presence in [Presence::Created, Presence::Exited] {
+        for presence in [Presence::Created, Presence::Halted(Halt::Paused), Presence::Exited] {
             let known = saved(InstanceState::InService);
             assert_eq!(adopted(presence, &pinned, &known).0, InstanceState::Terminating);
         }

@@ -7,7 +7,7 @@ use bollard::query_parameters::{ListContainersOptions, ListContainersOptionsBuil
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::DockerTemplate;
 
-use crate::provider::{InstanceSpec, Observed, Presence};
+use crate::provider::{Halt, InstanceSpec, Observed, Presence};
 use crate::scope::{Scope, instance_id};
 
 /// Whose container it is: the daemon's name. Only what has this label is ours.
@@ -91,7 +91,8 @@ pub(super) fn observed(container: &ContainerSummary) -> Option<Observed> {
 fn presence(state: Option<ContainerSummaryStateEnum>) -> Presence {
     use ContainerSummaryStateEnum as State;
     match state {
-        Some(State::RUNNING | State::PAUSED | State::RESTARTING) => Presence::Running,
+        Some(State::RUNNING | State::RESTARTING) => Presence::Running,
+        Some(State::PAUSED) => Presence::Halted(Halt::Paused),
         Some(State::CREATED) => Presence::Created,
         _ => Presence::Exited,
     }

@@ -112,7 +112,7 @@ impl Provider for DockerProvider {
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
         let _turn = self.0.turns.take(id).await;
         let found = self.0.find(id).await?.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
-        if found.presence != Presence::Running {
+        if !found.presence.is_up() {
             return Ok(());
         }
         let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
@@ -183,7 +183,7 @@ impl Inner {
 
     async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
         let found = self.find(id).await?.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
-        if found.presence != Presence::Running {
+        if !found.presence.is_up() {
             match self.docker().await?.start_container(&found.container, None).await {
                 Err(error) if !is_unchanged(&error) => return Err(self.dockerd.step(id, "starting")(error)),
                 _ => {}

@@ -14,7 +14,7 @@ use super::accel::Accel;
 use super::connection::Fault;
 use super::pool::{PoolPlace, path_text};
 use super::xml;
-use crate::provider::{InstanceMetrics, InstanceSpec, NicSpec, Presence, Traffic};
+use crate::provider::{Halt, InstanceMetrics, InstanceSpec, NicSpec, Presence, Traffic};
 use crate::scope::Scope;
 
 /// Which part of a domain's metadata: an element of our own.
@@ -173,8 +173,26 @@ pub(super) fn presence(own: &Own) -> Result<Presence, Fault> {
             Presence::Created
         }
         sys::VIR_DOMAIN_SHUTOFF | sys::VIR_DOMAIN_CRASHED => Presence::Exited,
+        sys::VIR_DOMAIN_PMSUSPENDED => Presence::Halted(Halt::Paused),
+        sys::VIR_DOMAIN_PAUSED => halt(reason.cast_unsigned()).map_or(Presence::Running, Presence::Halted),
         _ => Presence::Running,
     })
+}
+
+/// Why a paused domain won't go on by itself; `None` where libvirt has paused it in the middle of something, as of its
+/// start, a snapshot or a migration.
+fn halt(reason: u32) -> Option<Halt> {
+    match reason {
+        sys::VIR_DOMAIN_PAUSED_UNKNOWN
+        | sys::VIR_DOMAIN_PAUSED_USER
+        | sys::VIR_DOMAIN_PAUSED_FROM_SNAPSHOT => Some(Halt::Paused),
+        sys::VIR_DOMAIN_PAUSED_IOERROR => Some(Halt::Disk),
+        sys::VIR_DOMAIN_PAUSED_WATCHDOG
+        | sys::VIR_DOMAIN_PAUSED_CRASHED
+        | sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+        | sys::VIR_DOMAIN_PAUSED_API_ERROR => Some(Halt::Crashed),
+        _ => None,
+    }
 }
 
 /// Switches a domain off. One that is off is a success.

@@ -181,8 +181,8 @@ impl Provider for LibvirtProvider {
         let deadline = Instant::now() + grace;
         let own = id.clone();
         let asked = self.on(id, STEP, move |inner, connect| inner.ask_to_end(connect, &own)).await?;
-        asked.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
-        if self.wait_for_end(id, deadline).await.map_err(failed(id, STEP))? {
+        let hears = asked.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
+        if hears && self.wait_for_end(id, deadline).await.map_err(failed(id, STEP))? {
             return Ok(());
         }
         let own = id.clone();
@@ -265,15 +265,19 @@ impl Inner {
         Ok(Some(()))
     }
 
-    fn ask_to_end(&self, connect: &Connect, id: &InstanceId) -> Result<Option<()>, Fault> {
+    /// Whether it may hear that.
+    fn ask_to_end(&self, connect: &Connect, id: &InstanceId) -> Result<Option<bool>, Fault> {
         let Some(own) = domain::find(connect, &self.scope, id)? else { return Ok(None) };
+        if matches!(domain::presence(&own)?, Presence::Halted(_)) {
+            return Ok(Some(false));
+        }
         match own.domain.shutdown() {
             // It has ended meanwhile.
             Err(error) if error.code() == ErrorNumber::OperationInvalid => {}
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        Ok(Some(()))
+        Ok(Some(true))
     }
 
     fn switch_off(&self, connect: &Connect, id: &InstanceId) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ use sluice_machines::PrivateLibvirtd;
 use tempfile::TempDir;
 
 use super::*;
-use crate::provider::NicSpec;
+use crate::provider::{Halt, NicSpec};
 
 mod boot;
 mod faults;

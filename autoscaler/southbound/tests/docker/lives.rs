@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::bed::{Bed, PATIENCE, container, runs};
-use sluice_southbound::provider::{InstanceSpec, Presence, Provider, ProviderError};
+use sluice_southbound::provider::{Halt, InstanceSpec, Presence, Provider, ProviderError};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -117,6 +117,19 @@ async fn the_end_of_a_container_is_seen_at_once() {
     assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
     bed.provider.start(&spec.id).await.expect("started again");
     bed.ready(&spec).await;
+    bed.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_paused_does_not_run() {
+    let bed = Bed::new().await;
+    let spec = bed.spec(&bed.network().await, 1);
+    bed.launch(&spec).await;
+    let client = bed.dockerd.client().expect("a client").negotiate_version().await.expect("a version");
+    client.pause_container(&bed.scope.container(&spec.id)).await.expect("paused");
+    assert_eq!(bed.presence(&spec.id).await, Some(Presence::Halted(Halt::Paused)));
+    bed.provider.stop(&spec.id, Duration::from_millis(200)).await.expect("stopped");
+    assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
     bed.down().await;
 }
 

@@ -260,6 +260,7 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
         // An instance runs only once: whenever it was seen to have ended, it has.
         (_, Some(Presence::Exited)) => Some("its process has ended"),
+        (_, Some(Presence::Halted(halt))) => Some(halt.reason()),
         (InstanceState::Pending, _) | (_, Some(Presence::Running)) => None,
         (_, Some(Presence::Created | Presence::Broken)) => current.then_some("parts of it are gone"),
         (_, None) => current.then_some("nothing of it is there any more"),
@@ -270,6 +271,7 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
 mod tests {
     use super::*;
     use crate::daemon::testing::{at, observed};
+    use sluice_southbound::provider::Halt;
 
     #[test]
     fn an_instance_works_when_it_has_served_for_a_while() {
@@ -303,6 +305,21 @@ mod tests {
         }
         let ending = member(InstanceState::Terminating, now);
         assert_eq!(why_ended(&ending, Some(&exited), now + REMEMBERED), None);
+    }
+
+    #[test]
+    fn what_was_paused_is_a_failure_and_says_why() {
+        let now = Instant::now();
+        let halted = |halt| observed(2, Presence::Halted(halt));
+        let serving = member(InstanceState::InService, now);
+        let disk = why_ended(&serving, Some(&halted(Halt::Disk)), now);
+        assert!(disk.is_some_and(|why| why.contains("no room")));
+        for state in [InstanceState::Pending, InstanceState::Draining] {
+            let why = why_ended(&member(state, now), Some(&halted(Halt::Paused)), now);
+            assert_eq!(why, Some("it was paused"), "{state}");
+        }
+        let ending = member(InstanceState::Terminating, now);
+        assert_eq!(why_ended(&ending, Some(&halted(Halt::Paused)), now), None);
     }
 
     #[test]

@@ -119,15 +119,11 @@ async fn a_libvirt_that_is_not_there_is_said_to_be_away() {
 struct Tight(PathBuf);
 
 impl Tight {
-    fn mount(place: PathBuf) -> Self {
+    fn mount(place: PathBuf, kib: u32) -> Self {
         fs::create_dir(&place).expect("a directory");
-        let done = nix::mount::mount(
-            Some("tight"),
-            &place,
-            Some("tmpfs"),
-            nix::mount::MsFlags::empty(),
-            Some("size=512k"),
-        );
+        let size = format!("size={kib}k");
+        let none = nix::mount::MsFlags::empty();
+        let done = nix::mount::mount(Some("tight"), &place, Some("tmpfs"), none, Some(size.as_str()));
         done.expect("a file system: this test needs root");
         Self(place)
     }
@@ -143,7 +139,7 @@ impl Drop for Tight {
 async fn a_full_disk_is_named_and_leaves_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     // Before the daemon, which sees nothing that is mounted later.
-    let tight = Tight::mount(directory.path().join("tight"));
+    let tight = Tight::mount(directory.path().join("tight"), 512);
     let libvirtd = start_libvirtd(directory.path());
     let mut host = Host::on(&libvirtd).await;
     let pool = tight.0.join("pool").display().to_string();
@@ -155,6 +151,27 @@ async fn a_full_disk_is_named_and_leaves_nothing() {
     assert_eq!(host.presence(&spec.id).await, Some(Presence::Created), "what is half made is seen");
     host.provider.delete(&spec.id).await.expect("deleted");
     assert!(host.provider.list().await.expect("list").is_empty());
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_disk_finds_no_room_is_said_to_be_halted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Room for the seed, and for less of the disk than the guest writes.
+    let tight = Tight::mount(directory.path().join("tight"), 4 << 10);
+    let libvirtd = start_libvirtd(directory.path());
+    let mut host = Host::on(&libvirtd).await;
+    let pool = tight.0.join("pool").display().to_string();
+    host.provider = open(&host.scope, &LibvirtSettings { pool, ..settings(&host.uri, &host.directory) });
+    let mut spec = host.instance(1, &guests::WRITER);
+    let machine = spec.template.libvirt.as_mut().expect("a machine");
+    let VmBoot::Image(disk) = &mut machine.boot else { panic!("it boots from its disk") };
+    disk.size = Some(16 << 20);
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    let halted = async || host.presence(&spec.id).await == Some(Presence::Halted(Halt::Disk));
+    until("its disk is full", halted).await;
+    host.provider.delete(&spec.id).await.expect("deleted");
     host.down().await;
 }
 

@@ -93,6 +93,24 @@ async fn a_guest_that_ends_by_itself_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_was_paused_does_not_run() {
+    let host = Host::new().await;
+    let spec = host.instance(1, &guests::OBEDIENT);
+    host.provider.create(&spec).await.expect("created");
+    host.provider.start(&spec.id).await.expect("started");
+    let name = host.scope.domain(&spec.id);
+    let pause = move |connect: &Connect| Ok(Domain::lookup_by_name(connect, &name)?.suspend()?);
+    host.ask(pause).await;
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Halted(Halt::Paused)));
+    // It can't hear, so nothing is waited for.
+    let begin = Instant::now();
+    host.provider.stop(&spec.id, 2 * PATIENCE).await.expect("stopped");
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert_eq!(host.presence(&spec.id).await, Some(Presence::Exited));
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_shows_whether_guests_run() {
     let host = Host::new().await;
     let (place, scope) = (host.provider.0.place.clone(), host.scope.clone());
