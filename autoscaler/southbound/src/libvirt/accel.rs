@@ -14,6 +14,7 @@ use virt::sys;
 
 use super::connection::Fault;
 use super::pool::Pool;
+use super::{domain, xml};
 use crate::scope::Scope;
 
 /// How guests run.
@@ -57,41 +58,76 @@ const SIGNATURE: std::ops::Range<usize> = 510..512;
 /// The firmware boots no virtio disk that is smaller than a cylinder of 16 × 63 sectors.
 const DISK: usize = 1 << 20;
 
-/// What is to be used, and fails where that can't be had.
+/// What came of a test program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// It came to its end: guests run that way.
+    Works,
+    /// It did not, and why.
+    Fails(String),
+}
+
+/// What is to be used, and fails where that can't be had or can't be told now.
 pub(super) fn decide(
     connect: &Connect,
     scope: &Scope,
     pool: &Pool,
     choice: AccelChoice,
 ) -> Result<Accel, Fault> {
+    judge(choice, |accel| attempt(connect, scope, pool, accel))
+}
+
+fn judge(choice: AccelChoice, attempt: impl Fn(Accel) -> Result<Trial, Fault>) -> Result<Accel, Fault> {
     if choice == AccelChoice::Tcg {
         return Ok(Accel::Tcg);
     }
-    let fault = match works(connect, scope, pool, Accel::Kvm) {
-        Ok(true) => return Ok(Accel::Kvm),
-        Ok(false) => format!("a test program did not end within {} s", PATIENCE.as_secs()),
-        Err(fault) if fault.is_outage() => return Err(fault),
-        Err(fault) => fault.to_string(),
-    };
+    let Trial::Fails(reason) = attempt(Accel::Kvm)? else { return Ok(Accel::Kvm) };
     if choice == AccelChoice::Kvm {
         return Err(Fault::Other(format!(
-            "no KVM on the cloud's host: {fault}. Set the cloud's `accel` to auto or tcg to have guests emulated"
+            "no KVM on the cloud's host: {reason}. Set the cloud's `accel` to auto or tcg to have guests emulated"
         )));
     }
-    tracing::warn!(reason = fault, "no KVM: guests are emulated, which is many times slower");
+    // A host that is too busy for any guest, or has a fault, may have KVM all the same.
+    if let Trial::Fails(emulated) = attempt(Accel::Tcg)? {
+        return Err(Fault::Other(format!(
+            "no guest runs on the cloud's host: with KVM {reason}; emulated {emulated}"
+        )));
+    }
+    tracing::warn!(reason, "no KVM: guests are emulated, which is many times slower");
     Ok(Accel::Tcg)
 }
 
-/// Whether guests run that way: boots [`PROGRAM`] and waits for its end.
-pub(super) fn works(connect: &Connect, scope: &Scope, pool: &Pool, accel: Accel) -> Result<bool, Fault> {
-    let name = format!("{}-probe", scope.name());
-    end(connect, &name)?;
-    let disk = format!("{name}.img");
-    let volume = pool.make_raw(connect, &disk, &disk_of(&PROGRAM))?;
-    let outcome = boot(connect, accel, &name, &volume.get_path()?);
-    end(connect, &name)?;
-    pool.delete(&disk)?;
-    outcome
+/// Whether guests run that way: boots [`PROGRAM`] and waits for its end. Leaves nothing.
+pub(super) fn attempt(connect: &Connect, scope: &Scope, pool: &Pool, accel: Accel) -> Result<Trial, Fault> {
+    clear(connect, scope, pool)?;
+    let disk = pool.make_raw(connect, &image(scope), &disk_of(&PROGRAM));
+    let outcome = disk.and_then(|disk| boot(connect, scope, accel, &disk.get_path()?));
+    let cleared = pool.delete(&image(scope));
+    let outcome = outcome?;
+    cleared.map(|()| outcome)
+}
+
+/// Removes what another process has left of a probe. A domain of its name that is not ours is an error.
+pub(super) fn clear(connect: &Connect, scope: &Scope, pool: &Pool) -> Result<(), Fault> {
+    pool.delete(&image(scope))?;
+    let name = name(scope);
+    let probe = match Domain::lookup_by_name(connect, &name) {
+        Err(error) if error.code() == ErrorNumber::NoDomain => return Ok(()),
+        probe => probe?,
+    };
+    match domain::vanishing(domain::label(scope, &probe))? {
+        Some(None) => Err(Fault::Foreign(name)),
+        Some(Some(_)) => end(&probe),
+        None => Ok(()),
+    }
+}
+
+fn name(scope: &Scope) -> String {
+    format!("{}-probe", scope.name())
+}
+
+fn image(scope: &Scope) -> String {
+    format!("{}.img", name(scope))
 }
 
 /// A disk that starts with a program.
@@ -102,36 +138,68 @@ pub(super) fn disk_of(program: &[u8]) -> Vec<u8> {
     disk
 }
 
-fn boot(connect: &Connect, accel: Accel, name: &str, disk: &str) -> Result<bool, Fault> {
+fn boot(connect: &Connect, scope: &Scope, accel: Accel, disk: &str) -> Result<Trial, Fault> {
     // All in it is ours but the path, which is that of our pool.
     let path = quick_xml::escape::escape(disk);
-    let kind = accel.domain_type();
+    let (kind, name, namespace) = (accel.domain_type(), name(scope), xml::NAMESPACE);
     let document = format!(
-        "<domain type='{kind}'><name>{name}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>\
+        "<domain type='{kind}'><name>{name}</name>\
+         <metadata><sluice:probe xmlns:sluice='{namespace}' scope='{}'/></metadata>\
+         <memory unit='MiB'>16</memory><vcpu>1</vcpu>\
          <os><type>hvm</type></os><on_reboot>destroy</on_reboot><devices><disk type='file' device='disk'>\
-         <source file='{path}'/><target dev='vda' bus='virtio'/></disk><memballoon model='none'/></devices></domain>"
+         <source file='{path}'/><target dev='vda' bus='virtio'/></disk><memballoon model='none'/></devices></domain>",
+        scope.name()
     );
     // It ends with the connection, if this process does.
-    let domain = Domain::create_xml(connect, &document, sys::VIR_DOMAIN_START_AUTODESTROY)?;
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match domain.is_active() {
-            Ok(true) => thread::sleep(PAUSE),
-            Ok(false) => return Ok(true),
-            Err(error) if error.code() == ErrorNumber::NoDomain => return Ok(true),
-            Err(error) => return Err(error.into()),
+    match Domain::create_xml(connect, &document, sys::VIR_DOMAIN_START_AUTODESTROY) {
+        Ok(probe) => {
+            let outcome = wait(&probe);
+            end(&probe).and(outcome)
         }
+        Err(error) => Ok(Trial::Fails(error.message().to_owned())),
     }
-    Ok(false)
 }
 
-/// Ends a probe, also one that another process has left. It isn't stored, so then it is gone.
-fn end(connect: &Connect, name: &str) -> Result<(), Fault> {
-    let gone = |error: &virt::error::Error| {
-        matches!(error.code(), ErrorNumber::NoDomain | ErrorNumber::OperationInvalid)
-    };
-    match Domain::lookup_by_name(connect, name).and_then(|domain| domain.destroy()) {
-        Err(error) if !gone(&error) => Err(error.into()),
-        _ => Ok(()),
+fn wait(probe: &Domain) -> Result<Trial, Fault> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if domain::vanishing(probe.is_active().map_err(Fault::from))? != Some(true) {
+            return Ok(Trial::Works);
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(Trial::Fails(format!("a test program did not end within {} s", PATIENCE.as_secs())))
+}
+
+/// Ends a probe. It isn't stored, so then it is gone.
+fn end(probe: &Domain) -> Result<(), Fault> {
+    domain::vanishing(domain::switch_off(probe)).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(reason: &str) -> Result<Trial, Fault> {
+        Ok(Trial::Fails(reason.to_owned()))
+    }
+
+    #[test]
+    fn guests_are_emulated_only_where_emulation_does_what_kvm_does_not() {
+        use AccelChoice::{Auto, Kvm, Tcg};
+        let lacking = |accel| if accel == Accel::Kvm { fails("no device") } else { Ok(Trial::Works) };
+        assert_eq!(judge(Auto, lacking).expect("emulation"), Accel::Tcg);
+        assert_eq!(judge(Auto, |_| Ok(Trial::Works)).expect("KVM"), Accel::Kvm);
+        assert_eq!(judge(Tcg, |_| fails("not asked")).expect("as told"), Accel::Tcg);
+        let fault = judge(Kvm, lacking).expect_err("no KVM").to_string();
+        assert!(fault.contains("no device"), "{fault}");
+    }
+
+    #[test]
+    fn a_fault_of_the_host_says_nothing_of_kvm() {
+        let busy = judge(AccelChoice::Auto, |_| fails("it did not end")).expect_err("busy");
+        assert!(busy.to_string().contains("it did not end"), "{busy}");
+        let full = judge(AccelChoice::Auto, |_| Err(Fault::Other("no room".to_owned()))).expect_err("full");
+        assert_eq!(full.to_string(), "no room");
     }
 }

@@ -141,14 +141,19 @@ pub(super) fn list(connect: &Connect, scope: &Scope) -> Result<Vec<(InstanceId, 
     Ok(found)
 }
 
-/// A domain, if its label says that it is ours.
-fn own(scope: &Scope, id: &InstanceId, domain: Domain) -> Result<Option<Own>, Fault> {
+/// The label of a domain of ours; `None` where it is not ours.
+pub(super) fn label(scope: &Scope, domain: &Domain) -> Result<Option<xml::ReadLabel>, Fault> {
     let text = match domain.get_metadata(ELEMENT, Some(xml::NAMESPACE), 0) {
         Err(error) if error.code() == ErrorNumber::NoDomainMetadata => return Ok(None),
         text => text?,
     };
     let label = quick_xml::de::from_str::<xml::ReadLabel>(&text).ok();
-    let Some(label) = label.filter(|label| label.scope == scope.name()) else { return Ok(None) };
+    Ok(label.filter(|label| label.scope == scope.name()))
+}
+
+/// A domain, if its label says that it is ours.
+fn own(scope: &Scope, id: &InstanceId, domain: Domain) -> Result<Option<Own>, Fault> {
+    let Some(label) = label(scope, &domain)? else { return Ok(None) };
     let spec = serde_json::from_str::<InstanceSpec>(&label.spec).ok();
     Ok(Some(Own { domain, spec: spec.filter(|spec| spec.id == *id) }))
 }

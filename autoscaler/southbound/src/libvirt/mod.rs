@@ -208,8 +208,8 @@ impl Provider for LibvirtProvider {
             self.delete(&observed.id).await?;
             removed.push(observed.id);
         }
-        let place = self.0.place.clone();
-        let done = self.0.connection.call(WORK, move |connect| place.remove(connect)).await;
+        let inner = Arc::clone(&self.0);
+        let done = self.0.connection.call(WORK, move |connect| inner.remove_pool(connect)).await;
         done.map_err(unavailable)?;
         self.0.servers.sweep().await.map_err(unavailable)?;
         Ok(removed)
@@ -300,6 +300,19 @@ impl Inner {
             Ok(None) | Err(Fault::Foreign(_)) => Ok(()),
             Err(fault) => Err(fault),
         }
+    }
+}
+
+impl Inner {
+    /// Removes the pool, and what a crash has left there of finding out how guests run.
+    fn remove_pool(&self, connect: &Connect) -> Result<(), Fault> {
+        if let Some(pool) = self.place.open(connect)? {
+            match accel::clear(connect, &self.scope, &pool) {
+                Ok(()) | Err(Fault::Foreign(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        self.place.remove(connect)
     }
 }
 

@@ -32,6 +32,25 @@ async fn a_foreign_domain_is_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_domain_that_is_named_like_a_probe_is_not_touched_either() {
+    let host = Host::new().await;
+    let auto = LibvirtSettings { accel: AccelChoice::Auto, ..settings(&host.uri, &host.directory) };
+    let provider = open(&host.scope, &auto);
+    let name = format!("{}-probe", host.scope.name());
+    let document = foreign(&name);
+    host.ask(move |connect| Ok(Domain::create_xml(connect, &document, 0).map(|_| ())?)).await;
+    let error = text(provider.create(&host.instance(1, &guests::DEAF)).await);
+    assert!(error.contains(&name) && error.contains("not ours"), "{error}");
+    // What a crash in the middle of a probe leaves goes with the rest.
+    let (place, image) = (host.provider.0.place.clone(), format!("{name}.img"));
+    host.ask(move |connect| place.ensure(connect)?.make_raw(connect, &image, b"half").map(|_| ())).await;
+    provider.remove_all().await.expect("removed");
+    assert_eq!(host.domains().await, BTreeSet::from([name.clone()]), "it still runs");
+    host.ask(move |connect| Ok(Domain::lookup_by_name(connect, &name)?.destroy()?)).await;
+    host.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_leaves_is_found_and_goes() {
     let host = Host::new().await;
     let (whole, disk, mute) = (host.instance(1, &guests::DEAF), host.instance(2, &guests::DEAF), 3);
@@ -143,9 +162,14 @@ async fn a_full_disk_is_named_and_leaves_nothing() {
     let libvirtd = start_libvirtd(directory.path());
     let mut host = Host::on(&libvirtd).await;
     let pool = tight.0.join("pool").display().to_string();
-    let tight = LibvirtSettings { pool, ..settings(&host.uri, &host.directory) };
-    host.provider = open(&host.scope, &tight);
+    let tight = LibvirtSettings { pool: pool.clone(), ..settings(&host.uri, &host.directory) };
     let spec = host.instance(1, &guests::DEAF);
+    let auto = open(&host.scope, &LibvirtSettings { accel: AccelChoice::Auto, ..tight.clone() });
+    let error = text(auto.create(&spec).await);
+    assert!(error.contains("No space left on device"), "that is no reason to emulate: {error}");
+    assert_eq!(fs::read_dir(&pool).expect("the pool").count(), 0, "the probe's disk is left");
+
+    host.provider = open(&host.scope, &tight);
     let error = text(host.provider.create(&spec).await);
     assert!(error.contains("No space left on device"), "{error}");
     assert_eq!(host.presence(&spec.id).await, Some(Presence::Created), "what is half made is seen");

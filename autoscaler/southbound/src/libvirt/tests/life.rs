@@ -1,6 +1,7 @@
 //! What becomes of an instance that nothing befalls.
 
 use super::*;
+use crate::libvirt::accel::Trial;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_lives_and_leaves_nothing() {
@@ -114,9 +115,8 @@ async fn a_guest_that_was_paused_does_not_run() {
 async fn a_program_shows_whether_guests_run() {
     let host = Host::new().await;
     let (place, scope) = (host.provider.0.place.clone(), host.scope.clone());
-    let works =
-        host.ask(move |connect| accel::works(connect, &scope, &place.ensure(connect)?, Accel::Tcg)).await;
-    assert!(works, "emulation works everywhere");
+    let trial = move |connect: &Connect| accel::attempt(connect, &scope, &place.ensure(connect)?, Accel::Tcg);
+    assert_eq!(host.ask(trial).await, Trial::Works, "emulation works everywhere");
     assert_eq!((host.domains().await, host.files()), (BTreeSet::new(), BTreeSet::new()));
     host.down().await;
 }
