@@ -2,7 +2,7 @@
 //! else.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,11 @@ use virt::event;
 
 /// Calls that may wait for an answer at once. When all of them hang, later ones fail without another thread.
 const CALLS: usize = 32;
+
+/// An attempt to connect that takes longer is given up: the calls that wait for it fail, and the next one makes another.
+const HANDSHAKE: Duration = Duration::from_secs(8);
+/// Attempts that may go on at once, also those that were given up. The library can't end one: its peer does, or TCP.
+const ATTEMPTS: usize = 8;
 
 /// A libvirt that leaves this many questions unanswered, one every [`KEEPALIVE_SECONDS`], is given up: pending calls
 /// fail.
@@ -72,10 +77,39 @@ pub(super) struct Connection(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     uri: String,
-    open: Mutex<Option<Connect>>,
+    line: Mutex<Line>,
+    /// An attempt to connect has come to its end.
+    changed: Condvar,
     /// The connection has not answered, or has ended: the next call opens another.
     stale: AtomicBool,
     calls: Arc<Semaphore>,
+}
+
+/// What there is of a connection. The lock on it is never held while libvirt is waited for.
+#[derive(Debug, Default)]
+struct Line {
+    open: Option<Connect>,
+    /// The newest attempt to open it, while it goes on.
+    attempt: Option<Attempt>,
+    /// How many attempts go on.
+    pending: usize,
+    /// How many there have been.
+    begun: u64,
+    /// The newest attempt that has failed, and why.
+    failed: Option<(u64, String)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    number: u64,
+    since: Instant,
+}
+
+impl Line {
+    /// Why an attempt, or one that was made after it, has failed.
+    fn failure(&self, number: u64) -> Option<&str> {
+        self.failed.as_ref().filter(|(failed, _)| *failed >= number).map(|(_, reason)| reason.as_str())
+    }
 }
 
 impl Connection {
@@ -84,7 +118,8 @@ impl Connection {
         run_events();
         Self(Arc::new(Inner {
             uri: uri.to_owned(),
-            open: Mutex::new(None),
+            line: Mutex::default(),
+            changed: Condvar::new(),
             stale: AtomicBool::new(false),
             calls: Arc::new(Semaphore::new(CALLS)),
         }))
@@ -122,36 +157,99 @@ impl Connection {
 }
 
 impl Inner {
-    fn run<T>(&self, work: impl FnOnce(&Connect) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn run<T>(self: &Arc<Self>, work: impl FnOnce(&Connect) -> Result<T, Fault>) -> Result<T, Fault> {
         let connect = self.connect()?;
         let done = work(&connect);
         match done {
             Err(Fault::Refused(error)) if !connect.is_alive().unwrap_or(false) => {
                 self.stale.store(true, Ordering::Relaxed);
-                Err(self.unreachable(&error))
+                Err(self.unreachable(error.message()))
             }
             done => done,
         }
     }
 
-    fn connect(&self) -> Result<Connect, Fault> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stale.swap(false, Ordering::Relaxed) {
-            *open = None;
+    /// The connection, opened if need be. Calls that come meanwhile wait for the same attempt.
+    fn connect(self: &Arc<Self>) -> Result<Connect, Fault> {
+        // Closing one may wait for libvirt, so it goes after the lock.
+        let mut old = None;
+        let mut line = self.line();
+        let usable = |connect: &Connect| connect.is_alive().unwrap_or(false);
+        if self.stale.swap(false, Ordering::Relaxed) || !line.open.as_ref().is_some_and(usable) {
+            old = line.open.take();
         }
-        if let Some(connect) = open.as_ref().filter(|connect| connect.is_alive().unwrap_or(false)) {
+        if let Some(connect) = &line.open {
             return Ok(connect.clone());
         }
-        let connect = Connect::open(Some(&self.uri)).map_err(|error| self.unreachable(&error))?;
-        if let Err(error) = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT) {
-            tracing::debug!(uri = self.uri, %error, "no keepalive");
+        let attempt = match line.attempt {
+            Some(attempt) if attempt.since.elapsed() < HANDSHAKE => attempt,
+            _ => self.begin(&mut line, &mut old)?,
+        };
+        let rest = HANDSHAKE.saturating_sub(attempt.since.elapsed());
+        let undecided = |line: &mut Line| line.open.is_none() && line.failure(attempt.number).is_none();
+        let waited = self.changed.wait_timeout_while(line, rest, undecided);
+        let (line, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (&line.open, line.failure(attempt.number)) {
+            (Some(connect), _) => Ok(connect.clone()),
+            (None, Some(reason)) => Err(self.unreachable(reason)),
+            (None, None) => Err(self.unreachable(&format!("it has not answered within {HANDSHAKE:?}"))),
         }
-        *open = Some(connect.clone());
-        Ok(connect)
     }
 
-    fn unreachable(&self, error: &error::Error) -> Fault {
-        Fault::Unreachable { uri: self.uri.clone(), reason: error.message().to_owned() }
+    /// Begins to connect, on a thread of its own, which closes the old connection too.
+    fn begin(self: &Arc<Self>, line: &mut Line, old: &mut Option<Connect>) -> Result<Attempt, Fault> {
+        if line.pending >= ATTEMPTS {
+            return Err(self.unreachable(&format!("{ATTEMPTS} attempts to connect have no answer yet")));
+        }
+        line.begun += 1;
+        let attempt = Attempt { number: line.begun, since: Instant::now() };
+        let (inner, old) = (Arc::clone(self), old.take());
+        let thread = thread::Builder::new().name("libvirt-open".to_owned()).spawn(move || {
+            inner.open(attempt.number);
+            drop(old);
+        });
+        thread.map_err(|error| Fault::Other(format!("no thread to connect: {error}")))?;
+        line.pending += 1;
+        line.attempt = Some(attempt);
+        Ok(attempt)
+    }
+
+    /// Connects. The first attempt that succeeds is used, also one that was given up.
+    fn open(&self, number: u64) {
+        let opened = Connect::open(Some(&self.uri));
+        if let Ok(connect) = &opened
+            && let Err(error) = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+        {
+            tracing::debug!(uri = self.uri, %error, "no keepalive");
+        }
+        let mut line = self.line();
+        line.pending -= 1;
+        if line.attempt.is_some_and(|attempt| attempt.number == number) {
+            line.attempt = None;
+        }
+        let mut spare = None;
+        match opened {
+            Ok(connect) if line.open.is_none() => {
+                self.stale.store(false, Ordering::Relaxed);
+                line.open = Some(connect);
+            }
+            Ok(connect) => spare = Some(connect),
+            Err(error) if line.failure(number).is_none() => {
+                line.failed = Some((number, error.message().to_owned()));
+            }
+            Err(_) => {}
+        }
+        drop(line);
+        self.changed.notify_all();
+        drop(spare);
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreachable(&self, reason: &str) -> Fault {
+        Fault::Unreachable { uri: self.uri.clone(), reason: reason.to_owned() }
     }
 }
 
@@ -174,4 +272,21 @@ fn run_events() {
             tracing::warn!(%error, "no thread for libvirt's events: one that hangs is noticed late");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_that_hang_do_not_grow_in_number() {
+        let connection = Connection::to("qemu+unix:///system?socket=/no/such/socket");
+        connection.0.line().pending = ATTEMPTS;
+        let fault = connection.0.connect().expect_err("no further attempt");
+        assert!(fault.is_outage() && fault.to_string().contains("no answer yet"), "{fault}");
+        connection.0.line().pending = 0;
+        let fault = connection.0.connect().expect_err("nobody is there");
+        assert!(fault.is_outage() && fault.to_string().contains("/no/such/socket"), "{fault}");
+        assert_eq!(connection.0.line().pending, 0, "it has come to its end");
+    }
 }

@@ -134,6 +134,28 @@ async fn a_libvirt_that_is_not_there_is_said_to_be_away() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_libvirt_that_never_answers_is_away_until_another_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("socket");
+    let mute = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let scope = Scope::new("slvmute").expect("a scope");
+    let uri = format!("qemu+unix:///system?socket={}", socket.display());
+    let provider = open(&scope, &settings(&uri, &directory));
+    // More than there are threads for calls.
+    let calls = (0..40).map(|_| provider.list());
+    for silent in futures_util::future::join_all(calls).await {
+        assert!(matches!(silent, Err(ProviderError::Unavailable { .. })), "{silent:?}");
+    }
+
+    let uri = shared_libvirtd().uri();
+    let (_, real) = uri.split_once("socket=").expect("a socket");
+    fs::remove_file(&socket).expect("removed");
+    std::os::unix::fs::symlink(real, &socket).expect("a link");
+    until("another attempt is answered", async || provider.list().await.is_ok()).await;
+    drop(mute);
+}
+
 /// A file system with hardly any room, as long as this lives.
 struct Tight(PathBuf);
 
