@@ -106,7 +106,7 @@ pub struct CloudInit {
     /// Who can log in, beside those of the image.
     pub users: Vec<GuestUser>,
     /// The tenant's own user data: a whole document that begins with a header that cloud-init knows
-    /// (`#cloud-config`, `#!`).
+    /// (`#cloud-config`, `#!`). What it says of users takes the place of `users`.
     pub user_data: Option<String>,
     /// `should_encrypt_pwd`: whether the guest gets its users' passwords as salted hashes only.
     pub encrypt_passwords: bool,

@@ -1,6 +1,9 @@
 //! The seed of a guest: the disk on which cloud-init's data source `NoCloud` finds what the guest is to be. A FAT
-//! file system with the label `CIDATA` and three files:
+//! file system with the label `CIDATA` and four files:
 //! <https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html>.
+//!
+//! The user data is the tenant's document as it is, so that it may be of every kind that cloud-init knows. What Sluice
+//! itself has to say stands in the vendor data, to which cloud-init prefers user data, key by key.
 
 use std::io::{Cursor, Write as _};
 
@@ -19,11 +22,15 @@ const SIZE: usize = 1 << 20;
 /// What names the disk.
 const LABEL: [u8; 11] = *b"CIDATA     ";
 
+/// User data that says nothing. Without any, cloud-init would not take the disk for a seed.
+const NOTHING: &str = "#cloud-config\n{}\n";
+
 /// The seed's bytes.
 pub(super) fn image(spec: &InstanceSpec, vm: &LibvirtTemplate) -> Result<Vec<u8>, Fault> {
     let files = [
         ("meta-data", document(&meta_data(spec, vm))),
-        ("user-data", user_data(spec, vm)?),
+        ("user-data", vm.cloud_init.user_data.clone().unwrap_or_else(|| NOTHING.to_owned())),
+        ("vendor-data", vendor_data(spec, vm)?),
         ("network-config", document(&network_config(spec))),
     ];
     pack(&files).map_err(|error| {
@@ -68,8 +75,8 @@ fn hostname<'a>(spec: &'a InstanceSpec, vm: &'a LibvirtTemplate) -> &'a str {
     vm.cloud_init.hostname.as_deref().unwrap_or(spec.id.as_str())
 }
 
-/// What Sluice itself has to say, and the tenant's document beside it, as two parts of one.
-fn user_data(spec: &InstanceSpec, vm: &LibvirtTemplate) -> Result<String, Fault> {
+/// <https://cloudinit.readthedocs.io/en/latest/explanation/vendordata.html>
+fn vendor_data(spec: &InstanceSpec, vm: &LibvirtTemplate) -> Result<String, Fault> {
     let mut config = Map::new();
     config.insert("hostname".to_owned(), json!(hostname(spec, vm)));
     config.insert("preserve_hostname".to_owned(), json!(false));
@@ -82,20 +89,7 @@ fn user_data(spec: &InstanceSpec, vm: &LibvirtTemplate) -> Result<String, Fault>
         config.insert("users".to_owned(), json!(users));
         config.insert("ssh_pwauth".to_owned(), json!(has_password(&vm.cloud_init.users)));
     }
-    let own = format!("#cloud-config\n{}", document(&Value::Object(config)));
-    Ok(match &vm.cloud_init.user_data {
-        None => own,
-        Some(theirs) => archive(&own, theirs),
-    })
-}
-
-/// <https://cloudinit.readthedocs.io/en/latest/explanation/format/cloud-config-archive.html>
-fn archive(own: &str, theirs: &str) -> String {
-    let parts = json!([
-        { "type": "text/cloud-config", "content": own },
-        { "content": theirs },
-    ]);
-    format!("#cloud-config-archive\n{}", document(&parts))
+    Ok(format!("#cloud-config\n{}", document(&Value::Object(config))))
 }
 
 fn has_password(users: &[GuestUser]) -> bool {
