@@ -247,12 +247,36 @@ impl<'a> Faults<'a> {
     }
 
     pub(crate) fn add(&mut self, span: Span, severity: Severity, message: String, help: Option<String>) {
+        self.put(span, severity, message, help);
+    }
+
+    /// The same without the line, which may have a secret in it.
+    pub(crate) fn add_unshown(
+        &mut self,
+        span: Span,
+        severity: Severity,
+        message: String,
+        help: Option<String>,
+    ) {
+        if let Some(fault) = self.put(span, severity, message, help) {
+            fault.source_line.clear();
+        }
+    }
+
+    fn put(
+        &mut self,
+        span: Span,
+        severity: Severity,
+        message: String,
+        help: Option<String>,
+    ) -> Option<&mut Diagnostic> {
         if self.found.len() >= MOST_FAULTS {
             self.left_out = Some(self.left_out.map_or(severity, |worst| worst.min(severity)));
-            return;
+            return None;
         }
         let place = self.source.place(span);
         self.found.push(Diagnostic::at(self.source.label, &place, severity, message, help));
+        self.found.last_mut()
     }
 
     /// Says that there are more, at the end of the file.

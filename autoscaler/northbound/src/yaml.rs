@@ -103,8 +103,19 @@ pub(crate) fn parse_up_to(longest: usize, text: &str) -> Result<Node, SyntaxFaul
         let message = format!("the file has more than {longest} bytes");
         return Err(SyntaxFault::new(Span::START, message, "is this the right file?"));
     }
+    match build(Tree::default(), text)? {
+        Some(node) if !node.is_null() => Ok(node),
+        _ => Err(SyntaxFault::new(Span::START, "the file is empty", "is it still being written?")),
+    }
+}
+
+/// Reads a document that is another program's: its tags have a meaning there, and it may be empty.
+pub(crate) fn parse_foreign(text: &str) -> Result<Option<Node>, SyntaxFault> {
+    build(Tree { is_foreign: true, ..Tree::default() }, text)
+}
+
+fn build(mut tree: Tree, text: &str) -> Result<Option<Node>, SyntaxFault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut tree = Tree::default();
     for event in Parser::new_from_iter(text.chars()) {
         let (event, span) = event.map_err(|error| SyntaxFault {
             span: (*error.marker()).into(),
@@ -113,10 +124,7 @@ pub(crate) fn parse_up_to(longest: usize, text: &str) -> Result<Node, SyntaxFaul
         })?;
         tree.take(event, span.into())?;
     }
-    match tree.document {
-        Some(node) if !node.is_null() => Ok(node),
-        _ => Err(SyntaxFault::new(Span::START, "the file is empty", "is it still being written?")),
-    }
+    Ok(tree.document)
 }
 
 /// A collection that has begun and not yet ended.
@@ -127,6 +135,8 @@ enum Open {
 
 #[derive(Default)]
 struct Tree {
+    /// Tags are left to whose document it is.
+    is_foreign: bool,
     open: Vec<Open>,
     document: Option<Node>,
 }
@@ -153,16 +163,18 @@ impl Tree {
             }
             Event::Scalar(_, _, _, Some(tag))
             | Event::SequenceStart(_, Some(tag))
-            | Event::MappingStart(_, Some(tag)) => {
+            | Event::MappingStart(_, Some(tag))
+                if !self.is_foreign =>
+            {
                 let message = format!("the tag `{}{}` has no meaning here", tag.handle, tag.suffix);
                 return Err(SyntaxFault::new(span, message, "remove it"));
             }
-            Event::Scalar(text, style, _, None) => {
+            Event::Scalar(text, style, ..) => {
                 let plain = style == ScalarStyle::Plain;
                 self.add(Node { span, kind: Kind::Scalar { text: text.into_owned(), plain } });
             }
-            Event::SequenceStart(_, None) => self.begin(Open::Sequence(span, Vec::new()), span)?,
-            Event::MappingStart(_, None) => self.begin(Open::Mapping(span, Vec::new(), None), span)?,
+            Event::SequenceStart(..) => self.begin(Open::Sequence(span, Vec::new()), span)?,
+            Event::MappingStart(..) => self.begin(Open::Mapping(span, Vec::new(), None), span)?,
             Event::SequenceEnd | Event::MappingEnd => self.end(),
         }
         Ok(())

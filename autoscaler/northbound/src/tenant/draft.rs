@@ -73,22 +73,17 @@ impl Draft {
                 .collect::<Option<_>>()?,
             policies: self.policies.iter().flatten().map(|policy| place(policy.span)).collect(),
         };
-        let encrypt_passwords = self.encrypt_passwords?;
-        let mut template = self.template?;
-        if let Some(machine) = &mut template.libvirt {
-            machine.cloud_init.encrypt_passwords = encrypt_passwords;
-        }
         let spec = TenantSpec {
             name: name.value,
             networks: self.networks.into_iter().map(NetworkDraft::finish).collect::<Option<_>>()?,
             outbound: self.outbound?,
             services: self.services.iter().map(ServiceDraft::finish).collect::<Option<_>>()?,
-            template,
+            template: self.template?,
             group: self.group.finish()?,
             metrics: self.metrics?,
             policies: self.policies?.into_iter().map(|policy| policy.value).collect(),
             keep_logs: self.keep_logs?,
-            encrypt_passwords,
+            encrypt_passwords: self.encrypt_passwords?,
         };
         Some((spec, places))
     }

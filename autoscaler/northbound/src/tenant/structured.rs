@@ -32,12 +32,12 @@ pub(super) fn read(faults: &mut Faults<'_>, node: &Node) -> Option<Draft> {
         value::choice(&[("none", Outbound::None), ("nat", Outbound::Nat)], &[], node)
     });
     let services = some_of(faults, &mut fields, "services", service::read).concat();
-    let template = template::structured(faults, &mut fields);
+    let encrypt_passwords = passwords(faults, &mut fields);
+    let template = template::structured(faults, &mut fields, encrypt_passwords.unwrap_or(true));
     let group = group(faults, &mut fields);
     let metrics = metrics::metrics(faults, &mut fields);
     let policies = policies(faults, &mut fields, group.as_ref());
     let keep_logs = switch(faults, &mut fields, "logs", "keep");
-    let encrypt_passwords = passwords(faults, &mut fields);
     fields.finish_with(faults, |key| {
         let of_the_other = flat::KEYS.contains(&key);
         of_the_other.then(|| format!("`{key}` is of the flat form, and this file has the structured one"))

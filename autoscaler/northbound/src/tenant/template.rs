@@ -1,6 +1,7 @@
 //! Reads the template: what all kinds of cloud share, and a section for each kind.
 
 mod libvirt;
+mod user_data;
 
 use std::collections::BTreeMap;
 
@@ -52,8 +53,12 @@ pub(super) fn flat(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<T
     })
 }
 
-/// The section of the structured form.
-pub(super) fn structured(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TemplateSpec> {
+/// The section of the structured form. `encrypt` is `should_encrypt_pwd`.
+pub(super) fn structured(
+    faults: &mut Faults<'_>,
+    fields: &mut Fields<'_>,
+    encrypt: bool,
+) -> Option<TemplateSpec> {
     let mut fields = match fields.section(faults, "template") {
         Section::Open(fields) => fields,
         Section::Refused => return None,
@@ -68,7 +73,8 @@ pub(super) fn structured(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Op
     let command = fields.optional(faults, &["command"], builtin_or_command);
     let netns = section(faults, &mut fields, "netns", netns);
     let docker = section(faults, &mut fields, "docker", docker);
-    let libvirt = section(faults, &mut fields, "libvirt", libvirt::read);
+    let libvirt =
+        section(faults, &mut fields, "libvirt", |faults, fields| libvirt::read(faults, fields, encrypt));
     fields.finish(faults);
 
     let (command, netns, docker, libvirt) = (command?, netns?, docker?, libvirt?);
@@ -101,7 +107,7 @@ fn section<T>(
     faults: &mut Faults<'_>,
     fields: &mut Fields<'_>,
     name: &'static str,
-    read: fn(&mut Faults<'_>, Fields<'_>) -> Option<T>,
+    read: impl FnOnce(&mut Faults<'_>, Fields<'_>) -> Option<T>,
 ) -> Option<Option<T>> {
     match fields.section(faults, name) {
         Section::Absent => Some(None),

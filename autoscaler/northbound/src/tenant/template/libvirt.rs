@@ -5,21 +5,21 @@ use sluice_logic::spec::{
     VmDisk,
 };
 
-use super::section;
-use crate::diagnostic::{Faults, quote};
+use super::{section, user_data};
+use crate::diagnostic::{Faults, Severity, quote};
 use crate::reader::Fields;
 use crate::value::{self, Complaint, LONGEST_WAIT};
-use crate::yaml::Node;
+use crate::yaml::{Node, Span};
 use std::time::Duration;
 
 /// The smallest and largest disk, bytes.
 const DISKS: std::ops::RangeInclusive<u64> = (1 << 20)..=(64 << 40);
-/// What the seed has room for, with a good part left for the rest.
-const LONGEST_USER_DATA: usize = 512 << 10;
-/// The headers that cloud-init knows a document by.
-const HEADERS: [&str; 4] = ["#cloud-config", "#!", "#include", "Content-Type:"];
-
-pub(super) fn read(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<LibvirtTemplate> {
+/// `encrypt` is `should_encrypt_pwd`.
+pub(super) fn read(
+    faults: &mut Faults<'_>,
+    mut fields: Fields<'_>,
+    encrypt: bool,
+) -> Option<LibvirtTemplate> {
     let boot = boot(faults, &mut fields);
     let vcpus = fields.optional(faults, &["vcpus"], |node| value::whole(1..=1_024, node));
     let machine = fields.optional(faults, &["machine"], machine);
@@ -27,7 +27,8 @@ pub(super) fn read(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<Li
         fields.defaulted(faults, &["shutdown_timeout"], DEFAULT_SHUTDOWN_TIMEOUT, |node| {
             value::duration(Duration::ZERO..=LONGEST_WAIT, node)
         });
-    let cloud_init = section(faults, &mut fields, "cloud_init", cloud_init);
+    let cloud_init =
+        section(faults, &mut fields, "cloud_init", |faults, fields| cloud_init(faults, fields, encrypt));
     fields.finish(faults);
     Some(LibvirtTemplate {
         boot: boot?,
@@ -87,9 +88,12 @@ fn machine(node: &Node) -> Result<String, Complaint> {
     Err(Complaint::with_help(message, "give one that `qemu-system-x86_64 -machine help` lists, as `q35`"))
 }
 
-fn cloud_init(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<CloudInit> {
+fn cloud_init(faults: &mut Faults<'_>, mut fields: Fields<'_>, encrypt: bool) -> Option<CloudInit> {
     let hostname = fields.optional(faults, &["hostname"], hostname);
-    let user_data = fields.optional(faults, &["user_data"], user_data);
+    let user_data = fields.optional(faults, &["user_data"], user_data::read);
+    if let Some(Some(data)) = &user_data {
+        find_passwords(faults, data.span, &data.value, encrypt);
+    }
     let users = fields.optional_list(faults, "users");
     fields.finish(faults);
     let items = users?.map_or(&[][..], |items| items.value);
@@ -98,7 +102,7 @@ fn cloud_init(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<CloudIn
         hostname: hostname?.map(|name| name.value),
         users: users.into_iter().collect::<Option<_>>()?,
         user_data: user_data?.map(|data| data.value),
-        encrypt_passwords: true,
+        encrypt_passwords: encrypt,
     })
 }
 
@@ -118,19 +122,31 @@ fn hostname(node: &Node) -> Result<String, Complaint> {
     Err(Complaint::new(format!("{} is not the name of a host", quote(&text))))
 }
 
-fn user_data(node: &Node) -> Result<String, Complaint> {
-    let text = value::text(node)?;
-    if text.len() > LONGEST_USER_DATA {
-        return Err(Complaint::new(format!(
-            "user data of {} bytes: at most {LONGEST_USER_DATA}",
-            text.len()
-        )));
+/// What it says in clear is stored with each instance, and can be read where the instance runs.
+fn find_passwords(faults: &mut Faults<'_>, span: Span, text: &str, encrypt: bool) {
+    match user_data::passwords(text) {
+        Ok(found) => {
+            for key in found {
+                let message = format!("`{key}` in the user data is a password in clear");
+                if encrypt {
+                    let help = "name a file that has it as `password_file` of one of `users`, or give the hash that \
+                                `openssl passwd -6` prints";
+                    faults.add_unshown(span, Severity::Error, message, Some(help.to_owned()));
+                } else {
+                    let help = "who can read the state or a guest's domain can read it; a hash does as well";
+                    faults.add_unshown(span, Severity::Warning, message, Some(help.to_owned()));
+                }
+            }
+        }
+        Err(fault) if encrypt => {
+            let message = format!(
+                "whether the user data has a password can't be told: line {}: {}",
+                fault.span.line, fault.message
+            );
+            faults.add_unshown(span, Severity::Error, message, fault.help.map(str::to_owned));
+        }
+        Err(_) => {}
     }
-    if HEADERS.iter().any(|header| text.starts_with(header)) {
-        return Ok(text);
-    }
-    let help = "begin it with `#cloud-config`, or with `#!` and the program that runs it";
-    Err(Complaint::with_help("cloud-init knows a document by its first line", help))
 }
 
 fn user(faults: &mut Faults<'_>, node: &Node) -> Option<GuestUser> {
@@ -186,14 +202,10 @@ fn login(node: &Node) -> Result<String, Complaint> {
     Err(Complaint::new(format!("{} is not a login name: {what}", quote(&text))))
 }
 
-/// crypt(5): `$`, the method, and at least salt and hash. What else it may be could be a password, so it is not
-/// repeated.
+/// What else it may be could be a password, so it is not repeated.
 fn hash(node: &Node) -> Result<String, Complaint> {
     let text = value::text(node)?;
-    let parts = text.split('$').collect::<Vec<_>>();
-    let whole = parts.len() >= 4 && parts[0].is_empty() && parts[1..].iter().all(|part| !part.is_empty());
-    let allowed = |c: char| c.is_ascii_graphic() && c != ':';
-    if whole && text.chars().all(allowed) {
+    if user_data::is_hash(&text) {
         return Ok(text);
     }
     Err(Complaint::with_help("this is not the hash of a password", "give what `openssl passwd -6` prints"))

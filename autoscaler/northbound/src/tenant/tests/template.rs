@@ -106,6 +106,85 @@ fn passwords_in_clear_are_taken_with_a_warning() {
     );
 }
 
+/// A tenant whose machines get that user data.
+fn with_user_data(document: &str, encrypt: u8) -> String {
+    let document = serde_json::to_string(document).expect("JSON");
+    let vm = format!("{{libvirt: {{image: /a, cloud_init: {{user_data: {document}}}}}}}");
+    structured(NET, TCP, &format!("{GROUP}\npasswords: {{encrypt: {encrypt}}}\ntemplate: {vm}"))
+}
+
+#[test]
+fn user_data_is_what_cloud_init_can_read() {
+    let taken = [
+        "#cloud-config\npackages: [nginx]\nwrite_files: [{content: !!binary aGVsbG8=}]\n",
+        "#cloud-config-archive\n- '#!/bin/sh'\n",
+        "#!/bin/sh\necho hello\n",
+        "#include\nhttps://example.net/data\n",
+        "#include-once\nhttps://example.net/data\n",
+        "#cloud-boothook\n#!/bin/sh\n",
+        "## template: jinja\n#cloud-config\n{% if v1.region %}\nruncmd: [echo {{ v1.region }}]\n{% endif %}\n",
+        "#cloud-config\n",
+    ];
+    for document in taken {
+        let tenant = crate::tenant::parse("t.yml", &with_user_data(document, 1));
+        let tenant = tenant.unwrap_or_else(|faults| panic!("{document}: {faults:?}"));
+        let machine = tenant.spec.template.libvirt.expect("a machine");
+        assert_eq!(machine.cloud_init.user_data.as_deref(), Some(document));
+    }
+    let refused = [
+        ("Content-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b--\n", "MIME are not taken"),
+        ("#cloud-config\n# Mime-Version: 1.0\n", "MIME are not taken"),
+        ("#cloud-config-jsonp\n[]\n", "by its first line"),
+        ("hello", "by its first line"),
+        ("#cloud-config\na: [\n", "line 3: not valid YAML"),
+        ("#cloud-config\na: &b c\n", "line 2: anchors"),
+    ];
+    for (document, fragment) in refused {
+        let found = faults(&with_user_data(document, 1));
+        let all: String = found.iter().map(ToString::to_string).collect();
+        assert!(all.contains(fragment), "{document}: `{fragment}` is not in {all}");
+    }
+}
+
+#[test]
+fn a_password_in_user_data_is_refused_and_not_repeated() {
+    let table = [
+        ("#cloud-config\npassword: hunter2\n", "password"),
+        ("#cloud-config\nusers: [default, {name: a, passwd: hunter2}]\n", "users[1].passwd"),
+        ("#cloud-config\nusers: [{name: a, plain_text_passwd: hunter2}]\n", "users[0].plain_text_passwd"),
+        ("#cloud-config\nusers: [{name: a, hashed-passwd: hunter2}]\n", "users[0].hashed_passwd"),
+        ("#cloud-config\nuser: {plain_text_passwd: hunter2}\n", "user.plain_text_passwd"),
+        ("#cloud-config\nchpasswd: {list: 'root:R\n\n  a:hunter2'}\n", "chpasswd.list"),
+        ("#cloud-config\nchpasswd: {list: ['a:hunter2']}\n", "chpasswd.list"),
+        ("#cloud-config\nchpasswd: {users: [{name: a, password: hunter2}]}\n", "chpasswd.users[0].password"),
+        (
+            "#cloud-config-archive\n- type: text/cloud-config\n  content: 'password: hunter2'\n",
+            "[0].password",
+        ),
+        ("#cloud-config-archive\n- |\n  #cloud-config\n  password: hunter2\n", "[0].password"),
+        ("## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\npassword: hunter2\n", "password"),
+    ];
+    for (document, key) in table {
+        let found = faults(&with_user_data(document, 1));
+        let all: String = found.iter().map(ToString::to_string).collect();
+        assert!(all.contains(&format!("`{key}` in the user data")) && all.contains("password_file"), "{all}");
+        assert!(!all.contains("hunter2"), "{all}");
+
+        let tenant = crate::tenant::parse("t.yml", &with_user_data(document, 0)).expect("a tenant");
+        let warnings: String = tenant.warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings.contains(&format!("`{key}` in the user data")), "{document}: {warnings}");
+    }
+}
+
+#[test]
+fn user_data_may_have_hashes_and_random_passwords() {
+    let document = "#cloud-config\nrh_subscription: {password: other}\npassword: $6$salt$hash\n\
+                    users: [{name: a, passwd: '!'}, {name: b, hashed_passwd: $y$j9T$salt$hash}]\n\
+                    chpasswd: {expire: false, list: 'c:RANDOM', users: [{name: d, type: RANDOM}]}\n";
+    let tenant = crate::tenant::parse("t.yml", &with_user_data(document, 1)).expect("a tenant");
+    assert_eq!(tenant.warnings, []);
+}
+
 #[test]
 fn faults_of_the_sections() {
     let table = [
