@@ -16,5 +16,6 @@ pub mod probe;
 pub mod provider;
 pub mod responder;
 pub mod scope;
+mod secret;
 pub mod syslog;
 mod turns;

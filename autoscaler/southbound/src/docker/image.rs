@@ -1,9 +1,6 @@
 //! Images: there already, or pulled.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
@@ -14,6 +11,7 @@ use sluice_logic::spec::{DockerTemplate, PullPolicy, RegistryLogin};
 
 use super::connection::{Dockerd, is_missing};
 use crate::provider::ProviderError;
+use crate::secret;
 
 const STEP: &str = "getting the image";
 
@@ -77,31 +75,14 @@ fn registry(image: &str) -> &str {
 fn credentials(login: &RegistryLogin, image: &str) -> io::Result<DockerCredentials> {
     Ok(DockerCredentials {
         username: Some(login.username.clone()),
-        password: Some(read_password(&login.password_file)?),
+        password: Some(secret::read(&login.password_file)?),
         serveraddress: Some(registry(image).to_owned()),
         ..DockerCredentials::default()
     })
 }
 
-/// The first line of a file that only root can read. No error has anything of its content in it.
-fn read_password(file: &Path) -> io::Result<String> {
-    let wrong = |reason: &str| io::Error::other(format!("{}: {reason}", file.display()));
-    let mode = fs::metadata(file).map_err(|error| wrong(&error.to_string()))?.mode();
-    if mode & 0o077 != 0 {
-        return Err(wrong(&format!(
-            "others than root may read it (mode {:o}): `chmod 600` it",
-            mode & 0o777
-        )));
-    }
-    let text = fs::read_to_string(file).map_err(|error| wrong(&error.to_string()))?;
-    let password = text.lines().next().filter(|line| !line.is_empty());
-    password.map(str::to_owned).ok_or_else(|| wrong("its first line is empty"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -121,18 +102,5 @@ mod tests {
         assert_eq!(registry("host:5000/a"), "host:5000");
         assert_eq!(registry("library/a"), "docker.io");
         assert_eq!(registry("a"), "docker.io");
-    }
-
-    #[test]
-    fn a_password_is_read_only_where_nobody_else_can() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("password");
-        fs::write(&file, "s3cret\nmore\n").expect("written");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("readable for all");
-        let refused = read_password(&file).expect_err("others may read it").to_string();
-        assert!(refused.contains("chmod 600") && !refused.contains("s3cret"), "{refused}");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("for root alone");
-        assert_eq!(read_password(&file).expect("read"), "s3cret");
-        assert!(read_password(&directory.path().join("none")).is_err());
     }
 }
