@@ -12,7 +12,7 @@
 //! address as long as it lives.
 //!
 //! A server runs on without the daemon, and is found again by its namespace, its files in `/run` and the path of its
-//! configuration among its arguments.
+//! configuration among its arguments. One that has ended is started again when the daemon looks at the clouds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -52,10 +52,10 @@ pub enum DhcpError {
         source: io::Error,
     },
     /// The server does not start.
-    #[error("dnsmasq does not start on {bridge}: {reason}")]
+    #[error("dnsmasq does not start behind {port}: {reason}")]
     Start {
-        /// The network's bridge.
-        bridge: String,
+        /// Its port on the network's bridge.
+        port: String,
         /// What it says.
         reason: String,
     },
@@ -145,6 +145,19 @@ impl DhcpServers {
     pub async fn sweep(&self) -> Result<(), DhcpError> {
         let _turn = TURN.lock().await;
         self.remove_idle().await
+    }
+
+    /// Starts the servers anew that have ended, and removes those without a lease, which a crash may have left. Does
+    /// nothing while another call is at work on them.
+    pub async fn tend(&self) -> Result<(), DhcpError> {
+        let Ok(_turn) = TURN.try_lock() else { return Ok(()) };
+        self.remove_idle().await?;
+        let servers = self.servers()?;
+        let servers: Vec<_> =
+            servers.into_iter().map(|server| (self.scope.dhcp_netns(&server.digits), server)).collect();
+        // One that can't be started keeps no other from it.
+        blocking(move || servers.iter().map(|(netns, server)| server.revive(netns)).fold(Ok(()), Result::and))
+            .await
     }
 
     async fn remove_idle(&self) -> Result<(), DhcpError> {

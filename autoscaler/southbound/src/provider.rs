@@ -236,6 +236,11 @@ pub trait Provider: Send + Sync {
     /// Everything of ours that exists, by label. A foreign thing is never listed.
     async fn list(&self) -> Result<Vec<Observed>, ProviderError>;
 
+    /// Repairs what instances need beside themselves, as servers on their networks. To be called every now and then.
+    async fn tend(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Removes every instance and whatever is left of instances, running or not: for `sluice down`. Returns what was
     /// removed.
     async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lb_userspace::net::{Links, MacAddr, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
@@ -23,7 +24,8 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
-        let number = std::process::id();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = format!("{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let scope = Scope::new(&format!("sld{number}")).expect("a scope");
         let links = Links::open(&Netns::current().expect("a namespace")).expect("netlink");
         let bridge = scope.network_links(&tenant(), "nw").bridge;
@@ -53,6 +55,15 @@ impl Bed {
             router,
             log_server: Some(Ipv4Addr::new(10, 96, 0, 253)),
         }
+    }
+
+    /// That of the only server.
+    fn process(&self) -> u32 {
+        let directory = self.scope.run_dir().join("dhcp");
+        let server =
+            fs::read_dir(&directory).expect("a directory").next().expect("a server").expect("an entry");
+        let pid = fs::read_to_string(server.path().join("pid")).expect("a pid");
+        pid.trim().parse().expect("a number")
     }
 
     /// What busybox's client gets: the lines of its environment, none where nobody answers.
@@ -134,4 +145,43 @@ async fn an_instance_gets_its_lease_and_nobody_else_one() {
     let links = bed.links.list().await.expect("links");
     assert!(!links.iter().any(|link| link.name.starts_with("sld-") && link.group == bed.scope.group()));
     assert!(!bed.scope.run_dir().join("dhcp").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_ended_is_started_again_and_an_idle_one_removed() {
+    let bed = Bed::new().await;
+    bed.servers.tend().await.expect("nothing to do");
+    bed.servers.lease(&bed.network(None), &lease(1)).await.expect("a lease");
+    let first = bed.process();
+    bed.servers.tend().await.expect("it runs");
+    assert_eq!(bed.process(), first, "it goes on");
+    kill(first);
+    bed.servers.tend().await.expect("another");
+    assert_ne!(bed.process(), first);
+    assert!(bed.ask().contains("ip=10.96.0.1"), "the lease is as it was");
+
+    // As a crash leaves it in the middle of its first lease.
+    let id = lease(1).id;
+    let leases = fs::read_dir(bed.scope.run_dir().join("dhcp")).expect("a directory");
+    for server in leases.map(|server| server.expect("an entry").path().join("leases")) {
+        for lease in fs::read_dir(server).expect("leases") {
+            fs::remove_file(lease.expect("an entry").path()).expect("removed");
+        }
+    }
+    bed.servers.tend().await.expect("removed");
+    assert!(!bed.servers.instances().expect("instances").contains(&id));
+    let names = Netns::names().expect("names");
+    assert!(!names.iter().any(|name| name.starts_with(&format!("{}.", bed.scope.name()))), "{names:?}");
+    assert!(!bed.scope.run_dir().join("dhcp").exists());
+}
+
+/// Returns when it has ended.
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
+    while fs::exists(format!("/proc/{pid}/cmdline")).unwrap_or(false)
+        && !fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
+    {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

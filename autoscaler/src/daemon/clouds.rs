@@ -191,8 +191,8 @@ impl Clouds {
         }
     }
 
-    /// Looks at what is there, and waits for every provider that answers at all. One that has failed is not asked again
-    /// before its back-off is over.
+    /// Looks at what is there, lets the providers repair what instances need beside themselves, and waits for every
+    /// provider that answers at all. One that has failed is not asked again before its back-off is over.
     pub(crate) async fn look(&self) -> Sight {
         // A moment longer than it may take, so that a provider that does not answer is known for it.
         self.look_for(LIST_TIMEOUT + GLANCE).await

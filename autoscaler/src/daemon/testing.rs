@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +23,11 @@ pub(super) fn name(text: &str) -> TenantName {
 
 /// A provider that makes nothing, and shows what it is told to; where that is nothing at all it does not answer.
 #[derive(Debug, Default)]
-pub(super) struct Showing(pub(super) Mutex<Option<Vec<Observed>>>);
+pub(super) struct Showing {
+    pub(super) shown: Mutex<Option<Vec<Observed>>>,
+    /// How often it was told to repair what there is.
+    pub(super) tended: AtomicU32,
+}
 
 #[async_trait]
 impl Provider for Showing {
@@ -47,11 +52,16 @@ impl Provider for Showing {
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
-        let shown = self.0.lock().unwrap().clone();
+        let shown = self.shown.lock().unwrap().clone();
         match shown {
             Some(observed) => Ok(observed),
             None => std::future::pending().await,
         }
+    }
+
+    async fn tend(&self) -> Result<(), ProviderError> {
+        self.tended.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {

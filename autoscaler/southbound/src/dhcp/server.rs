@@ -75,11 +75,26 @@ impl Server {
         }
         self.stop()?;
         replace(&self.directory.join("dnsmasq.conf.new"), &path, &text)?;
+        self.start(netns)
+    }
+
+    /// Starts it where it has ended, as it was. One that was never started waits for its first lease.
+    pub(super) fn revive(&self, netns: &str) -> Result<(), DhcpError> {
+        if self.process().is_some() || !self.configuration().exists() {
+            return Ok(());
+        }
+        tracing::warn!(port = self.port(), "a DHCP server has ended: it is started again");
+        let netns = Netns::open(netns).map_err(io_error("a DHCP server's namespace is gone"))?;
+        self.start(&netns)
+    }
+
+    fn start(&self, netns: &Netns) -> Result<(), DhcpError> {
+        let path = self.configuration();
         let start = || {
             let mut dnsmasq = Command::new("dnsmasq");
             dnsmasq.arg(argument(&path)).stdin(Stdio::null()).output()
         };
-        let failed = |reason: String| DhcpError::Start { bridge: network.bridge.clone(), reason };
+        let failed = |reason: String| DhcpError::Start { port: self.port(), reason };
         // It returns when its other self, in the background, is ready.
         let done = netns.run(start).and_then(std::convert::identity);
         match done {

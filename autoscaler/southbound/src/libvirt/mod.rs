@@ -202,6 +202,10 @@ impl Provider for LibvirtProvider {
         self.0.connection.call(ANSWER, move |connect| inner.list(connect)).await.map_err(unavailable)
     }
 
+    async fn tend(&self) -> Result<(), ProviderError> {
+        self.0.servers.tend().await.map_err(unavailable)
+    }
+
     async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {
         let mut removed = Vec::new();
         for observed in self.list().await? {

@@ -21,6 +21,8 @@ pub(super) struct Driver {
     pub(super) listing: Mutex<Listing>,
     /// What it has been asked and nobody has the answer to yet.
     asked: tokio::sync::Mutex<Option<Question>>,
+    /// What the provider could not repair when it was last told to.
+    unrepaired: Arc<Mutex<Option<String>>>,
 }
 
 /// A question for what there is.
@@ -54,7 +56,8 @@ pub(super) enum Listed {
 
 impl Driver {
     pub(super) fn new(spec: ProviderSpec, provider: Arc<dyn Provider>) -> Self {
-        Self { spec, provider, listing: Mutex::default(), asked: tokio::sync::Mutex::default() }
+        let (listing, asked, unrepaired) = (Mutex::default(), tokio::sync::Mutex::default(), Arc::default());
+        Self { spec, provider, listing, asked, unrepaired }
     }
 
     /// Asks what there is, where that has not been asked already, and waits so long for the answer.
@@ -77,9 +80,14 @@ impl Driver {
     }
 
     fn ask(&self) -> Question {
-        let (provider, spec) = (self.provider.clone(), self.spec.clone());
+        let (provider, spec, unrepaired) = (self.provider.clone(), self.spec.clone(), self.unrepaired.clone());
         let answer = tokio::spawn(async move {
-            match timeout(LIST_TIMEOUT, provider.list()).await {
+            let list = timeout(LIST_TIMEOUT, provider.list());
+            let (listed, tended) = tokio::join!(list, timeout(LIST_TIMEOUT, provider.tend()));
+            if let Ok(tended) = tended {
+                report(&spec, &unrepaired, tended.err().map(|error| error.to_string()));
+            }
+            match listed {
                 Ok(listed) => listed.map_err(|error| error.to_string()),
                 Err(_) => Err(format!("{spec} has not answered within {} s", LIST_TIMEOUT.as_secs())),
             }
@@ -101,4 +109,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// Says what can't be repaired, once.
+fn report(spec: &ProviderSpec, unrepaired: &Mutex<Option<String>>, trouble: Option<String>) {
+    let mut known = lock(unrepaired);
+    if let Some(reason) = trouble.as_ref().filter(|_| *known != trouble) {
+        tracing::warn!(provider = %spec, reason, "what its instances need can't be repaired");
+    }
+    *known = trouble;
 }

@@ -75,7 +75,7 @@ fn dockerds() -> (Clouds, [Arc<Showing>; 2]) {
 }
 
 fn show(provider: &Showing, observed: Option<Vec<Observed>>) {
-    *provider.0.lock().unwrap() = observed;
+    *provider.shown.lock().unwrap() = observed;
 }
 
 #[tokio::test]
@@ -120,4 +120,16 @@ async fn a_cloud_that_hangs_holds_up_no_other() {
     }
     assert_eq!(sight.news, [(names[0].clone(), None)]);
     assert!(sight.answered[&names[0]] > asked + LIST_TIMEOUT, "what it says now, it was asked now");
+}
+
+#[tokio::test]
+async fn each_look_lets_the_providers_repair_what_there_is() {
+    let provider = Arc::<Showing>::default();
+    show(&provider, Some(Vec::new()));
+    let own = provider.clone();
+    let clouds = Clouds::with(&[CloudSpec::default()], |_| Ok(own.clone())).unwrap();
+    for looks in 1..3 {
+        clouds.look().await;
+        assert_eq!(provider.tended.load(Ordering::Relaxed), looks);
+    }
 }
