@@ -88,7 +88,7 @@ struct Inner {
 /// What there is of a connection. The lock on it is never held while libvirt is waited for.
 #[derive(Debug, Default)]
 struct Line {
-    open: Option<Connect>,
+    open: Option<Arc<Open>>,
     /// The newest attempt to open it, while it goes on.
     attempt: Option<Attempt>,
     /// How many attempts go on.
@@ -97,6 +97,18 @@ struct Line {
     begun: u64,
     /// The newest attempt that has failed, and why.
     failed: Option<(u64, String)>,
+}
+
+/// An open connection. It is closed when the last call that uses it has ended, which the library does not do by itself.
+#[derive(Debug)]
+struct Open(Connect);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.close() {
+            tracing::debug!(%error, "a connection to libvirt was not closed");
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,10 +170,10 @@ impl Connection {
 
 impl Inner {
     fn run<T>(self: &Arc<Self>, work: impl FnOnce(&Connect) -> Result<T, Fault>) -> Result<T, Fault> {
-        let connect = self.connect()?;
-        let done = work(&connect);
+        let open = self.connect()?;
+        let done = work(&open.0);
         match done {
-            Err(Fault::Refused(error)) if !connect.is_alive().unwrap_or(false) => {
+            Err(Fault::Refused(error)) if !open.0.is_alive().unwrap_or(false) => {
                 self.stale.store(true, Ordering::Relaxed);
                 Err(self.unreachable(error.message()))
             }
@@ -170,16 +182,16 @@ impl Inner {
     }
 
     /// The connection, opened if need be. Calls that come meanwhile wait for the same attempt.
-    fn connect(self: &Arc<Self>) -> Result<Connect, Fault> {
+    fn connect(self: &Arc<Self>) -> Result<Arc<Open>, Fault> {
         // Closing one may wait for libvirt, so it goes after the lock.
         let mut old = None;
         let mut line = self.line();
-        let usable = |connect: &Connect| connect.is_alive().unwrap_or(false);
+        let usable = |open: &Arc<Open>| open.0.is_alive().unwrap_or(false);
         if self.stale.swap(false, Ordering::Relaxed) || !line.open.as_ref().is_some_and(usable) {
             old = line.open.take();
         }
-        if let Some(connect) = &line.open {
-            return Ok(connect.clone());
+        if let Some(open) = &line.open {
+            return Ok(Arc::clone(open));
         }
         let attempt = match line.attempt {
             Some(attempt) if attempt.since.elapsed() < HANDSHAKE => attempt,
@@ -190,14 +202,14 @@ impl Inner {
         let waited = self.changed.wait_timeout_while(line, rest, undecided);
         let (line, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match (&line.open, line.failure(attempt.number)) {
-            (Some(connect), _) => Ok(connect.clone()),
+            (Some(open), _) => Ok(Arc::clone(open)),
             (None, Some(reason)) => Err(self.unreachable(reason)),
             (None, None) => Err(self.unreachable(&format!("it has not answered within {HANDSHAKE:?}"))),
         }
     }
 
     /// Begins to connect, on a thread of its own, which closes the old connection too.
-    fn begin(self: &Arc<Self>, line: &mut Line, old: &mut Option<Connect>) -> Result<Attempt, Fault> {
+    fn begin(self: &Arc<Self>, line: &mut Line, old: &mut Option<Arc<Open>>) -> Result<Attempt, Fault> {
         if line.pending >= ATTEMPTS {
             return Err(self.unreachable(&format!("{ATTEMPTS} attempts to connect have no answer yet")));
         }
@@ -216,9 +228,9 @@ impl Inner {
 
     /// Connects. The first attempt that succeeds is used, also one that was given up.
     fn open(&self, number: u64) {
-        let opened = Connect::open(Some(&self.uri));
-        if let Ok(connect) = &opened
-            && let Err(error) = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+        let opened = Connect::open(Some(&self.uri)).map(Open);
+        if let Ok(open) = &opened
+            && let Err(error) = open.0.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
         {
             tracing::debug!(uri = self.uri, %error, "no keepalive");
         }
@@ -229,11 +241,11 @@ impl Inner {
         }
         let mut spare = None;
         match opened {
-            Ok(connect) if line.open.is_none() => {
+            Ok(open) if line.open.is_none() => {
                 self.stale.store(false, Ordering::Relaxed);
-                line.open = Some(connect);
+                line.open = Some(Arc::new(open));
             }
-            Ok(connect) => spare = Some(connect),
+            Ok(open) => spare = Some(open),
             Err(error) if line.failure(number).is_none() => {
                 line.failed = Some((number, error.message().to_owned()));
             }
@@ -272,6 +284,14 @@ fn run_events() {
             tracing::warn!(%error, "no thread for libvirt's events: one that hangs is noticed late");
         }
     });
+}
+
+#[cfg(test)]
+impl Connection {
+    /// The next call opens another connection.
+    pub(super) fn give_up(&self) {
+        self.0.stale.store(true, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

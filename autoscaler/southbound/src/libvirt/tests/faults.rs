@@ -156,6 +156,39 @@ async fn a_libvirt_that_never_answers_is_away_until_another_does() {
     drop(mute);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_given_up_is_closed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("socket");
+    let uri = shared_libvirtd().uri();
+    let (_, real) = uri.split_once("socket=").expect("a socket");
+    let (listener, real) = (tokio::net::UnixListener::bind(&socket).expect("a socket"), real.to_owned());
+    let open_now = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&open_now);
+    let relay = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = tokio::net::UnixStream::connect(&real).await.expect("libvirtd");
+            count.fetch_add(1, Ordering::Relaxed);
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    });
+    let scope = Scope::new("slvrelay").expect("a scope");
+    let uri = format!("qemu+unix:///system?socket={}", socket.display());
+    let provider = open(&scope, &settings(&uri, &directory));
+    for _ in 0..3 {
+        provider.list().await.expect("list");
+        assert!(open_now.load(Ordering::Relaxed) > 0);
+        provider.0.connection.give_up();
+    }
+    provider.list().await.expect("list");
+    until("the last one is left", async || open_now.load(Ordering::Relaxed) == 1).await;
+    relay.abort();
+}
+
 /// A file system with hardly any room, as long as this lives.
 struct Tight(PathBuf);
 
