@@ -15,7 +15,8 @@
 //! A [`MacAddr`] follows from the address ([`MacAddr::of_instance`]), so what the namespace knows of neighbours stays
 //! true when an address passes to another instance.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod leases;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::net::{Address, Links, MacAddr, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 
-use crate::addresses::lowest_free;
+use self::leases::Leases;
 use crate::networks::{NetworkError, harden_bridge, set};
 use crate::provider::{InstanceSpec, NicSpec};
 use crate::scope::Scope;
@@ -39,7 +40,7 @@ pub struct Management {
     host: Links,
     inside: Links,
     subnet: Ipv4Net,
-    holders: Mutex<BTreeMap<InstanceId, Ipv4Addr>>,
+    leases: Mutex<Leases>,
 }
 
 impl Management {
@@ -59,7 +60,7 @@ impl Management {
         let inner = VethEnd { links: &inside, name: INTERFACE, mac: Some(inner_mac), master: None };
         host.ensure_veth(&mark, &port, &inner).await?;
         host.set_up(&names.port).await?;
-        let management = Self { scope, host, inside, subnet: subnet.trunc(), holders: Mutex::default() };
+        let management = Self { scope, host, inside, subnet: subnet.trunc(), leases: Mutex::default() };
         management.configure().await?;
         management.host.wait_until_forwarding(&names.port).await?;
         Ok(management)
@@ -101,14 +102,11 @@ impl Management {
         spec.management.as_ref().map(|nic| nic.address).filter(|address| self.subnet.contains(address))
     }
 
-    /// Gives an instance a place, until it is [released](Self::release); `None` when the subnet is used up.
+    /// Gives an instance a place, until it is [released](Self::release); `None` when the subnet is used up. An address
+    /// that another instance had is given late.
     #[must_use]
     pub fn lease(&self, id: &InstanceId) -> Option<NicSpec> {
-        let mut holders = self.holders();
-        let taken: BTreeSet<Ipv4Addr> = holders.values().copied().collect();
-        let all = self.subnet.network()..=self.subnet.broadcast();
-        let address = lowest_free(&all, self.address(), self.subnet, &taken)?;
-        holders.insert(id.clone(), address);
+        let address = self.leases().give(id, self.subnet, self.address())?;
         Some(NicSpec {
             bridge: self.scope.management_links().bridge,
             address,
@@ -121,20 +119,19 @@ impl Management {
     /// Notes the place of an instance that was there before.
     pub fn hold(&self, spec: &InstanceSpec) {
         if let Some(address) = self.address_of(spec) {
-            self.holders().insert(spec.id.clone(), address);
+            self.leases().hold(&spec.id, address);
         }
     }
 
     /// Takes an instance's place back. None is a success.
     pub fn release(&self, id: &InstanceId) {
-        self.holders().remove(id);
+        self.leases().release(id);
     }
 
-    /// The instance that has an address.
+    /// The instance that has an address, or had it last: what it has sent may come after its end.
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr) -> Option<InstanceId> {
-        let holders = self.holders();
-        holders.iter().find(|(_, held)| **held == address).map(|(id, _)| id.clone())
+        self.leases().holder(address).cloned()
     }
 
     /// Makes an instance that has a place known in the namespace, before it is there.
@@ -152,8 +149,8 @@ impl Management {
         Ok(self.host.seal_port(&self.scope.nic_port(&spec.id, number), nic.mac).await?)
     }
 
-    fn holders(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Ipv4Addr>> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -199,7 +199,8 @@ async fn what_is_missing_is_repaired_and_addresses_are_given_once() {
     assert_eq!(given, expected);
     assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), Some(id(1)));
     again.release(&id(1));
-    assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), None);
+    assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), Some(id(1)), "until another one has it");
     assert_eq!(again.lease(&id(9)).map(|nic| nic.address), Some(Ipv4Addr::new(198, 19, 8, 3)));
+    assert_eq!(again.holder(Ipv4Addr::new(198, 19, 8, 3)), Some(id(9)));
     bed.close().await;
 }
