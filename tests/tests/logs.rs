@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::net::Netns;
+use nix::sys::signal::{Signal, kill};
 use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
-use sluice_northbound::api::TenantStatus;
-use sluice_tests::{logs, number, sluice};
+use sluice_northbound::api::{EventKind, TenantStatus};
+use sluice_tests::{logs, number, processes_in, sluice};
 
 /// Lines that come each second: as many as the daemon is to take in for a minute, which `SLUICE_LOG_SECONDS` makes of these
 /// few.
@@ -91,7 +92,7 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     observer.until("every line", PATIENCE, all).await?;
     eprintln!("{lines} lines were kept after {:?}", begin.elapsed());
     let count = observer.status().and_then(|status| status.logs).context("logs")?;
-    assert_eq!((count.malformed, count.lost), (1, 0));
+    assert_eq!((count.malformed, count.lost, count.unknown, count.refused), (1, 0, 0, 0));
 
     let csv = logs(&world, &["--tenant", "loud"])?;
     let last = format!("line {},false", lines - 1);
@@ -115,6 +116,52 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     assert_eq!(logs(&world, &["--tenant", "loud", "--config", &config])?, csv);
     world.start_daemon().await?;
     assert_eq!(logs(&world, &["--tenant", "loud"])?, csv);
+    // Whoever can reach the new one is known to it.
+    inside(WORLD, &loud, || {
+        TcpStream::connect(MANAGER)?.write_all(b"<13>to the next daemon\n")?;
+        Ok(TcpStream::connect("10.232.91.1:5514")?.write_all(b"<13>to the next daemon\n")?)
+    })?;
+    let heard =
+        |seen: &Observer| seen.status().and_then(|status| status.logs).is_some_and(|logs| logs.kept == 2);
+    observer.until("lines for the next daemon", PATIENCE, heard).await?;
+    let count = observer.status().and_then(|status| status.logs).context("logs")?;
+    assert_eq!((count.lost, count.unknown), (0, 0));
+    let remains = world.remove().await?;
+    ensure!(remains.is_empty(), "{remains:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_words_of_an_instance_are_its_tenants() -> Result<()> {
+    const WORLD: &str = "slt_words";
+    let settings = HostSettings { syslog: Some("0.0.0.0:5514".parse()?), ..HostSettings::default() };
+    let mut world = World::create(WORLD, &sluice()?, &settings).await?;
+    world.write_tenant("ends.yml", &tenant("ends", 94, ""))?;
+    world.write_tenant("grows.yml", &tenant("grows", 95, "should_log: 0\n"))?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client.clone()).await?;
+    let both = |seen: &Observer| instance(seen, "ends").is_some() && instance(seen, "grows").is_some();
+    observer.until("both instances", PATIENCE, both).await?;
+    let ends = instance(&observer, "ends").context("ends")?;
+
+    let processes = processes_in(&format!("{WORLD}-{ends}"))?;
+    inside(WORLD, &ends, || {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"<11>last words by udp", MANAGER)?;
+        Ok(TcpStream::connect(MANAGER)?.write_all(b"<11>last words by tcp\n")?)
+    })?;
+    processes.into_iter().try_for_each(|process| kill(process, Signal::SIGKILL))?;
+    let gone = |seen: &Observer| seen.count(EventKind::Terminated) == 1;
+    observer.until("the end of the instance", PATIENCE, gone).await?;
+    // Its address would be the next one's.
+    client.scale(&TenantName::try_from("grows".to_owned())?, 2).await?;
+    let kept =
+        |seen: &Observer| seen.status().and_then(|status| status.logs).is_some_and(|logs| logs.kept == 2);
+    observer.until("its last words", PATIENCE, kept).await?;
+    let csv = logs(&world, &["--tenant", "ends"])?;
+    for way in ["udp", "tcp"] {
+        let line = csv.lines().find(|line| line.contains(&format!("last words by {way}")));
+        assert!(line.is_some_and(|line| line.contains(&format!(",ends,{ends},198.19."))), "{csv}");
+    }
     let remains = world.remove().await?;
     ensure!(remains.is_empty(), "{remains:?}");
     Ok(())

@@ -64,6 +64,13 @@ pub struct LogStatus {
     pub declined: u64,
     /// Messages that found no room: UDP that came too fast, a full disk, a tenant's day that is full.
     pub lost: u64,
+    /// Datagrams, and connections, from addresses that are neither an instance's, nor in a tenant's network, nor a host's:
+    /// not read.
+    #[serde(default)]
+    pub unknown: u64,
+    /// Connections closed at once, since there were too many of their address (64) or of all (4,096).
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// The daemon itself.

@@ -41,9 +41,11 @@ fn print(status: &Status, now: Timestamp) {
         anstream::println!("no tenants: write a tenant file into the tenants' directory");
     }
     if let Some(logs) = &status.logs {
-        let sluice_northbound::api::LogStatus { listen, kept, malformed, declined, lost } = logs;
+        let sluice_northbound::api::LogStatus { listen, kept, malformed, declined, lost, unknown, refused } =
+            logs;
         anstream::println!(
-            "{QUIET}logs at {listen}: {kept} kept, {malformed} of them no syslog, {declined} declined, {lost} lost{QUIET:#}"
+            "{QUIET}logs at {listen}: {kept} kept, {malformed} of them no syslog, {declined} declined, {lost} lost, \
+             {unknown} from unknown addresses, {refused} connections too many{QUIET:#}"
         );
     }
     for tenant in &status.tenants {

@@ -120,13 +120,10 @@ impl Supervisor {
         if let Some((_, counters)) = &tick.counters {
             self.registry.set_drops(counters);
         }
-        let handles = self.registry.handles();
-        for (_, handle) in &handles {
+        for (_, handle) in self.registry.handles() {
             handle.show(tick.clone());
         }
         self.remove_orphans(&tick.sight);
-        let specs = self.told.values().map(|(_, spec)| spec);
-        self.host.logs.set_senders(specs, handles.iter().map(|(_, handle)| handle.status()));
         if let Some(services) = &tick.services {
             self.remove_stray_services(services).await;
         }
@@ -179,6 +176,7 @@ impl Supervisor {
         self.registry.remove(name);
         self.leaving.remove(name);
         self.told.remove(name);
+        self.show_logs();
         if let Some((file, spec)) = self.waiting.remove(name) {
             let found = self.found_now().await;
             self.start(file, spec, &found);
@@ -235,10 +233,16 @@ impl Supervisor {
     fn start(&mut self, file: PathBuf, spec: TenantSpec, found: &Found) {
         let name = spec.name.clone();
         let beginning = found.beginning(file.clone(), spec.clone());
+        self.told.insert(name.clone(), (file, spec));
+        self.show_logs();
         let (handle, task) = Tenant::task(self.host.clone(), beginning);
         self.running.insert(self.tasks.spawn(task).id(), name.clone());
-        self.told.insert(name.clone(), (file, spec));
         self.registry.add(name, handle);
+    }
+
+    /// Lets central logs know which tenants there are.
+    fn show_logs(&self) {
+        self.host.logs.set_tenants(self.told.values().map(|(_, spec)| spec));
     }
 
     async fn change(&mut self, file: &Path, spec: TenantSpec) {
@@ -259,6 +263,7 @@ impl Supervisor {
         }
         self.unchangeable.remove(file);
         *told = spec.clone();
+        self.show_logs();
         if let Ok(handle) = self.registry.tenant(&name) {
             handle.tell(Message::Changed(Box::new(spec))).await;
         }

@@ -25,6 +25,9 @@ impl Framing {
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.begin);
         self.begin = 0;
+        // No more memory than what is there: there may be thousands of these, and one may have had a long message.
+        self.buffer.shrink_to(bytes.len());
+        self.buffer.reserve_exact(bytes.len());
         self.buffer.extend_from_slice(bytes);
     }
 

@@ -1,83 +1,82 @@
 //! Takes syslog in: RFC 5424 and RFC 3164, over UDP (RFC 5426) and TCP (RFC 6587).
 //!
-//! A sender on TCP is slowed down when whoever keeps the messages can't keep up, so that none is lost; on UDP there is
-//! no way to do that, and what finds no room is counted.
+//! Whose a message is, is found when it comes: later its address may be another's. A sender on TCP is slowed down when
+//! whoever keeps the messages can't keep up, so that none is lost; on UDP there is no way to do that, and what finds no
+//! room is counted.
 
 mod framing;
+mod intake;
 mod message;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lb_userspace::net::Netns;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use sluice_store::logs::LogMessage;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::framing::trimmed;
 pub use self::framing::{Framing, LONGEST};
+pub use self::intake::{Intake, IntakeCounts, IntakeLimits, Room};
 pub use self::message::read;
 
-/// Messages that may wait to be kept.
-const WAITING: usize = 16_384;
-/// Connections at one time; the next waits.
-const MOST_CONNECTIONS: usize = 4_096;
+/// Most bytes read at once of a connection.
+const READ: usize = 8 << 10;
 /// A connection without a byte for so long has ended: its sender opens another.
 const IDLE: Duration = Duration::from_hours(2);
 /// After an error of `accept`, such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A silent sender is asked after so many seconds whether it is still there,
+const ASK_AFTER: u32 = 60;
+/// then after so many seconds each time,
+const ASK_EVERY: u32 = 10;
+/// and has gone when it has not answered so often.
+const ASK_TIMES: u32 = 6;
 
 /// A message that has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+#[derive(Debug)]
+pub struct Received<S> {
     /// When, by our clock.
     pub at: Timestamp,
     /// From where.
     pub from: IpAddr,
+    /// Whose address that was then; of a connection, when it was opened.
+    pub sender: S,
     /// What it says.
     pub message: LogMessage,
-}
-
-/// Messages that found no room.
-#[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    /// How many so far, all of them from UDP.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    /// Taken until it is kept.
+    pub room: Room,
 }
 
 /// Listens on UDP and TCP.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Listener<S> {
     /// Where it listens; the port that was chosen where none was given.
     pub address: SocketAddr,
-    /// What comes.
-    pub messages: mpsc::Receiver<Received>,
-    /// What found no room.
-    pub lost: Lost,
+    /// What comes; the intake's limits bound it.
+    pub messages: mpsc::UnboundedReceiver<Received<S>>,
     /// Ends with this.
     _tasks: JoinSet<()>,
 }
 
-impl Listener {
-    /// Listens in a namespace. `admits` says whose messages are taken in: what comes from elsewhere is not read.
+impl<S: Clone + Send + Sync + 'static> Listener<S> {
+    /// Listens in a namespace. `knows` says whose an address is: what comes from nobody's is counted and not read.
     ///
     /// # Errors
     /// When the address can't be had.
     pub fn open(
         netns: &Netns,
         address: SocketAddr,
-        admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+        intake: &Intake,
+        knows: impl Fn(IpAddr) -> Option<S> + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let bind = move || -> io::Result<_> {
             let tcp = std::net::TcpListener::bind(address)?;
@@ -89,77 +88,139 @@ impl Listener {
         let (tcp, udp) = netns.run(bind)??;
         let address = tcp.local_addr()?;
         let (tcp, udp) = (TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?);
-        let (sender, messages) = mpsc::channel(WAITING);
-        let (lost, admits) = (Lost::default(), Arc::new(admits));
+        let (keeper, messages) = mpsc::unbounded_channel();
+        let door = Door { intake: intake.clone(), knows: Arc::new(knows), keeper };
         let mut tasks = JoinSet::new();
-        tasks.spawn(datagrams(udp, sender.clone(), lost.clone(), admits.clone()));
-        tasks.spawn(connections(tcp, sender, admits));
-        Ok(Self { address, messages, lost, _tasks: tasks })
+        tasks.spawn(datagrams(udp, door.clone()));
+        tasks.spawn(connections(tcp, door));
+        Ok(Self { address, messages, _tasks: tasks })
     }
 }
 
-type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+/// Who is let in, how much of it, and where to.
+struct Door<S> {
+    intake: Intake,
+    knows: Arc<dyn Fn(IpAddr) -> Option<S> + Send + Sync>,
+    keeper: mpsc::UnboundedSender<Received<S>>,
+}
 
-async fn datagrams(socket: UdpSocket, sender: mpsc::Sender<Received>, lost: Lost, admits: Admits) {
+impl<S> Clone for Door<S> {
+    fn clone(&self) -> Self {
+        Self { intake: self.intake.clone(), knows: self.knows.clone(), keeper: self.keeper.clone() }
+    }
+}
+
+impl<S> Door<S> {
+    /// Whose an address is; what comes from nobody's is counted.
+    fn sender(&self, from: IpAddr) -> Option<S> {
+        let sender = (self.knows)(from);
+        if sender.is_none() {
+            tracing::debug!(%from, "syslog from there is not taken");
+            self.intake.unknown();
+        }
+        sender
+    }
+}
+
+async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
     let mut buffer = vec![0; LONGEST];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Some(datagram) = buffer.get(..length).filter(|_| admits(from.ip())) else { continue };
+        let (at, from) = (Timestamp::now(), from.ip());
+        let Some(sender) = door.sender(from) else { continue };
         // A datagram is one message (RFC 5426, 3.1), but for a newline that some senders end it with.
-        if sender.try_send(received(from.ip(), trimmed(datagram))).is_err() {
-            lost.0.fetch_add(1, Ordering::Relaxed);
+        let message = read(trimmed(buffer.get(..length).unwrap_or_default()));
+        if let Some(room) = door.intake.room_now(&message)
+            && door.keeper.send(Received { at, from, sender, message, room }).is_err()
+        {
+            return;
         }
     }
 }
 
-async fn connections(listener: TcpListener, sender: mpsc::Sender<Received>, admits: Admits) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+async fn connections<S: Clone + Send + Sync + 'static>(listener: TcpListener, door: Door<S>) {
     let mut open = JoinSet::new();
     loop {
         while open.try_join_next().is_some() {}
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, from)) if admits(from.ip()) => {
-                let sender = sender.clone();
-                open.spawn(async move {
-                    let _permit = permit;
-                    if let Err(error) = connection(stream, from.ip(), sender).await {
-                        tracing::debug!(%from, %error, "a syslog connection has ended");
-                    }
-                });
-            }
-            Ok((_, from)) => tracing::debug!(%from, "syslog from there is not taken"),
+        let (stream, from) = match listener.accept().await {
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 tracing::warn!(%error, "a syslog connection can't be taken");
                 tokio::time::sleep(PAUSE).await;
+                continue;
             }
-        }
+        };
+        let Some(sender) = door.sender(from) else { continue };
+        let Some(place) = door.intake.place(from) else {
+            tracing::debug!(%from, "there are too many syslog connections: this one is closed");
+            continue;
+        };
+        let door = door.clone();
+        open.spawn(async move {
+            let _place = place;
+            if let Err(error) = connection(stream, from, &sender, &door).await {
+                tracing::debug!(%from, %error, "a syslog connection has ended");
+            }
+        });
     }
 }
 
-async fn connection(mut stream: TcpStream, from: IpAddr, sender: mpsc::Sender<Received>) -> io::Result<()> {
-    let (mut framing, mut buffer) = (Framing::default(), vec![0; 64 << 10]);
+async fn connection<S: Clone>(
+    mut stream: TcpStream,
+    from: IpAddr,
+    sender: &S,
+    door: &Door<S>,
+) -> io::Result<()> {
+    ask_when_silent(&stream)?;
+    let (mut framing, mut buffer) = (Framing::default(), vec![0; READ]);
+    let take = async |message: Vec<u8>| {
+        let (at, message) = (Timestamp::now(), read(&message));
+        // Waits while there is none: then the sender waits too.
+        let room = door.intake.room(&message).await?;
+        door.keeper.send(Received { at, from, sender: sender.clone(), message, room }).ok()
+    };
     loop {
         let length = tokio::time::timeout(IDLE, stream.read(&mut buffer)).await??;
         framing.extend(buffer.get(..length).unwrap_or_default());
         while let Some(message) = framing.next_message() {
-            // Waits while there is no room: then the sender waits too.
-            if sender.send(received(from, &message)).await.is_err() {
+            if take(message).await.is_none() {
                 return Ok(());
             }
         }
         if length == 0 {
             if let Some(message) = framing.finish() {
-                let _ = sender.send(received(from, &message)).await;
+                take(message).await;
             }
             return Ok(());
         }
     }
 }
 
-fn received(from: IpAddr, message: &[u8]) -> Received {
-    Received { at: Timestamp::now(), from, message: read(message) }
+/// A sender that is gone without a word does not keep its place.
+fn ask_when_silent(stream: &TcpStream) -> io::Result<()> {
+    setsockopt(stream, KeepAlive, &true)?;
+    setsockopt(stream, TcpKeepIdle, &ASK_AFTER)?;
+    setsockopt(stream, TcpKeepInterval, &ASK_EVERY)?;
+    Ok(setsockopt(stream, TcpKeepCount, &ASK_TIMES)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_sender_is_asked_whether_it_is_there() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        ask_when_silent(&stream).unwrap();
+        assert!(getsockopt(&stream, KeepAlive).unwrap());
+        assert_eq!(getsockopt(&stream, TcpKeepIdle).unwrap(), ASK_AFTER);
+    }
 }

@@ -64,6 +64,7 @@ impl Tenant {
                 let spec = &member.spec;
                 let message = format!("launching at {} on `{}`: {reason}", spec.nic.address, spec.cloud);
                 self.host.events.record(self.event(EventKind::Launch, message).about(&spec.id));
+                self.host.logs.set_instance(spec);
                 self.members.insert(member.spec.id.clone(), member);
             }
             None if has_no_place => {}
