@@ -1,7 +1,9 @@
 //! Central logs and metrics of a tenant's own, from the namespaces of real instances.
 
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -162,6 +164,24 @@ async fn the_last_words_of_an_instance_are_its_tenants() -> Result<()> {
         let line = csv.lines().find(|line| line.contains(&format!("last words by {way}")));
         assert!(line.is_some_and(|line| line.contains(&format!(",ends,{ends},198.19."))), "{csv}");
     }
+    let remains = world.remove().await?;
+    ensure!(remains.is_empty(), "{remains:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_daemon_may_have_as_many_connections_as_it_can_ask_for() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let stingy = directory.path().join("sluice");
+    fs::write(&stingy, format!("#!/bin/sh\nulimit -S -n 512\nexec '{}' \"$@\"\n", sluice()?.display()))?;
+    fs::set_permissions(&stingy, fs::Permissions::from_mode(0o755))?;
+    let mut world = World::create("slt_files", &stingy, &HostSettings::default()).await?;
+    let pid = world.start_daemon().await?.status().await?.daemon.pid;
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("a limit")?;
+    let mut values = files.split_whitespace();
+    let (soft, hard) = (values.next().context("a soft limit")?, values.next().context("a hard limit")?);
+    assert!(soft == hard && soft != "512", "{files}");
     let remains = world.remove().await?;
     ensure!(remains.is_empty(), "{remains:?}");
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod cgroup;
+pub mod descriptors;
 pub mod dhcp;
 pub mod docker;
 #[cfg(feature = "libvirt")]

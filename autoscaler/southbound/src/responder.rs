@@ -18,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::descriptors;
+
 mod burn;
 mod connection;
 mod datagrams;
@@ -85,7 +87,7 @@ impl Options {
 /// Makes its own runtime: one thread for all connections, so that thousands of idle ones cost little, and a few
 /// for the CPU time of requests.
 pub fn run(options: Options) -> io::Result<()> {
-    raise_file_limit();
+    descriptors::raise_limit();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(WORKERS).build()?;
     let served = runtime.block_on(async {
@@ -135,15 +137,6 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
     socket.listen(BACKLOG)
-}
-
-/// A connection is a file descriptor; what a process may have by default is far below what it may ask for.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Not being allowed to only means fewer connections.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// Answers go out at once.

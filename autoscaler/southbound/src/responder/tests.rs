@@ -100,7 +100,7 @@ async fn a_client_that_has_said_all_gets_its_answer() {
 #[tokio::test]
 async fn idle_connections_are_held_and_keep_nobody_out() {
     let responder = Running::new(Duration::ZERO);
-    raise_file_limit();
+    descriptors::raise_limit();
     let mut idle = Vec::new();
     for _ in 0..400 {
         idle.push(responder.connect().await);
