@@ -90,6 +90,7 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     let all = |seen: &Observer| {
         let logs = seen.status().and_then(|status| status.logs);
         logs.is_some_and(|logs| logs.kept == lines + 3 && logs.declined == 1)
+            && seen.count(EventKind::LogsMalformed) == 1
     };
     observer.until("every line", PATIENCE, all).await?;
     eprintln!("{lines} lines were kept after {:?}", begin.elapsed());

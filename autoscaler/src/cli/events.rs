@@ -45,7 +45,11 @@ fn print(event: &Event, json: bool) -> Result<(), Failure> {
     let style = match event.kind {
         EventKind::InService | EventKind::DaemonStarted | EventKind::TenantAdded => GOOD,
         EventKind::ScaleOut | EventKind::ScaleIn | EventKind::ManualScale | EventKind::Draining => BUSY,
-        EventKind::InstanceFailed | EventKind::StepFailed | EventKind::TenantRefused => BAD,
+        EventKind::InstanceFailed
+        | EventKind::StepFailed
+        | EventKind::TenantRefused
+        | EventKind::LogsMalformed
+        | EventKind::LogsLost => BAD,
         _ => anstyle::Style::new(),
     };
     let about = match (&event.instance, &event.tenant) {

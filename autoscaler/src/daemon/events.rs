@@ -25,7 +25,7 @@ const DAYS_KEPT: i64 = 30;
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What the caller knows of an event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewEvent {
     kind: EventKind,
     tenant: Option<TenantName>,
@@ -165,7 +165,11 @@ fn announce(event: &Event) {
     let instance = event.instance.as_ref().map(InstanceId::as_str);
     let kind = name_of(event.kind);
     match event.kind {
-        EventKind::InstanceFailed | EventKind::StepFailed | EventKind::TenantRefused => {
+        EventKind::InstanceFailed
+        | EventKind::StepFailed
+        | EventKind::TenantRefused
+        | EventKind::LogsMalformed
+        | EventKind::LogsLost => {
             tracing::warn!(kind, tenant, instance, "{}", event.message);
         }
         _ => tracing::info!(kind, tenant, instance, "{}", event.message),

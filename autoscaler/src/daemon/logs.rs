@@ -1,10 +1,11 @@
 //! Central logs: whose a message is, and whether it is kept.
 
+mod notices;
 mod senders;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,10 +19,13 @@ use sluice_southbound::syslog::{Intake, IntakeLimits, Listener, Received, Room};
 use sluice_store::logs::{LogBook, LogLine, LogOwner};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::notices::Notices;
 use self::senders::{Sender, Senders};
+use super::events::EventLog;
+use super::host::Host;
 
 /// Messages are gathered for so long: a batch is a frame of its file, and larger ones compress better. A crash loses no
 /// more than this.
@@ -32,8 +36,8 @@ const BATCH: usize = 16_384;
 const BATCH_BYTES: usize = 4 << 20;
 /// An address that can't be had is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// What is too old is looked for so often.
-const PRUNE_EVERY: Duration = Duration::from_mins(1);
+/// What is too old is looked for so often, and what there is to say is said.
+const TURN: Duration = Duration::from_mins(1);
 
 /// Who may send, and what is kept of them.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub(crate) struct Logs {
     management: Option<Arc<Management>>,
     senders: RwLock<Senders>,
     intake: Intake,
+    notices: Mutex<Notices>,
     /// Messages of tenants whose files say that nothing is kept.
     declined: AtomicU64,
 }
@@ -62,6 +67,7 @@ impl Logs {
             management,
             senders: RwLock::new(Senders::new(hosts)),
             intake: Intake::new(IntakeLimits::default()),
+            notices: Mutex::default(),
             declined: AtomicU64::new(0),
         }
     }
@@ -124,21 +130,45 @@ impl Logs {
         }
         (lines, rooms)
     }
+
+    /// Keeps lines, and says what is wrong with them. Blocks.
+    fn write(&self, lines: Vec<(LogOwner, LogLine)>, events: &EventLog) {
+        for (owner, line) in lines.iter().filter(|(_, line)| line.message.malformed) {
+            self.notices().malformed(owner, line);
+        }
+        for loss in self.book.append(lines) {
+            self.notices().lost(loss);
+        }
+        self.tell(events);
+    }
+
+    fn tell(&self, events: &EventLog) {
+        let due = self.notices().due(Instant::now());
+        due.into_iter().for_each(|event| events.record(event));
+    }
+
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The tasks that keep what comes, one for each listener.
+/// The tasks that keep what comes, one for each listener, and one that looks after what is kept.
 pub(crate) struct Keeping {
     end: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeping {
-    /// Begins to listen, where the host file says so.
-    pub(crate) fn begin(logs: &Arc<Logs>, transit: &Netns) -> Self {
+    /// Begins to listen, where the host file says so. What is kept is looked after in any case.
+    pub(crate) fn begin(host: &Arc<Host>) -> Self {
         let end = CancellationToken::new();
-        let places = logs.places(transit).into_iter();
-        let task = |(netns, address)| tokio::spawn(keep(logs.clone(), netns, address, end.clone()));
-        let tasks = places.map(task).collect();
+        let places = host.logs.places(&host.transit).into_iter();
+        let task = |(netns, address)| tokio::spawn(keep(host.clone(), netns, address, end.clone()));
+        let mut tasks: Vec<_> = places.map(task).collect();
+        let (minded, until) = (host.clone(), end.clone());
+        tasks.push(tokio::spawn(async move {
+            until.run_until_cancelled(mind(&minded.logs, &minded.events, TURN, Timestamp::now)).await;
+        }));
         Self { end, tasks }
     }
 
@@ -151,24 +181,31 @@ impl Keeping {
     }
 }
 
-async fn keep(logs: Arc<Logs>, netns: Netns, address: SocketAddr, end: CancellationToken) {
-    let Some(mut listener) = end.run_until_cancelled(listen(&logs, &netns, address)).await else { return };
-    let mut pruned: Option<Instant> = None;
+async fn keep(host: Arc<Host>, netns: Netns, address: SocketAddr, end: CancellationToken) {
+    let listening = listen(&host.logs, &netns, address);
+    let Some(mut listener) = end.run_until_cancelled(listening).await else { return };
     while let Some(batch) = gather(&mut listener.messages, &end).await {
-        let (lines, rooms) = logs.sort(batch);
-        let prune = pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
-        if prune {
-            pruned = Some(Instant::now());
-        }
-        let book = logs.book.clone();
+        let (lines, rooms) = host.logs.sort(batch);
+        let host = host.clone();
         let written = tokio::task::spawn_blocking(move || {
-            book.append(lines);
+            host.logs.write(lines, &host.events);
             drop(rooms);
-            if prune && let Err(error) = book.prune(Timestamp::now()) {
-                tracing::warn!(%error, "old logs can't be removed; it is tried again");
-            }
         });
         let _ = written.await;
+    }
+}
+
+/// Removes what is too old, and says what there is to say, also while nothing comes. Never returns.
+async fn mind(logs: &Logs, events: &EventLog, every: Duration, now: impl Fn() -> Timestamp) {
+    let mut turns = tokio::time::interval(every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        logs.tell(events);
+        let (book, now) = (logs.book.clone(), now());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || book.prune(now)).await {
+            tracing::warn!(%error, "old logs can't be removed; it is tried again");
+        }
     }
 }
 
@@ -207,5 +244,62 @@ async fn listen(logs: &Arc<Logs>, netns: &Netns, address: SocketAddr) -> Listene
             Err(error) => tracing::error!(%address, %error, "syslog can't be taken; it is tried again"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_northbound::api::{EventKind, EventQuery};
+    use sluice_store::logs::{LogLimits, LogMessage};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::daemon::testing::{at, name};
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn logs(size: u64) -> (TempDir, Logs, EventLog) {
+        let directory = tempfile::tempdir().unwrap();
+        let book = LogBook::new(directory.path().join("logs"), LogLimits { keep: DAY, size });
+        let events = EventLog::open(&directory.path().join("events")).unwrap();
+        (directory, Logs::new(book, None, Vec::new(), None), events)
+    }
+
+    fn line(text: &str) -> (LogOwner, LogLine) {
+        let message = LogMessage { text: text.to_owned(), ..LogMessage::default() };
+        let line = LogLine { at: at(0), from: [19, 0, 0, 5].into(), instance: None, message };
+        (LogOwner::Tenant(name("demo")), line)
+    }
+
+    #[tokio::test]
+    async fn a_day_that_is_full_is_an_event_of_its_tenant() {
+        let (_directory, logs, events) = logs(1_600);
+        while logs.book.counts().lost < 3 {
+            logs.write(vec![line("a line")], &events);
+        }
+        let of_demo = EventQuery { tenant: Some(name("demo")), ..EventQuery::default() };
+        let found = events.query(&of_demo).await.events;
+        assert_eq!(found.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::LogsLost]);
+        assert!(found[0].message.contains("it is full"), "{}", found[0].message);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_goes_while_nothing_comes() {
+        let (_directory, logs, events) = logs(1 << 20);
+        logs.write(vec![line("old")], &events);
+        let turn = std::cell::Cell::new(0);
+        let now = || at(turn.replace(turn.get() + 1) * 2 * 86_400);
+        let gone = async {
+            while !logs.book.owners().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let patience = tokio::time::sleep(Duration::from_secs(60));
+        tokio::select! {
+            () = mind(&logs, &events, Duration::from_millis(5), now) => {}
+            () = gone => {}
+            () = patience => panic!("it is still there after turn {}", turn.get()),
+        }
+        assert!(turn.get() >= 2, "it was not too old at first");
     }
 }

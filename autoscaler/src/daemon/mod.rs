@@ -96,7 +96,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let (registry, requests) = Registry::new(host.clone(), daemon_status(config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
-    let keeping = Keeping::begin(&host.logs, &host.transit);
+    let keeping = Keeping::begin(&host);
     // Before anybody can see that it runs: whoever does may end it.
     let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;

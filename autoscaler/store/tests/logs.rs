@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
 use sluice_logic::spec::TenantName;
-use sluice_store::logs::{LogBook, LogCounts, LogLimits, LogLine, LogMessage, LogOwner};
+use sluice_store::logs::{LogBook, LogCounts, LogLimits, LogLine, LogLoss, LogMessage, LogOwner};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -147,13 +147,19 @@ fn old_days_go_and_the_largest_first_where_there_is_too_much() {
 fn a_flood_fills_no_more_than_its_own_day() {
     let directory = tempfile::tempdir().unwrap();
     let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 1_600 });
-    for second in 0..20 {
-        book.append(vec![(owner("loud"), line(second, "a line"))]);
-    }
+    let told: Vec<LogLoss> =
+        (0..20).flat_map(|second| book.append(vec![(owner("loud"), line(second, "a line"))])).collect();
     let file = fs::read_dir(directory.path().join("loud")).unwrap().next().unwrap().unwrap();
     assert!(file.metadata().unwrap().len() <= 400, "a quarter");
     let counts = book.counts();
     assert!(counts.kept >= 1 && counts.lost >= 10 && counts.kept + counts.lost == 20, "{counts:?}");
-    book.append(vec![(owner("quiet"), line(0, "heard"))]);
+    assert_eq!(told.len() as u64, counts.lost, "each loss is told");
+    assert_eq!((&told[0].owner, told[0].lines), (&owner("loud"), 1));
+    assert!(
+        told[0].reason.ends_with("it is full: a tenant's day has at most 400 bytes"),
+        "{}",
+        told[0].reason
+    );
+    assert_eq!(book.append(vec![(owner("quiet"), line(0, "heard"))]), []);
     assert_eq!(texts(&book, &owner("quiet")), ["heard"]);
 }

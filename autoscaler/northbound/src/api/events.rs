@@ -53,6 +53,10 @@ pub enum EventKind {
     CloudLost,
     /// A cloud answers again.
     CloudBack,
+    /// An instance has sent lines that are not syslog; at most one such event of a tenant in ten minutes.
+    LogsMalformed,
+    /// Lines of a tenant's log could not be kept, as its day is full, or the disk; as seldom.
+    LogsLost,
 }
 
 /// Something that happened.

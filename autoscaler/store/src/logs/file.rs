@@ -29,7 +29,7 @@ pub(super) fn append(path: &Path, content: &[u8], checked: bool, most: u64) -> i
     }
     bytes.extend(frame);
     if end + bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("a day of one tenant has at most {most} bytes")));
+        return Err(io::Error::other(format!("it is full: a tenant's day has at most {most} bytes")));
     }
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end))?;

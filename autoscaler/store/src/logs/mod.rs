@@ -61,6 +61,17 @@ pub struct LogCounts {
     pub lost: u64,
 }
 
+/// Lines that could not be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLoss {
+    /// Whose.
+    pub owner: LogOwner,
+    /// How many.
+    pub lines: u64,
+    /// In which file, and why.
+    pub reason: String,
+}
+
 /// The logs' directory.
 #[derive(Debug)]
 pub struct LogBook {
@@ -74,8 +85,6 @@ struct Inner {
     counts: LogCounts,
     /// Files whose end is whole, as we have written it.
     checked: BTreeSet<PathBuf>,
-    /// What could not be written at the last try, and why.
-    problems: BTreeMap<PathBuf, String>,
 }
 
 impl LogBook {
@@ -91,13 +100,14 @@ impl LogBook {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).counts
     }
 
-    /// Appends lines. Blocks. What can't be kept is counted and logged.
-    pub fn append(&self, lines: Vec<(LogOwner, LogLine)>) {
+    /// Appends lines. Blocks. Returns what can't be kept, which is counted.
+    pub fn append(&self, lines: Vec<(LogOwner, LogLine)>) -> Vec<LogLoss> {
         let mut batches: BTreeMap<(LogOwner, Date), Vec<LogLine>> = BTreeMap::new();
         for (owner, line) in lines {
             batches.entry((owner, day_of(line.at))).or_default().push(line);
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut losses = Vec::new();
         for ((owner, day), lines) in batches {
             let path = self.path(&owner, day);
             let count = lines.len() as u64;
@@ -106,19 +116,16 @@ impl LogBook {
                     inner.counts.kept += count;
                     inner.counts.malformed +=
                         lines.iter().filter(|line| line.message.malformed).count() as u64;
-                    inner.problems.remove(&path);
                 }
                 Err(error) => {
                     inner.counts.lost += count;
                     inner.checked.remove(&path);
-                    let reason = error.to_string();
-                    if inner.problems.get(&path) != Some(&reason) {
-                        tracing::error!("log lines are lost: {}: {reason}", path.display());
-                        inner.problems.insert(path, reason);
-                    }
+                    let reason = format!("{}: {error}", path.display());
+                    losses.push(LogLoss { owner, lines: count, reason });
                 }
             }
         }
+        losses
     }
 
     fn append_to(&self, path: &Path, lines: &[LogLine], inner: &mut Inner) -> io::Result<()> {
@@ -146,7 +153,6 @@ impl LogBook {
         for path in self.excess(now)? {
             fs::remove_file(&path)?;
             inner.checked.remove(&path);
-            inner.problems.remove(&path);
         }
         for directory in read_dir(&self.directory)? {
             // One that has something in it stays.
