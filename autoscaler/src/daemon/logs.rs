@@ -19,7 +19,7 @@ use sluice_southbound::syslog::{Intake, IntakeLimits, Listener, Received, Room};
 use sluice_store::logs::{LogBook, LogLine, LogOwner};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::notices::Notices;
@@ -32,7 +32,7 @@ use super::host::Host;
 const GATHER: Duration = Duration::from_secs(1);
 /// A batch of so many messages is complete.
 const BATCH: usize = 16_384;
-/// So is one of so many bytes: its senders may be waiting for their room.
+/// So is one of so many bytes: as lines of JSON they can be six times as many, and their senders may be waiting for room.
 const BATCH_BYTES: usize = 4 << 20;
 /// An address that can't be had is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -214,26 +214,25 @@ async fn gather(
     messages: &mut UnboundedReceiver<Received<Sender>>,
     end: &CancellationToken,
 ) -> Option<Vec<Received<Sender>>> {
-    let mut batch = Vec::new();
-    tokio::select! {
-        biased;
-        count = messages.recv_many(&mut batch, BATCH) => if count == 0 {
-            return None;
-        },
-        () = end.cancelled() => messages.close(),
-    }
-    let until = Instant::now() + GATHER;
-    let bytes = |some: &[Received<Sender>]| some.iter().map(|received| received.room.bytes()).sum::<usize>();
-    let mut gathered = bytes(&batch);
-    while batch.len() < BATCH && gathered < BATCH_BYTES && !end.is_cancelled() {
-        let (before, room) = (batch.len(), BATCH - batch.len());
-        let more = timeout_at(until, messages.recv_many(&mut batch, room));
-        if !matches!(end.run_until_cancelled(more).await, Some(Ok(count)) if count > 0) {
-            break;
+    let (mut batch, mut bytes, mut until) = (Vec::new(), 0, Instant::now());
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        if end.is_cancelled() {
+            messages.close();
         }
-        gathered += bytes(batch.get(before..).unwrap_or_default());
+        let next = tokio::select! {
+            biased;
+            next = messages.recv() => next,
+            () = end.cancelled(), if !messages.is_closed() => continue,
+            () = sleep_until(until), if !batch.is_empty() => break,
+        };
+        let Some(next) = next else { break };
+        if batch.is_empty() {
+            until = Instant::now() + GATHER;
+        }
+        bytes += next.room.bytes();
+        batch.push(next);
     }
-    Some(batch)
+    (!batch.is_empty()).then_some(batch)
 }
 
 async fn listen(logs: &Arc<Logs>, netns: &Netns, address: SocketAddr) -> Listener<Sender> {
@@ -249,6 +248,9 @@ async fn listen(logs: &Arc<Logs>, netns: &Netns, address: SocketAddr) -> Listene
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpStream};
+
     use sluice_northbound::api::{EventKind, EventQuery};
     use sluice_store::logs::{LogLimits, LogMessage};
     use tempfile::TempDir;
@@ -269,6 +271,36 @@ mod tests {
         let message = LogMessage { text: text.to_owned(), ..LogMessage::default() };
         let line = LogLine { at: at(0), from: [19, 0, 0, 5].into(), instance: None, message };
         (LogOwner::Tenant(name("demo")), line)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn batches_are_bounded_and_what_is_left_at_the_end_is_in_the_last_ones() {
+        const LINES: usize = 200;
+        let intake = Intake::new(IntakeLimits::default());
+        let senders = Senders::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let (here, address) = (Netns::current().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut listener =
+            Listener::open(&here, address, &intake, move |from| senders.of(from, None)).unwrap();
+        let address = listener.address;
+        let sending = std::thread::spawn(move || {
+            let line = format!("<13>{}\n", "x".repeat(60_000));
+            let mut tcp = TcpStream::connect(address).unwrap();
+            (0..LINES).for_each(|_| tcp.write_all(line.as_bytes()).unwrap());
+        });
+        // Less than there is room for.
+        while listener.messages.len() < LINES {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        sending.join().unwrap();
+        let end = CancellationToken::new();
+        end.cancel();
+        let mut sizes = Vec::new();
+        while let Some(batch) = gather(&mut listener.messages, &end).await {
+            sizes.push(batch.len());
+            let bytes: usize = batch.iter().map(|received| received.room.bytes()).sum();
+            assert!(bytes < BATCH_BYTES + (64 << 10), "{bytes}");
+        }
+        assert_eq!((sizes.len(), sizes.iter().sum()), (3, LINES), "{sizes:?}");
     }
 
     #[tokio::test]
