@@ -144,7 +144,9 @@ impl Logs {
 
     fn tell(&self, events: &EventLog) {
         let due = self.notices().due(Instant::now());
-        due.into_iter().for_each(|event| events.record(event));
+        for event in due {
+            events.record(event);
+        }
     }
 
     fn notices(&self) -> MutexGuard<'_, Notices> {
@@ -326,7 +328,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let patience = tokio::time::sleep(Duration::from_secs(60));
+        let patience = tokio::time::sleep(Duration::from_mins(1));
         tokio::select! {
             () = mind(&logs, &events, Duration::from_millis(5), now) => {}
             () = gone => {}
