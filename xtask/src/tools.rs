@@ -84,6 +84,7 @@ const TOOLS: &[Tool] = &[
     Tool { sign: Sign::Program("iperf3"), package: "iperf3", purposes: &[Purpose::Bench] },
     Tool { sign: Sign::Program("prometheus"), package: "prometheus", purposes: &[Purpose::Test] },
     Tool { sign: Sign::Program("sshd"), package: "openssh-server", purposes: &[Purpose::Test] },
+    Tool { sign: Sign::Program("openssl"), package: "openssl", purposes: &[Purpose::Test] },
     Tool { sign: Sign::Program("nc.openbsd"), package: "netcat-openbsd", purposes: &[Purpose::Test] },
 ];
 
