@@ -35,7 +35,7 @@ fn container() -> Result<PathBuf> {
     let image = sluice_containers::Image::of(CONTAINER, &responder()?, &[])?;
     let file = folder().join("responder.tar");
     fs::create_dir_all(folder())?;
-    fs::write(&file, image.archive()).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(&file, image.archive()?).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
 

@@ -109,7 +109,7 @@ impl Dockerd {
     /// Loads an image.
     pub async fn load(&self, image: &Image) -> Result<()> {
         let client = self.client()?.negotiate_version().await?;
-        let archive = body_full(image.archive().to_vec().into());
+        let archive = body_full(image.archive()?.into());
         client
             .import_image(ImportImageOptions::default(), archive, None)
             .try_for_each(async |_| Ok(()))

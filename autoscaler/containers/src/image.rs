@@ -1,37 +1,44 @@
 //! A small image: a program with the libraries that it loads, and a busybox.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use sluice_guest::Program;
 use tar::{Builder, EntryType, Header};
 
-/// Debian's `busybox-static` puts it there.
-const BUSYBOX: &str = "/usr/bin/busybox";
+/// The first process.
+const INIT: &str = include_str!("init");
 
-/// What of busybox is there by its own name.
-const APPLETS: &[&str] =
-    &["sh", "ls", "cat", "ps", "ip", "ping", "wget", "nc", "top", "sleep", "kill", "syslogd"];
+/// What of busybox is there by its own name: what the scripts need, and what a person looks for.
+const APPLETS: &[&str] = &[
+    "awk", "cat", "grep", "hostname", "ip", "kill", "logger", "ls", "nc", "ping", "ps", "sed", "sh", "sleep",
+    "syslogd", "top", "udhcpc", "wget",
+];
 
 /// An image as `docker load` takes it.
+///
+/// Beside its program it answers on the management network with metrics as `node_exporter` has them (port 9100,
+/// `/metrics`) and sends what is logged there by syslog. An interface that `SLUICE_DHCP` names asks for its address, which
+/// takes the capability `NET_ADMIN`. A template's `command` comes in the place of all this.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
-    archive: Vec<u8>,
+    configuration: Vec<u8>,
+    layer: Vec<u8>,
 }
 
 impl Image {
-    /// An image of that name, as `docker pull` takes it, that runs a program of this host. `arguments` follow the
-    /// program's name. The same files make the same image, to the byte.
+    /// An image of that name, as `docker pull` takes it, that runs a program of this host, without its debug information.
+    /// `arguments` follow the program's name. The same files make the same image, to the byte.
     pub fn of(name: &str, program: &Path, arguments: &[&str]) -> Result<Self> {
         let layer = layer(program)?;
         let place = format!("/bin/{}", file_name(program)?);
-        let command: Vec<&str> = std::iter::once(place.as_str()).chain(arguments.iter().copied()).collect();
-        Ok(Self { name: name.to_owned(), archive: archive(name, &layer, &command)? })
+        let command: Vec<&str> = ["/init", &place].into_iter().chain(arguments.iter().copied()).collect();
+        Ok(Self { name: name.to_owned(), configuration: configuration(&layer, &command)?, layer })
     }
 
     /// What it is called.
@@ -40,10 +47,34 @@ impl Image {
         &self.name
     }
 
-    /// The archive that `docker load` reads.
+    /// What Docker's image specification calls its JSON.
     #[must_use]
-    pub fn archive(&self) -> &[u8] {
-        &self.archive
+    pub fn configuration(&self) -> &[u8] {
+        &self.configuration
+    }
+
+    /// Its one layer, a tar.
+    #[must_use]
+    pub fn layer(&self) -> &[u8] {
+        &self.layer
+    }
+
+    /// The archive that `docker load` reads, of the form of `docker save`: a manifest, the configuration, the layer. See
+    /// the section "Combined Image JSON + Filesystem Changeset Format" of Docker's image specification, version 1.2.
+    pub fn archive(&self) -> Result<Vec<u8>> {
+        let configuration = format!("{}.json", digest(&self.configuration));
+        let layer = format!("{}/layer.tar", digest(&self.layer));
+        let manifest = serde_json::to_vec(&json!([
+            { "Config": configuration, "RepoTags": [self.name], "Layers": [layer] }
+        ]))?;
+        let mut archive = Builder::new(Vec::new());
+        let files =
+            [("manifest.json", &manifest), (&configuration, &self.configuration), (&layer, &self.layer)];
+        for (place, content) in files {
+            let mut header = header(EntryType::Regular, 0o644, content.len() as u64);
+            archive.append_data(&mut header, place, &content[..])?;
+        }
+        Ok(archive.into_inner()?)
     }
 }
 
@@ -51,15 +82,15 @@ impl Image {
 fn layer(program: &Path) -> Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
     let mut folders = BTreeSet::new();
-    for folder in ["bin", "tmp", "etc", "proc", "sys", "dev", "run"] {
+    for folder in ["bin", "tmp", "etc", "proc", "sys", "dev", "run", "var/log"] {
         add_folder(&mut layer, Path::new(folder), &mut folders)?;
     }
-    add_program(&mut layer, &Path::new("bin").join(file_name(program)?), program, &mut folders)?;
-    let busybox = Path::new(BUSYBOX);
-    if !busybox.exists() {
-        bail!("{BUSYBOX} is missing: `apt-get install busybox-static`, or `./x setup`");
+    for (place, script) in sluice_guest::SCRIPTS.into_iter().chain([("init", INIT)]) {
+        add_file(&mut layer, Path::new(place), script.as_bytes(), &mut folders)?;
     }
-    add_program(&mut layer, Path::new("bin/busybox"), busybox, &mut folders)?;
+    let place = Path::new("bin").join(file_name(program)?);
+    add_program(&mut layer, &place, &Program::stripped(program)?, &mut folders)?;
+    add_program(&mut layer, Path::new("bin/busybox"), &sluice_guest::busybox()?, &mut folders)?;
     for applet in APPLETS {
         let mut header = header(EntryType::Symlink, 0o777, 0);
         layer.append_link(&mut header, Path::new("bin").join(applet), "busybox")?;
@@ -70,14 +101,15 @@ fn layer(program: &Path) -> Result<Vec<u8>> {
 fn add_program(
     layer: &mut Builder<Vec<u8>>,
     place: &Path,
-    original: &Path,
+    program: &Program,
     folders: &mut BTreeSet<PathBuf>,
 ) -> Result<()> {
-    add_file(layer, place, original, folders)?;
-    for library in libraries(original)? {
-        let place = library.strip_prefix("/").unwrap_or(&library).to_owned();
-        if folders.insert(place.clone()) {
-            add_file(layer, &place, &library, folders)?;
+    add_file(layer, place, &program.content, folders)?;
+    for library in &program.libraries {
+        let place = library.strip_prefix("/").unwrap_or(library);
+        if folders.insert(place.to_owned()) {
+            let content = fs::read(library).with_context(|| format!("cannot read {}", library.display()))?;
+            add_file(layer, place, &content, folders)?;
         }
     }
     Ok(())
@@ -86,15 +118,14 @@ fn add_program(
 fn add_file(
     layer: &mut Builder<Vec<u8>>,
     place: &Path,
-    original: &Path,
+    content: &[u8],
     folders: &mut BTreeSet<PathBuf>,
 ) -> Result<()> {
     if let Some(folder) = place.parent() {
         add_folder(layer, folder, folders)?;
     }
-    let file = File::open(original).with_context(|| format!("cannot open {}", original.display()))?;
-    let mut header = header(EntryType::Regular, 0o755, file.metadata()?.len());
-    layer.append_data(&mut header, place, file).with_context(|| format!("cannot pack {}", original.display()))
+    let mut header = header(EntryType::Regular, 0o755, content.len() as u64);
+    layer.append_data(&mut header, place, content).with_context(|| format!("cannot pack {}", place.display()))
 }
 
 /// Makes a folder and those above it, where they are not there yet.
@@ -119,28 +150,13 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-/// The form of `docker save`: a manifest, the image's configuration, a layer. See the section "Combined Image JSON +
-/// Filesystem Changeset Format" of Docker's image specification, version 1.2.
-fn archive(name: &str, layer: &[u8], command: &[&str]) -> Result<Vec<u8>> {
-    let configuration = serde_json::to_vec(&json!({
+fn configuration(layer: &[u8], command: &[&str]) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&json!({
         "architecture": architecture(),
         "os": "linux",
         "config": { "Cmd": command, "Env": ["PATH=/bin"], "WorkingDir": "/" },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(layer))] },
-    }))?;
-    let configuration_name = format!("{}.json", digest(&configuration));
-    let layer_name = format!("{}/layer.tar", digest(layer));
-    let manifest = serde_json::to_vec(&json!([
-        { "Config": configuration_name, "RepoTags": [name], "Layers": [layer_name] }
-    ]))?;
-    let mut archive = Builder::new(Vec::new());
-    let files =
-        [("manifest.json", &manifest[..]), (&configuration_name, &configuration), (&layer_name, layer)];
-    for (place, content) in files {
-        let mut header = header(EntryType::Regular, 0o644, content.len() as u64);
-        archive.append_data(&mut header, place, content)?;
-    }
-    Ok(archive.into_inner()?)
+    }))?)
 }
 
 /// As Go calls it.
@@ -161,18 +177,6 @@ fn file_name(program: &Path) -> Result<&str> {
     name.with_context(|| format!("{} is not the path of a program", program.display()))
 }
 
-/// The libraries of a program, its loader among them; none where it is static.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("cannot run ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
-        bail!("{} can't run on this host: {}", program.display(), line.trim());
-    }
-    // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader's path alone.
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
-    Ok(text.lines().filter_map(path).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,9 +185,10 @@ mod tests {
     fn the_same_files_make_the_same_image() {
         let image = || Image::of("sluice/test:1", Path::new("/bin/true"), &["x"]).expect("an image");
         let (one, other) = (image(), image());
-        assert_eq!(one.archive(), other.archive());
+        let (one, other) = (one.archive().expect("packed"), other.archive().expect("packed"));
+        assert_eq!(one, other);
 
-        let mut archive = tar::Archive::new(one.archive());
+        let mut archive = tar::Archive::new(&one[..]);
         let names: Vec<String> = (archive.entries().expect("entries"))
             .map(|entry| entry.expect("an entry").path().expect("a path").display().to_string())
             .collect();
@@ -198,7 +203,7 @@ mod tests {
         let names: Vec<String> = (archive.entries().expect("entries"))
             .map(|entry| entry.expect("an entry").path().expect("a path").display().to_string())
             .collect();
-        for needed in ["bin/true", "bin/busybox", "bin/sh"] {
+        for needed in ["bin/true", "bin/busybox", "bin/sh", "init", "etc/exporter"] {
             assert!(names.iter().any(|name| name == needed), "{needed} is not in {names:?}");
         }
         assert!(names.iter().any(|name| name.contains("ld-linux")), "{names:?}");

@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use sluice_guest::Program;
 
 use crate::initramfs::Initramfs;
 use crate::kernel::{self, Kernel};
 
-/// Debian's `busybox-static` puts it there.
-const BUSYBOX: &str = "/usr/bin/busybox";
-
-/// The first process, what it does with an address, and what it says of itself to who asks over HTTP.
-const INIT: &str = include_str!("guest/init");
-const LEASE: &str = include_str!("guest/lease");
-const EXPORTER: &str = include_str!("guest/metrics");
+/// The first process.
+const INIT: &str = include_str!("init");
 
 /// Devices of QEMU's, the power button, and the file system of the seed.
 const MODULES: [&str; 9] = [
@@ -62,46 +57,32 @@ impl Image {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let kernel = kernel::of_this_release(&folder.join("kernels"))?;
         let image = Self::in_folder(folder);
-        let copy = |from: &Path, to: &Path| {
-            fs::copy(from, to).map(|_| ()).with_context(|| format!("cannot copy {}", from.display()))
-        };
-        copy(&kernel.image, &image.kernel)?;
-        let program = folder.join("responder");
-        copy(responder, &program)?;
-        strip(&program);
+        fs::copy(&kernel.image, &image.kernel)
+            .with_context(|| format!("cannot copy {}", kernel.image.display()))?;
         // Under another name until it is whole.
         let draft = folder.join("initrd.new");
-        write(&draft, &kernel, &program)?;
+        write(&draft, &kernel, responder)?;
         fs::rename(&draft, &image.initrd)
             .with_context(|| format!("cannot create {}", image.initrd.display()))?;
         Ok(image)
     }
 }
 
-/// Debug information is most of a program. Where it can't be removed it stays.
-fn strip(program: &Path) {
-    let _ = Command::new("strip").arg(program).status();
-}
-
 fn write(path: &Path, kernel: &Kernel, responder: &Path) -> Result<()> {
-    if !Path::new(BUSYBOX).exists() {
-        bail!(
-            "{BUSYBOX} is missing: `apt-get install busybox-static`, or `cargo xtask setup --for machines`"
-        );
-    }
     let file = fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut image = Initramfs::new(file);
     for folder in ["proc", "sys", "dev", "run", "tmp", "seed", "var/log"] {
         image.folder(Path::new(folder))?;
     }
     image.text(Path::new("init"), INIT)?;
-    image.text(Path::new("etc/lease"), LEASE)?;
-    image.text(Path::new("www/cgi-bin/metrics"), EXPORTER)?;
-    image.program(Path::new("bin/busybox"), Path::new(BUSYBOX))?;
+    for (place, script) in sluice_guest::SCRIPTS {
+        image.text(Path::new(place), script)?;
+    }
+    image.loaded(Path::new("bin/busybox"), &sluice_guest::busybox()?)?;
     for file in kernel.module_files(&MODULES)? {
         let place = file.strip_prefix(&kernel.root).unwrap_or(&file);
         image.file(place, &file)?;
     }
-    image.program(Path::new("bin/responder"), responder)?;
+    image.loaded(Path::new("bin/responder"), &Program::stripped(responder)?)?;
     image.finish()
 }

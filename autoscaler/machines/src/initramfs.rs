@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use cpio::newc;
+use sluice_guest::Program;
 
 const FOLDER: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
@@ -54,10 +54,15 @@ impl Initramfs {
 
     /// Adds a program with the libraries that it loads, which have the same paths as here.
     pub fn program(&mut self, path: &Path, original: &Path) -> Result<()> {
-        self.file(path, original)?;
-        for library in libraries(original)? {
-            let place = library.strip_prefix("/").unwrap_or(&library);
-            self.file(place, &library)?;
+        self.loaded(path, &Program::of(original)?)
+    }
+
+    /// The same of one that was read already.
+    pub fn loaded(&mut self, path: &Path, program: &Program) -> Result<()> {
+        self.add(path, program.content.len() as u64, &mut program.content.as_slice())?;
+        for library in &program.libraries {
+            let place = library.strip_prefix("/").unwrap_or(library);
+            self.file(place, library)?;
         }
         Ok(())
     }
@@ -87,34 +92,9 @@ impl Initramfs {
     }
 }
 
-/// The libraries of a program, its loader among them; none where it is static.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("cannot run ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
-        bail!("{} can't run on this host: {}", program.display(), line.trim());
-    }
-    Ok(paths(&text))
-}
-
-/// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader's path alone.
-fn paths(text: &str) -> Vec<PathBuf> {
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
-    text.lines().filter_map(path).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libraries_and_loader_are_read_from_ldd() {
-        let text = "\tlinux-vdso.so.1 (0x00007f5a)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f5b)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f5c)\n";
-        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
-        assert_eq!(paths(text), expected.map(PathBuf::from));
-        assert!(paths("\tstatically linked\n").is_empty());
-    }
 
     #[test]
     fn what_is_packed_is_found_again_with_its_folders() {

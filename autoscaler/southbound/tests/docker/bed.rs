@@ -15,7 +15,9 @@ use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{
     CloudName, DockerAddress, DockerTemplate, NetworkSpec, PullPolicy, TemplateSpec, TenantName,
 };
+use sluice_southbound::dhcp::DhcpServers;
 use sluice_southbound::docker::DockerProvider;
+use sluice_southbound::management::{self, Management};
 use sluice_southbound::networks::{Networks, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence, Provider};
@@ -43,8 +45,7 @@ impl Bed {
 
     pub(crate) async fn on(dockerd: Arc<Dockerd>) -> Self {
         static COUNT: AtomicU8 = AtomicU8::new(1);
-        let image = Image::of(IMAGE, &responder(), &[]).expect("an image");
-        dockerd.load(&image).await.expect("loaded");
+        dockerd.load(&image(&[])).await.expect("loaded");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sld{}_{number}", std::process::id());
         let scope = Scope::new(&name).expect("a scope");
@@ -81,6 +82,22 @@ impl Bed {
         let ip = |last| Ipv4Addr::new(10, 96, self.number, last);
         let (bridge, address) = (self.network_of("other", ip).await.bridge, ip(10 + number));
         NicSpec { bridge, address, prefix: 24, gateway: None, mac: MacAddr::of_instance(address) }
+    }
+
+    /// The management network of the scope.
+    pub(crate) async fn management(&self) -> Management {
+        let subnet = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, self.number, 0), 24);
+        Management::ensure(self.scope.clone(), subnet).await.expect("a management network")
+    }
+
+    /// Servers for the scope's networks.
+    pub(crate) fn dhcp(&self) -> DhcpServers {
+        DhcpServers::open(self.scope.clone(), "test").expect("servers")
+    }
+
+    /// The namespace from which instances are reached.
+    pub(crate) fn transit(&self) -> &Netns {
+        &self.transit
     }
 
     fn ip(&self, last: u8) -> Ipv4Addr {
@@ -134,6 +151,12 @@ impl Bed {
         answer
     }
 
+    /// Sees that nobody listens there.
+    pub(crate) async fn refuses(&self, target: SocketAddrV4) {
+        let error = probe::connect(&self.transit, target).await.expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+
     pub(crate) async fn observed(&self, id: &InstanceId) -> Option<Observed> {
         let listed = self.provider.list().await.expect("list");
         listed.into_iter().find(|observed| observed.id == *id)
@@ -161,19 +184,24 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let (provider, networks) = (self.provider.clone(), self.networks.clone());
+        let (provider, networks, dhcp) = (self.provider.clone(), self.networks.clone(), self.dhcp());
         // The test's own runtime may be gone or stuck; the netlink sockets need one that runs.
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
                 if let Err(error) = provider.remove_all().await {
                     eprintln!("{error}");
                 }
+                for id in dhcp.instances().unwrap_or_default() {
+                    let _ = dhcp.release(&id).await;
+                }
+                let _ = management::remove(&self.scope).await;
                 if let Err(error) = networks.remove_all().await {
                     eprintln!("{error}");
                 }
             });
         });
         let _ = Netns::delete(&format!("{}-transit", self.scope.name()));
+        let _ = std::fs::remove_dir(self.scope.run_dir());
     }
 }
 
@@ -209,6 +237,11 @@ pub(crate) fn container() -> DockerTemplate {
 /// A container that runs that line of shell.
 pub(crate) fn runs(script: &str) -> DockerTemplate {
     DockerTemplate { command: Some(["/bin/sh", "-c", script].map(str::to_owned).into()), ..container() }
+}
+
+/// The responder's, which has no use for arguments: by them one image is not another.
+pub(crate) fn image(arguments: &[&str]) -> Image {
+    Image::of(IMAGE, &responder(), arguments).expect("an image")
 }
 
 fn responder() -> PathBuf {

@@ -141,7 +141,7 @@ async fn a_machine_boots_answers_and_shuts_down() {
     let scrape = SocketAddrV4::new(management.address, 9100);
     probe::wait_until_ready(&monitor.netns, scrape, PATIENCE).await.expect("the exporter answers");
     let stream = probe::connect(&monitor.netns, scrape).await.expect("connected");
-    let metrics = exchange(stream, "GET /cgi-bin/metrics HTTP/1.0\r\n\r\n").await;
+    let metrics = exchange(stream, "GET /metrics HTTP/1.0\r\n\r\n").await;
     for name in ["node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"}", "node_memory_MemAvailable_bytes "] {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
     }
