@@ -5,5 +5,7 @@ mod bed;
 mod beside;
 mod faults;
 mod lives;
+mod pulls;
+mod registry;
 mod restarts;
 mod tls;
