@@ -97,6 +97,14 @@ fn run_and_down_refuse_a_host_file_with_faults() {
 }
 
 #[test]
+fn a_demo_that_is_over_before_machines_have_booted_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = sluice(&["demo", "--brief", "--provider", "libvirt"], dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--brief"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn run_names_all_that_is_missing_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let host = "name: clitest\ntransit:\n  namespace: no_such_namespace\n  uplink: eth0\nstate: state\n";

@@ -1,5 +1,6 @@
 //! `sluice demo` as a person runs it: to its end, ended early, and after one that was killed.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,28 +20,42 @@ const LONGEST: Duration = Duration::from_mins(3);
 
 #[tokio::test]
 async fn the_demo_ends_by_itself_and_loses_nothing() -> Result<()> {
-    let done = timeout(LONGEST, start()?.wait_with_output()).await;
+    let summary = played(&[]).await?;
+    assert!(summary.scale_outs >= 2 && summary.scale_ins >= 2);
+    nothing_left()
+}
+
+#[tokio::test]
+async fn the_demo_does_the_same_in_containers() -> Result<()> {
+    let summary = played(&["--provider", "docker", "--brief"]).await?;
+    assert!(summary.scale_outs >= 1 && summary.scale_ins >= 1);
+    ensure!(!Path::new("/var/lib/sluice-dockerd/demo").exists(), "the demo's dockerd has left its files");
+    nothing_left()
+}
+
+/// What came of a demo that nobody has ended, in which nothing may be lost.
+async fn played(arguments: &[&str]) -> Result<Summary> {
+    let done = timeout(LONGEST, start(arguments)?.wait_with_output()).await;
     let done = done.context("it did not end in time")??;
     let summary: Summary = serde_json::from_slice(&done.stdout)
         .with_context(|| format!("no summary, {}: {}", done.status, String::from_utf8_lossy(&done.stderr)))?;
     eprintln!("{summary}");
     assert!(summary.is_good() && done.status.success(), "{:#?}", summary.problems);
-    assert!(summary.scale_outs >= 2 && summary.scale_ins >= 2);
     assert_eq!(summary.requests.sent, summary.requests.answered);
     assert!(summary.actions.iter().all(|action| action.connections_held > 0 && action.pings_held > 0));
-    nothing_left()
+    Ok(summary)
 }
 
 #[tokio::test]
 async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()> {
-    let mut killed = start()?;
+    let mut killed = start(&[])?;
     instances_beside(&[]).await?;
     signal(&killed, Signal::SIGKILL)?;
     killed.wait().await?;
     let remains = namespaces()?;
     ensure!(nothing_left().is_err(), "it was killed before it had made anything: the test sees nothing");
 
-    let mut ended = start()?;
+    let mut ended = start(&[])?;
     // The next start removes what is there, and makes its own.
     instances_beside(&remains).await?;
     signal(&ended, Signal::SIGINT)?;
@@ -49,9 +64,14 @@ async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()
     nothing_left()
 }
 
-fn start() -> Result<Child> {
+fn start(arguments: &[&str]) -> Result<Child> {
     let mut command = Command::new(sluice()?);
-    command.args(["demo", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["demo", "--json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().context("the demo can't be started")
 }
 
@@ -80,7 +100,7 @@ fn nothing_left() -> Result<()> {
     let namespaces = namespaces()?;
     ensure!(namespaces.is_empty(), "left: {namespaces:?}");
     for path in ["/run/sluice-worlds/sluice_demo", "/sys/fs/bpf/sluice_demo", "/run/sluice_demo"] {
-        ensure!(!std::path::Path::new(path).exists(), "left: {path}");
+        ensure!(!Path::new(path).exists(), "left: {path}");
     }
     Ok(())
 }

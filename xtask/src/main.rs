@@ -61,7 +61,7 @@ enum Task {
     /// Runs setup if something is missing, builds `sluice` (release) and runs `sluice demo`. Needs root. It
     /// makes namespaces of its own and removes them.
     #[command(
-        after_help = "Examples:\n  ./x demo --json\n  ./x demo --provider docker\n  ./x demo --provider libvirt"
+        after_help = "Examples:\n  ./x demo --json\n  ./x demo --provider docker --brief\n  ./x demo --provider libvirt"
     )]
     Demo {
         /// Arguments for `sluice demo`.

@@ -117,11 +117,12 @@ impl Ground {
         }
     }
 
-    /// What clients do.
-    pub(crate) fn course(&self) -> &'static Course {
+    /// What clients do. Virtual machines know no brief one.
+    pub(crate) fn course(&self, brief: bool) -> &'static Course {
         match self {
-            Self::Namespaces | Self::Containers(_) => &phases::QUICK,
             Self::Machines { .. } => &phases::SLOW,
+            Self::Namespaces | Self::Containers(_) if brief => &phases::BRIEF,
+            Self::Namespaces | Self::Containers(_) => &phases::QUICK,
         }
     }
 

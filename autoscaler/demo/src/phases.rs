@@ -16,8 +16,8 @@ pub(crate) struct Phase {
 /// What clients do, and what has to come of it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Course {
-    /// The load; the last phase lasts until the demo ends.
-    pub(crate) phases: [Phase; 5],
+    /// The load, in phases of which there is at least one; the last one lasts until the demo ends.
+    pub(crate) phases: &'static [Phase],
     /// Connections that are held open.
     pub(crate) connections: u32,
     /// Streams of pings.
@@ -39,7 +39,7 @@ pub(crate) struct Course {
 /// is reached in between, not that the group goes up and comes back. All of it takes about a quarter of a core, so
 /// that the demo can also run on a small machine with other work.
 pub(crate) const QUICK: Course = Course {
-    phases: [
+    phases: &[
         Phase { name: "calm", length: Duration::from_secs(12), rate: 10.0 },
         Phase { name: "rising", length: Duration::from_secs(25), rate: 50.0 },
         Phase { name: "peak", length: Duration::from_secs(30), rate: 75.0 },
@@ -53,13 +53,25 @@ pub(crate) const QUICK: Course = Course {
     actions: 2,
 };
 
+/// The same once up and once down: the last phase is as long as a drain, and a buffer time before it.
+pub(crate) const BRIEF: Course = Course {
+    phases: &[
+        Phase { name: "calm", length: Duration::from_secs(3), rate: 10.0 },
+        Phase { name: "rising", length: Duration::from_secs(12), rate: 50.0 },
+        Phase { name: "calm", length: Duration::from_secs(20), rate: 5.0 },
+    ],
+    latest_end: Duration::from_secs(90),
+    actions: 1,
+    ..QUICK
+};
+
 /// For virtual machines, which are emulated on every host: each takes a core for some ten seconds to boot, and milliseconds for
 /// every packet.
 ///
 /// The load is counted in new flows, of which 8 a second are an instance's share: how fast the host emulates doesn't
 /// decide what is shown. 14 are too many for one instance, 24 for two, 10 too few for three, and 2 for two.
 pub(crate) const SLOW: Course = Course {
-    phases: [
+    phases: &[
         Phase { name: "calm", length: Duration::from_secs(10), rate: 2.0 },
         Phase { name: "rising", length: Duration::from_secs(40), rate: 14.0 },
         Phase { name: "peak", length: Duration::from_secs(40), rate: 24.0 },
@@ -103,8 +115,8 @@ mod tests {
             (name(0), name(11), name(12), name(37), name(67)),
             ("calm", "calm", "rising", "peak", "falling")
         );
-        for course in [QUICK, SLOW] {
-            assert_eq!(course.phase_at(Duration::from_secs(5000)), course.phases[4]);
+        for course in [QUICK, BRIEF, SLOW] {
+            assert_eq!(Some(&course.phase_at(Duration::from_secs(5000))), course.phases.last());
             assert!(course.planned() < course.latest_end);
         }
     }

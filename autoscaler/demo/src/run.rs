@@ -48,6 +48,9 @@ pub struct Options {
     pub provider: ProviderKind,
     /// The folder of a virtual machine's image (`sluice_machines::Image`); virtual machines need it.
     pub image: PathBuf,
+    /// Lets the load rise and fall once, in less than a minute; without a meaning for virtual machines, which take longer to
+    /// boot.
+    pub brief: bool,
     /// Prints the summary as JSON, and everything else to standard error.
     pub json: bool,
 }
@@ -71,7 +74,7 @@ pub async fn run(options: &Options) -> Result<Summary> {
     let ground = Ground::prepare(options).await?;
     let mut world = World::create(WORLD, &options.sluice, &ground.settings()).await?;
     let outcome = tokio::select! {
-        outcome = play(&mut world, &ground, output) => outcome,
+        outcome = play(&mut world, &ground, options.brief, output) => outcome,
         () = interrupt.wait() => Ok(None),
     };
     output.note("taking everything down");
@@ -148,8 +151,8 @@ impl Clients {
 }
 
 /// The demo's course; `None` when somebody has ended it.
-async fn play(world: &mut World, ground: &Ground, output: Output) -> Result<Option<Summary>> {
-    let course = ground.course();
+async fn play(world: &mut World, ground: &Ground, brief: bool, output: Output) -> Result<Option<Summary>> {
+    let course = ground.course(brief);
     world.write_tenant("demo.yml", ground.tenant())?;
     let client = world.start_daemon().await?;
     let mut observer = Observer::new(client).await?;

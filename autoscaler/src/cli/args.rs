@@ -359,6 +359,9 @@ pub(crate) struct DemoArgs {
     /// them, for a program that was built beside it.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) image: Option<PathBuf>,
+    /// Let the load rise and fall once, in less than a minute. Not with virtual machines, which take longer to boot.
+    #[arg(long)]
+    pub(crate) brief: bool,
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,

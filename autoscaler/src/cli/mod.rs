@@ -120,11 +120,16 @@ fn demo(args: &DemoArgs) -> Result<(), Failure> {
         DemoProvider::Docker => ProviderKind::Docker,
         DemoProvider::Libvirt => ProviderKind::Libvirt,
     };
+    if args.brief && provider == ProviderKind::Libvirt {
+        return Err(Failure::Wrong(
+            "virtual machines take longer to boot than `--brief` lasts: leave it out".to_owned(),
+        ));
+    }
     let sluice = std::env::current_exe()?;
     // The program is target/<profile>/sluice.
     let target = sluice.ancestors().nth(2).unwrap_or(&sluice);
     let image = args.image.clone().unwrap_or_else(|| target.join("images"));
-    let options = sluice_demo::Options { provider, image, sluice, json: args.json };
+    let options = sluice_demo::Options { provider, image, sluice, brief: args.brief, json: args.json };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let summary = runtime.block_on(sluice_demo::run(&options))?;
     if summary.is_good() { Ok(()) } else { Err(Failure::Shown) }
