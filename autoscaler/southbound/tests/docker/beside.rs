@@ -14,7 +14,7 @@ use sluice_southbound::management::Management;
 use sluice_southbound::metrics::{SourceError, Target, read};
 use sluice_southbound::probe;
 use sluice_southbound::provider::{InstanceSpec, Provider};
-use sluice_southbound::syslog::Listener;
+use sluice_southbound::syslog::{Intake, IntakeLimits, Listener};
 
 use super::bed::{Bed, IMAGE, PATIENCE, container};
 
@@ -41,7 +41,9 @@ async fn metrics_are_told_and_the_log_is_sent_on_the_management_network() {
     let bed = Bed::new().await;
     let management = bed.management().await;
     let here = SocketAddr::from((management.address(), SYSLOG));
-    let mut listener = Listener::open(management.netns(), here, |_| true).expect("the port is free");
+    let intake = Intake::new(IntakeLimits::default());
+    let mut listener =
+        Listener::open(management.netns(), here, &intake, |_| Some(())).expect("the port is free");
     let mut spec = bed.spec(&bed.network().await, 1);
     spec.management = management.lease(&spec.id);
     management.admit(&spec).await.expect("admitted");

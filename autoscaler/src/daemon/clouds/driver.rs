@@ -80,7 +80,8 @@ impl Driver {
     }
 
     fn ask(&self) -> Question {
-        let (provider, spec, unrepaired) = (self.provider.clone(), self.spec.clone(), self.unrepaired.clone());
+        let (provider, spec, unrepaired) =
+            (self.provider.clone(), self.spec.clone(), self.unrepaired.clone());
         let answer = tokio::spawn(async move {
             let list = timeout(LIST_TIMEOUT, provider.list());
             let (listed, tended) = tokio::join!(list, timeout(LIST_TIMEOUT, provider.tend()));
