@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sluice_logic::spec::MetricName;
-
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use sluice_logic::spec::TenantName;
-
-use super::simulate::{SimulateArgs, TuneArgs};
+use sluice_logic::spec::{MetricName, TenantName};
 
 use super::lb::LbArgs;
+use super::simulate::{SimulateArgs, TuneArgs};
 
 /// Where the daemon listens unless its host file says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";

@@ -81,23 +81,10 @@ fn check_steps(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>], adjus
     for step in steps {
         check_change(faults, Spanned::new(step.value.change, step.span), adjustment);
     }
-    if adjustment != Adjustment::Exact && steps.iter().all(|step| step.value.change == 0.0) {
-        faults.error_with_help(steps[0].span, "no step changes anything", HOW_TO_CHANGE);
-    }
-    let low = |step: &Spanned<StepAdjustment>| step.value.lower.unwrap_or(f64::NEG_INFINITY);
-    let high = |step: &Spanned<StepAdjustment>| step.value.upper.unwrap_or(f64::INFINITY);
     let (mut above, mut below): (Vec<_>, Vec<_>) = steps.iter().copied().partition(|step| low(step) >= 0.0);
     for side in [&mut above, &mut below] {
         side.sort_by(|a, b| low(a).total_cmp(&low(b)));
-        for pair in side.windows(2) {
-            let (end, start) = (high(&pair[0]), low(&pair[1]));
-            if (end - start).abs() <= 1e-12 {
-                continue;
-            }
-            let what = if start < end { "overlaps" } else { "leaves a gap to" };
-            let message = format!("this step {what} the one on line {}", pair[0].span.line);
-            faults.error_with_help(pair[1].span, message, "each step begins where the one before it ends");
-        }
+        check_bounds(faults, side);
     }
     if let Some(last) = above.last().filter(|step| high(step).is_finite()) {
         let message = "nothing is said of what is above this step";
@@ -108,16 +95,52 @@ fn check_steps(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>], adjus
         faults.error_with_help(first.span, message, "leave its `from` out: then it has no end");
     }
     if adjustment == Adjustment::Exact {
-        for pair in [below, above].concat().windows(2) {
-            if pair[1].value.change < pair[0].value.change {
-                let message =
-                    format!("this step wants fewer than the one on line {}, at more load", pair[0].span.line);
-                faults.error_with_help(pair[1].span, message, "more load never needs fewer instances");
-            }
-        }
-        return;
+        check_numbers(faults, &[below, above].concat());
+    } else {
+        check_directions(faults, &above, &below);
     }
-    for (side, wrong, what) in [(&above, -1.0, "removes above"), (&below, 1.0, "adds below")] {
+}
+
+fn low(step: &Spanned<StepAdjustment>) -> f64 {
+    step.value.lower.unwrap_or(f64::NEG_INFINITY)
+}
+
+fn high(step: &Spanned<StepAdjustment>) -> f64 {
+    step.value.upper.unwrap_or(f64::INFINITY)
+}
+
+/// Reports gaps and overlaps of the steps of one side, lowest first.
+fn check_bounds(faults: &mut Faults<'_>, side: &[Spanned<StepAdjustment>]) {
+    for pair in side.windows(2) {
+        let (end, start) = (high(&pair[0]), low(&pair[1]));
+        if (end - start).abs() <= 1e-12 {
+            continue;
+        }
+        let what = if start < end { "overlaps" } else { "leaves a gap to" };
+        let message = format!("this step {what} the one on line {}", pair[0].span.line);
+        faults.error_with_help(pair[1].span, message, "each step begins where the one before it ends");
+    }
+}
+
+/// Of numbers themselves, lowest step first.
+fn check_numbers(faults: &mut Faults<'_>, steps: &[Spanned<StepAdjustment>]) {
+    for pair in steps.windows(2).filter(|pair| pair[1].value.change < pair[0].value.change) {
+        let line = pair[0].span.line;
+        let message = format!("this step wants fewer than the one on line {line}, at more load");
+        faults.error_with_help(pair[1].span, message, "more load never needs fewer instances");
+    }
+}
+
+fn check_directions(
+    faults: &mut Faults<'_>,
+    above: &[Spanned<StepAdjustment>],
+    below: &[Spanned<StepAdjustment>],
+) {
+    let mut all = above.iter().chain(below);
+    if let Some(first) = all.clone().next().filter(|_| all.all(|step| step.value.change == 0.0)) {
+        faults.error_with_help(first.span, "no step changes anything", HOW_TO_CHANGE);
+    }
+    for (side, wrong, what) in [(above, -1.0, "removes above"), (below, 1.0, "adds below")] {
         for step in side.iter().filter(|step| step.value.change * wrong > 0.0) {
             let message = format!("this step {what} the threshold");
             faults.error_with_help(step.span, message, "more load never needs fewer instances");
