@@ -176,7 +176,8 @@ impl Source<'_> {
     pub(crate) fn place(&self, span: Span) -> Place {
         // A line of a quarter megabyte helps nobody and would be kept once for each of its faults.
         const LONGEST: usize = 200;
-        let line = self.line(span.line).filter(|_| span.column <= LONGEST).unwrap_or_default();
+        let shown = |line: &&str| span.column <= LONGEST && !mentions_password(line);
+        let line = self.line(span.line).filter(shown).unwrap_or_default();
         let source_line = line.chars().take(LONGEST).collect();
         Place { line: span.line, column: span.column, width: span.width.max(1), source_line }
     }
@@ -191,6 +192,11 @@ impl Source<'_> {
         }
         Some(&rest[..rest.find(['\n', '\r']).unwrap_or(rest.len())])
     }
+}
+
+/// Whether a line may have a password in it. What is said of it goes into logs, and it does not.
+fn mentions_password(line: &str) -> bool {
+    ["passw", "pwd"].iter().any(|word| line.to_ascii_lowercase().contains(word))
 }
 
 /// More faults than these are of one kind, or this is the wrong file.
@@ -247,36 +253,12 @@ impl<'a> Faults<'a> {
     }
 
     pub(crate) fn add(&mut self, span: Span, severity: Severity, message: String, help: Option<String>) {
-        self.put(span, severity, message, help);
-    }
-
-    /// The same without the line, which may have a secret in it.
-    pub(crate) fn add_unshown(
-        &mut self,
-        span: Span,
-        severity: Severity,
-        message: String,
-        help: Option<String>,
-    ) {
-        if let Some(fault) = self.put(span, severity, message, help) {
-            fault.source_line.clear();
-        }
-    }
-
-    fn put(
-        &mut self,
-        span: Span,
-        severity: Severity,
-        message: String,
-        help: Option<String>,
-    ) -> Option<&mut Diagnostic> {
         if self.found.len() >= MOST_FAULTS {
             self.left_out = Some(self.left_out.map_or(severity, |worst| worst.min(severity)));
-            return None;
+            return;
         }
         let place = self.source.place(span);
         self.found.push(Diagnostic::at(self.source.label, &place, severity, message, help));
-        self.found.last_mut()
     }
 
     /// Says that there are more, at the end of the file.

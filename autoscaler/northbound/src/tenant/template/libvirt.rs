@@ -131,10 +131,10 @@ fn find_passwords(faults: &mut Faults<'_>, span: Span, text: &str, encrypt: bool
                 if encrypt {
                     let help = "name a file that has it as `password_file` of one of `users`, or give the hash that \
                                 `openssl passwd -6` prints";
-                    faults.add_unshown(span, Severity::Error, message, Some(help.to_owned()));
+                    faults.add(span, Severity::Error, message, Some(help.to_owned()));
                 } else {
                     let help = "who can read the state or a guest's domain can read it; a hash does as well";
-                    faults.add_unshown(span, Severity::Warning, message, Some(help.to_owned()));
+                    faults.add(span, Severity::Warning, message, Some(help.to_owned()));
                 }
             }
         }
@@ -143,7 +143,7 @@ fn find_passwords(faults: &mut Faults<'_>, span: Span, text: &str, encrypt: bool
                 "whether the user data has a password can't be told: line {}: {}",
                 fault.span.line, fault.message
             );
-            faults.add_unshown(span, Severity::Error, message, fault.help.map(str::to_owned));
+            faults.add(span, Severity::Error, message, fault.help.map(str::to_owned));
         }
         Err(_) => {}
     }
