@@ -1,8 +1,10 @@
 //! What a round of decisions costs: 1,000 groups of 10 instances with windows of 15 minutes, on one core.
 //!
 //! ```sh
-//! cargo run --release -p sluice-logic --example round
+//! cargo run --release -p sluice-logic --example round [SECONDS]
 //! ```
+//!
+//! A sample is taken every 5 s, or every so many seconds.
 //!
 //! Prints the CPU time of the fastest and the median of 20 rounds, and the memory that the process has used at most.
 
@@ -21,13 +23,15 @@ use sluice_logic::spec::{
 const GROUPS: u32 = 1_000;
 const INSTANCES: u32 = 10;
 const WINDOW: Duration = Duration::from_mins(15);
-const INTERVAL: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 20;
 
 fn main() {
+    let seconds = std::env::args().nth(1).map_or(5, |text| text.parse().expect("a number of seconds"));
+    let interval = Duration::from_secs(seconds);
     let end = Timestamp::from_second(1_800_000_000).expect("a second of our century");
     let (spec, policies) = (spec(), policies());
-    let groups: Vec<(Vec<Instance>, Samples)> = (0..GROUPS).map(|group| filled(group, end)).collect();
+    let groups: Vec<(Vec<Instance>, Samples)> =
+        (0..GROUPS).map(|group| filled(group, interval, end)).collect();
     let history = History::default();
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
@@ -55,7 +59,7 @@ fn main() {
     times.sort();
     println!(
         "{GROUPS} groups of {INSTANCES}, 2 policies, {} samples each: {:.1?} at best, {:.1?} in the median",
-        WINDOW.as_secs() / INTERVAL.as_secs(),
+        WINDOW.as_secs() / interval.as_secs(),
         times[0],
         times[ROUNDS / 2]
     );
@@ -98,7 +102,7 @@ fn policies() -> Vec<PolicySpec> {
 }
 
 /// A group with a full window of samples.
-fn filled(group: u32, end: Timestamp) -> (Vec<Instance>, Samples) {
+fn filled(group: u32, interval: Duration, end: Timestamp) -> (Vec<Instance>, Samples) {
     let since = end - SignedDuration::from_hours(2);
     let instances: Vec<Instance> = (0..INSTANCES)
         .map(|number| Instance {
@@ -113,8 +117,8 @@ fn filled(group: u32, end: Timestamp) -> (Vec<Instance>, Samples) {
             failed: false,
         })
         .collect();
-    let mut samples = Samples::new(WINDOW).sampled_every(INTERVAL);
-    let interval = SignedDuration::try_from(INTERVAL).expect("seconds");
+    let mut samples = Samples::new(WINDOW).sampled_every(interval);
+    let interval = SignedDuration::try_from(interval).expect("seconds");
     let mut at = end - SignedDuration::try_from(WINDOW).expect("minutes");
     while at < end {
         at += interval;
