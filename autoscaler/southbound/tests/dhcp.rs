@@ -99,6 +99,9 @@ impl Drop for Bed {
     }
 }
 
+/// While one call is at work, another one tends nothing.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn tenant() -> TenantName {
     TenantName::try_from("demo".to_owned()).expect("a tenant name")
 }
@@ -110,6 +113,7 @@ fn lease(number: u8) -> Lease {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_gets_its_lease_and_nobody_else_one() {
+    let _alone = ALONE.lock().await;
     let bed = Bed::new().await;
     let network = bed.network(Some(Ipv4Addr::new(10, 96, 0, 254)));
     bed.servers.lease(&network, &lease(2)).await.expect("a server");
@@ -149,6 +153,7 @@ async fn an_instance_gets_its_lease_and_nobody_else_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_ended_is_started_again_and_an_idle_one_removed() {
+    let _alone = ALONE.lock().await;
     let bed = Bed::new().await;
     bed.servers.tend().await.expect("nothing to do");
     bed.servers.lease(&bed.network(None), &lease(1)).await.expect("a lease");
