@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -77,6 +77,8 @@ struct Inner {
     servers: DhcpServers,
     /// Found out when the first instance is made.
     accel: OnceCell<Accel>,
+    /// One at a time finds out: what it makes has a name.
+    trial: Mutex<()>,
     turns: Turns,
 }
 
@@ -91,6 +93,7 @@ impl LibvirtProvider {
             choice: settings.accel,
             connection: Connection::to(&settings.uri),
             accel: OnceCell::new(),
+            trial: Mutex::default(),
             turns: Turns::default(),
         })))
     }
@@ -131,6 +134,8 @@ impl LibvirtProvider {
         let decide = || {
             let inner = Arc::clone(&self.0);
             self.0.connection.call(WORK, move |connect| {
+                // One that nobody waits for any more goes on.
+                let _alone = inner.trial.lock().unwrap_or_else(PoisonError::into_inner);
                 let pool = inner.place.ensure(connect)?;
                 accel::decide(connect, &inner.scope, &pool, inner.choice)
             })
