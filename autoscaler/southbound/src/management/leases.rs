@@ -33,8 +33,13 @@ impl Leases {
         Some(address)
     }
 
-    /// Notes that an instance has an address, and no other.
+    /// Notes that an instance has an address, and no other. One that is found late does not take what another was given
+    /// meanwhile.
     pub(super) fn hold(&mut self, id: &InstanceId, address: Ipv4Addr) {
+        let is_anothers = self.holders.get(&address).is_some_and(|holder| holder != id);
+        if is_anothers && !self.released.contains(&address) {
+            return;
+        }
         self.holders.retain(|_, holder| holder != id);
         self.holders.insert(address, id.clone());
         self.released.retain(|released| *released != address && self.holders.contains_key(released));
@@ -102,6 +107,20 @@ mod tests {
         assert_eq!(give(&mut leases, 3, 30), None, "it is not free");
         leases.release(&id(2));
         assert_eq!(give(&mut leases, 3, 30), Some(ip(2)));
+    }
+
+    #[test]
+    fn an_instance_found_late_takes_nobodys_address() {
+        let mut leases = Leases::default();
+        assert_eq!(give(&mut leases, 2, 29), Some(ip(2)));
+        leases.hold(&id(3), ip(2));
+        assert_eq!(leases.holder(ip(2)), Some(&id(2)));
+        leases.release(&id(3));
+        assert_eq!([4, 5, 6, 7].map(|n| give(&mut leases, n, 29)), [3, 4, 5, 6].map(|n| Some(ip(n))));
+        assert_eq!(give(&mut leases, 8, 29), None, "the second's is not free");
+        leases.release(&id(2));
+        leases.hold(&id(3), ip(2));
+        assert_eq!(leases.holder(ip(2)), Some(&id(3)), "who had it is gone");
     }
 
     #[test]

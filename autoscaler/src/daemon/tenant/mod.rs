@@ -151,7 +151,6 @@ impl Handle {
 /// A member that is there has a place in its cloud, even where there is more than there may be.
 fn settled_in(host: &Host, member: Member) -> Member {
     host.management.iter().for_each(|management| management.hold(&member.spec));
-    host.logs.set_instance(&member.spec);
     let cloud = member.spec.cloud.clone();
     member.in_cloud(host.clouds.rank(&cloud), host.clouds.occupy(&cloud))
 }
@@ -226,7 +225,11 @@ impl Tenant {
         keys.extend(former);
         let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
         let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
-        let members = adopted.map(|member| (member.spec.id.clone(), settled_in(&host, member))).collect();
+        let settle = |member: Member| {
+            host.logs.set_instance(&member.spec);
+            (member.spec.id.clone(), settled_in(&host, member))
+        };
+        let members = adopted.map(settle).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let ahead = Ahead::new(&spec, &group.starts);
