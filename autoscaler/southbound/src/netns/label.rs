@@ -1,8 +1,8 @@
 //! Labels: what an instance is, written down before anything of it exists.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sluice_logic::group::InstanceId;
@@ -36,7 +36,8 @@ impl Labels {
     pub(super) fn write(&self, spec: &InstanceSpec) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(spec)?;
         // A template may hold what is nobody else's.
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        fs::create_dir_all(&self.directory)?;
+        fs::set_permissions(&self.directory, Permissions::from_mode(0o700))?;
         let draft = self.file(&spec.id, "json.new");
         fs::write(&draft, text)?;
         fs::rename(draft, self.file(&spec.id, "json"))
