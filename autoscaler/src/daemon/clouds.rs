@@ -2,7 +2,7 @@
 
 mod driver;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 #[cfg(feature = "libvirt")]
 use std::path::Path;
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use futures_util::future::join_all;
+use sluice_logic::group::InstanceId;
 use sluice_logic::placement::{self, Health, NoPlace, Offer};
 #[cfg(feature = "libvirt")]
 use sluice_logic::spec::AccelChoice;
-use sluice_logic::spec::{CloudName, CloudSpec, ProviderSpec, TemplateSpec, TenantName};
+use sluice_logic::spec::{CloudName, CloudSpec, ProviderKind, ProviderSpec, TemplateSpec, TenantName};
 use sluice_northbound::api::{CloudStatus, CloudTrouble};
 use sluice_southbound::docker::DockerProvider;
 #[cfg(feature = "libvirt")]
@@ -69,9 +70,11 @@ pub(crate) struct Seen {
 }
 
 /// What was seen at one look.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Sight {
     pub(crate) seen: Vec<Seen>,
+    /// What is there and may be anybody's.
+    pub(crate) undecided: BTreeSet<InstanceId>,
     /// The clouds that have answered, and when they were asked: of the others nothing is known.
     pub(crate) answered: BTreeMap<CloudName, Instant>,
     /// Clouds that do not answer any more, with the reason, or that do so again.
@@ -191,20 +194,20 @@ impl Clouds {
         }
     }
 
-    /// Looks at what is there, lets the providers repair what instances need beside themselves, and waits for every
+    /// Looks at what is there now, lets the providers repair what instances need beside themselves, and waits for every
     /// provider that answers at all. One that has failed is not asked again before its back-off is over.
     pub(crate) async fn look(&self) -> Sight {
         // A moment longer than it may take, so that a provider that does not answer is known for it.
-        self.look_for(LIST_TIMEOUT + GLANCE).await
+        self.look_for(LIST_TIMEOUT + GLANCE, Some(Instant::now())).await
     }
 
     /// The same for who looks again soon: what a provider has not said in a moment is in a later glance.
     pub(crate) async fn glance(&self) -> Sight {
-        self.look_for(GLANCE).await
+        self.look_for(GLANCE, None).await
     }
 
-    async fn look_for(&self, patience: Duration) -> Sight {
-        let lists = join_all(self.drivers.iter().map(|driver| driver.list(patience))).await;
+    async fn look_for(&self, patience: Duration, not_before: Option<Instant>) -> Sight {
+        let lists = join_all(self.drivers.iter().map(|driver| driver.list(patience, not_before))).await;
         let mut sight = Sight::default();
         for (number, listed) in lists.iter().enumerate() {
             let names =
@@ -220,22 +223,28 @@ impl Clouds {
                     sight.news.extend(news.map(|name| (name.clone(), None)));
                     sight.answered.extend(names().map(|name| (name.clone(), *began)));
                     let names: Vec<&CloudName> = names().collect();
-                    let known = observed.iter().filter(|found| !self.may_be_anothers(found, number, &lists));
-                    sight.seen.extend(known.filter_map(|found| attributed(&names, found.clone())));
+                    for found in observed {
+                        if self.may_be_anothers(found, number, &lists) {
+                            sight.undecided.insert(found.id.clone());
+                        } else {
+                            sight.seen.extend(attributed(&names, found.clone()));
+                        }
+                    }
                 }
             }
         }
         sight
     }
 
-    /// Whether what a provider calls remains without a label may have its label at another one of that kind, as a bridge
-    /// port has where a host has two dockerds.
+    /// Whether what a dockerd calls remains without a label may have its label at another one: their bridge ports look
+    /// alike.
     fn may_be_anothers(&self, found: &Observed, at: usize, lists: &[Listed]) -> bool {
-        let kind = self.drivers[at].spec.kind();
+        let is_dockers = |driver: &Driver| driver.spec.kind() == ProviderKind::Docker;
         let mut others = self.drivers.iter().zip(lists).enumerate().filter(|(number, _)| *number != at);
         found.spec.is_none()
+            && is_dockers(&self.drivers[at])
             && others.any(|(_, (driver, listed))| {
-                driver.spec.kind() == kind
+                is_dockers(driver)
                     && match listed {
                         Listed::Found { observed, .. } => {
                             observed.iter().any(|other| other.id == found.id && other.spec.is_some())

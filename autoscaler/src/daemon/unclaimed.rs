@@ -21,7 +21,9 @@ impl Unclaimed {
     pub(crate) fn overdue<'a>(&mut self, strays: &[&'a Seen], sight: &Sight, now: Instant) -> Vec<&'a Seen> {
         let there = |id: &InstanceId| strays.iter().any(|seen| seen.observed.id == *id);
         // Of clouds that do not answer nothing is known: what was seen there keeps its time.
-        self.0.retain(|id, (cloud, _)| there(id) || !sight.answered.contains_key(cloud));
+        self.0.retain(|id, (cloud, _)| {
+            there(id) || sight.undecided.contains(id) || !sight.answered.contains_key(cloud)
+        });
         let overdue = |seen: &&&Seen| {
             let first = (seen.cloud.clone(), now);
             let (_, since) = self.0.entry(seen.observed.id.clone()).or_insert(first);
@@ -49,6 +51,9 @@ mod tests {
         assert_eq!([0, 2, 3].map(|second| overdue(&[&seen], &answered, second)), [0, 0, 1]);
         assert_eq!(overdue(&[], &Sight::default(), 4), 0, "its cloud is away");
         assert_eq!(overdue(&[&seen], &answered, 5), 1, "it is back");
+        let undecided = Sight { undecided: [seen.observed.id.clone()].into(), ..answered.clone() };
+        assert_eq!(overdue(&[], &undecided, 5), 0, "it may be somebody's");
+        assert_eq!(overdue(&[&seen], &answered, 5), 1, "it is nobody's");
         assert_eq!(overdue(&[], &answered, 6), 0, "it is gone");
         assert_eq!(overdue(&[&seen], &answered, 7), 0, "another one");
     }

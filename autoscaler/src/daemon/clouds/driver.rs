@@ -60,28 +60,42 @@ impl Driver {
         Self { spec, provider, listing, asked, unrepaired }
     }
 
-    /// Asks what there is, where that has not been asked already, and waits so long for the answer.
-    pub(super) async fn list(&self, patience: Duration) -> Listed {
+    /// Asks what there is, where that has not been asked already, and waits so long for an answer. One to a question from
+    /// before `not_before` is none.
+    pub(super) async fn list(&self, patience: Duration, not_before: Option<Instant>) -> Listed {
         // Somebody else may be waiting for it.
         let Ok(mut asked) = timeout(patience, self.asked.lock()).await else { return Listed::Unknown };
-        let mut question = match asked.take() {
-            Some(question) => question,
-            None if lock(&self.listing).backoff.allows(Instant::now()) => self.ask(),
-            None => return Listed::Unknown,
-        };
-        match timeout(patience, &mut question.answer).await {
-            Err(_) => {
-                *asked = Some(question);
-                Listed::Unknown
+        let mut is_back = false;
+        loop {
+            let mut question = match asked.take() {
+                Some(question) => question,
+                None if lock(&self.listing).backoff.allows(Instant::now()) => self.ask(),
+                None => return Listed::Unknown,
+            };
+            let listed = match timeout(patience, &mut question.answer).await {
+                Err(_) => {
+                    *asked = Some(question);
+                    return Listed::Unknown;
+                }
+                Ok(Ok(answer)) => self.note(question.began, answer),
+                Ok(Err(bug)) => self.note(question.began, Err(bug.to_string())),
+            };
+            match listed {
+                Listed::Found { began, is_news, .. } if not_before.is_some_and(|moment| began < moment) => {
+                    is_back |= is_news;
+                }
+                Listed::Found { began, observed, is_news } => {
+                    return Listed::Found { began, observed, is_news: is_news || is_back };
+                }
+                listed => return listed,
             }
-            Ok(Ok(answer)) => self.note(question.began, answer),
-            Ok(Err(bug)) => self.note(question.began, Err(bug.to_string())),
         }
     }
 
     fn ask(&self) -> Question {
         let (provider, spec, unrepaired) =
             (self.provider.clone(), self.spec.clone(), self.unrepaired.clone());
+        let began = Instant::now();
         let answer = tokio::spawn(async move {
             let list = timeout(LIST_TIMEOUT, provider.list());
             let (listed, tended) = tokio::join!(list, timeout(LIST_TIMEOUT, provider.tend()));
@@ -93,7 +107,7 @@ impl Driver {
                 Err(_) => Err(format!("{spec} has not answered within {} s", LIST_TIMEOUT.as_secs())),
             }
         });
-        Question { began: Instant::now(), answer }
+        Question { began, answer }
     }
 
     fn note(&self, began: Instant, answer: Result<Vec<Observed>, String>) -> Listed {
