@@ -33,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) watched: bool,
     /// It has been counted as one that works.
     pub(crate) proven: bool,
+    /// Since when it has been seen paused, at each look.
+    pub(crate) paused: Option<Instant>,
     /// Its place in its cloud; `None` where that is not in the host file any more.
     _place: Option<Place>,
     /// The state that the load balancer has been told of, and when it had taken it in.
@@ -83,6 +85,7 @@ impl Member {
             not_before: None,
             watched: false,
             proven: false,
+            paused: None,
             _place: None,
             told: None,
             decided: None,

@@ -12,7 +12,7 @@ use sluice_logic::placement::NoPlace;
 use sluice_logic::spec::{CloudName, NetworkSpec};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::addresses::lowest_free;
-use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence};
+use sluice_southbound::provider::{Halt, InstanceSpec, NicSpec, Observed, Presence};
 use tokio::time::Instant;
 
 use super::problems::Work;
@@ -22,6 +22,9 @@ use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// An instance that is paused for so long is replaced. `docker commit`, and whoever copies a disk, pauses it for less.
+const PAUSED_FOR: Duration = Duration::from_secs(10);
 
 /// An instance that has been in service for so long works.
 const WORKS_AFTER: SignedDuration = SignedDuration::from_secs(10);
@@ -199,11 +202,13 @@ impl Tenant {
         let unknown: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_unknown(seen, sight)).collect();
         let ended: Vec<(InstanceId, &str)> = self
             .members
-            .values()
+            .values_mut()
             .filter_map(|member| {
                 let asked = *sight.answered.get(&member.spec.cloud)?;
                 let seen = sight.seen.iter().find(|seen| seen.observed.id == member.spec.id);
-                Some((member.spec.id.clone(), why_ended(member, seen.map(|seen| &seen.observed), asked)?))
+                let found = seen.map(|seen| &seen.observed);
+                note_pause(member, found, asked);
+                Some((member.spec.id.clone(), why_ended(member, found, asked)?))
             })
             .collect();
         for seen in self.unclaimed.overdue(&unknown, sight, Instant::now()) {
@@ -254,6 +259,12 @@ fn proves_itself(member: &mut Member, now: Timestamp) -> bool {
     works && !mem::replace(&mut member.proven, true)
 }
 
+/// Keeps since when an instance is paused.
+fn note_pause(member: &mut Member, found: Option<&Observed>, looked: Instant) {
+    let is_paused = found.is_some_and(|found| found.presence == Presence::Halted(Halt::Paused));
+    member.paused = is_paused.then(|| member.paused.unwrap_or(looked));
+}
+
 /// Why an instance that should run does not; `None` where it runs, or where that can't be told.
 fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Option<&'static str> {
     let current = member.settled().is_some_and(|settled| settled < looked);
@@ -261,6 +272,10 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
         // An instance runs only once: whenever it was seen to have ended, it has.
         (_, Some(Presence::Exited)) => Some("its process has ended"),
+        (_, Some(Presence::Halted(halt @ Halt::Paused))) => {
+            let long = |since| looked.duration_since(since) >= PAUSED_FOR;
+            member.paused.is_some_and(long).then(|| halt.reason())
+        }
         (_, Some(Presence::Halted(halt))) => Some(halt.reason()),
         (InstanceState::Pending, _) | (_, Some(Presence::Running)) => None,
         (_, Some(Presence::Created | Presence::Broken)) => current.then_some("parts of it are gone"),
@@ -272,7 +287,6 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
 mod tests {
     use super::*;
     use crate::daemon::testing::{at, observed};
-    use sluice_southbound::provider::Halt;
 
     #[test]
     fn an_instance_works_when_it_has_served_for_a_while() {
@@ -315,12 +329,21 @@ mod tests {
         let serving = member(InstanceState::InService, now);
         let disk = why_ended(&serving, Some(&halted(Halt::Disk)), now);
         assert!(disk.is_some_and(|why| why.contains("no room")));
+        let running = observed(2, Presence::Running);
+        let seen = |member: &mut Member, found: &Observed, second| {
+            let looked = now + Duration::from_secs(second);
+            note_pause(member, Some(found), looked);
+            why_ended(member, Some(found), looked)
+        };
         for state in [InstanceState::Pending, InstanceState::Draining] {
-            let why = why_ended(&member(state, now), Some(&halted(Halt::Paused)), now);
-            assert_eq!(why, Some("it was paused"), "{state}");
+            let (mut paused, found) = (member(state, now), halted(Halt::Paused));
+            assert_eq!([1, 10].map(|second| seen(&mut paused, &found, second)), [None, None], "{state}");
+            assert_eq!(seen(&mut paused, &running, 11), None, "it goes on");
+            assert_eq!([12, 21].map(|second| seen(&mut paused, &found, second)), [None, None]);
+            assert_eq!(seen(&mut paused, &found, 22), Some("it was paused"));
         }
-        let ending = member(InstanceState::Terminating, now);
-        assert_eq!(why_ended(&ending, Some(&halted(Halt::Paused)), now), None);
+        let mut ending = member(InstanceState::Terminating, now);
+        assert_eq!([1, 99].map(|second| seen(&mut ending, &halted(Halt::Paused), second)), [None, None]);
     }
 
     #[test]
