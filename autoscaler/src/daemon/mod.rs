@@ -91,7 +91,8 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
         .reserving(config.management.reserved())
         .sampled_every(config.sample_interval)
         .remembering(config.state.join(open::ACCEPTED))
-        .with_context(|| format!("cannot use the state directory {}", config.state.display()))?;
+        .with_context(|| format!("cannot use the state directory {}", config.state.display()))?
+        .recalling(found.saved.values().map(|saved| (saved.file.as_path(), &saved.spec)));
 
     let (registry, requests) = Registry::new(host.clone(), daemon_status(config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);

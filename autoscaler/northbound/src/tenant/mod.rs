@@ -82,6 +82,20 @@ pub struct Tenant {
     places: Places,
 }
 
+impl Tenant {
+    /// What a file asked for that can't be read again.
+    pub(crate) fn recalled(file: String, spec: TenantSpec) -> Self {
+        let of = |count| vec![Place::default(); count];
+        let places = Places {
+            name: Place::default(),
+            subnets: of(spec.networks.len()),
+            vips: of(spec.services.len()),
+            policies: of(spec.policies.len()),
+        };
+        Self { spec, warnings: Vec::new(), file, places }
+    }
+}
+
 /// Where the file says what other tenants, or the host, may not go together with.
 #[derive(Debug, Clone, PartialEq)]
 struct Places {

@@ -177,6 +177,18 @@ impl TenantDirectory {
         Ok(self)
     }
 
+    /// Says what was in force before, for files whose kept copy is no longer a good one: a build may refuse what an older
+    /// one took, and what runs goes on. After [`remembering`](Self::remembering).
+    #[must_use]
+    pub fn recalling<'a>(mut self, specs: impl Iterator<Item = (&'a Path, &'a TenantSpec)>) -> Self {
+        for (path, spec) in specs {
+            let file = self.files.entry(path.to_owned()).or_default();
+            let recalled = || Tenant::recalled(path.display().to_string(), spec.clone());
+            file.remembered.get_or_insert_with(recalled);
+        }
+        self
+    }
+
     /// The tenants in force, by file.
     pub fn in_force(&self) -> impl Iterator<Item = (&Path, &Tenant)> {
         self.files.iter().filter_map(|(path, file)| Some((path.as_path(), file.in_force.as_ref()?)))

@@ -331,3 +331,29 @@ async fn without_events_there_is_a_look_now_and_then() {
     fs::write(later.join("a.yml"), tenant("a", 1, 5)).unwrap();
     assert_eq!(next_change(&mut watcher, &mut tenants).await, ["+a"]);
 }
+
+#[test]
+fn what_an_older_build_took_stays_in_force_where_this_one_refuses_it() {
+    let mut scene = Scene::new();
+    scene.write("a.yml", tenant("a", 1, 4));
+    assert_eq!(scene.scan(), ["+a"]);
+    let spec = scene.tenants.in_force().next().unwrap().1.spec.clone();
+    let refused = tenant("a", 1, 4).replace("max", "most");
+    scene.write("a.yml", &refused);
+    fs::write(scene.memory.path().join("a.yml"), &refused).unwrap();
+
+    scene.restart();
+    let path = scene.path("a.yml");
+    scene.tenants = scene.tenants.recalling([(path.as_path(), &spec)].into_iter());
+    let changes = scene.scan();
+    assert!(changes[0] == "+a" && changes[1].starts_with("!a.yml(a): "), "{changes:?}");
+    scene.write("a.yml", tenant("a", 1, 5));
+    assert_eq!(scene.scan(), ["~a"]);
+
+    // Of a file that is gone nothing is in force.
+    fs::remove_file(&path).unwrap();
+    scene.restart();
+    scene.tenants = scene.tenants.recalling([(path.as_path(), &spec)].into_iter());
+    assert_eq!(scene.scan(), Vec::<String>::new());
+    assert_eq!(scene.in_force(), Vec::<String>::new());
+}
