@@ -2,6 +2,7 @@
 //! job: one that hangs holds up no other, and no decision.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
@@ -39,7 +40,11 @@ impl Tenant {
         self.sources.retain(|name, _| self.spec.metrics.iter().any(|spec| spec.name == *name));
         for spec in &self.spec.metrics {
             let metric = Metric::Custom(spec.name.clone());
-            let cadence = Cadence { interval: spec.interval, stale_after: spec.stale_after };
+            // A source is read at the first look after its time has come.
+            let late =
+                if spec.source == MetricSource::Push { Duration::ZERO } else { self.host.sample_interval };
+            let interval = spec.interval.saturating_add(late);
+            let cadence = Cadence { interval, stale_after: spec.stale_after };
             self.samples.set_cadence(&metric, Some(cadence));
             self.pushed.insert(metric);
         }
