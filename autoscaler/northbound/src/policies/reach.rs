@@ -16,7 +16,7 @@ pub(super) struct Reach<'a> {
     signal: &'a Signal,
     adds: Vec<Loads>,
     removes: Vec<Loads>,
-    /// It acts in one direction only.
+    /// It acts in one direction only, and has no say in the other: a policy with a number of its own has.
     pub(super) one_way: bool,
     /// How much it does depends on how far the load is from what it keeps to.
     pub(super) in_proportion: bool,
@@ -40,7 +40,7 @@ impl<'a> Reach<'a> {
             signal: &policy.signal,
             adds: vec![],
             removes: vec![],
-            one_way: true,
+            one_way: policy.adjustment != Adjustment::Exact,
             in_proportion: false,
         };
         for loads in loads(policy.when, policy.threshold) {
@@ -60,7 +60,8 @@ impl<'a> Reach<'a> {
         for step in &policy.steps {
             reach.acts(between(step, policy.threshold), policy.adjustment, step.change, policy.threshold);
         }
-        reach.one_way = reach.adds.is_empty() || reach.removes.is_empty();
+        let acts_once = reach.adds.is_empty() || reach.removes.is_empty();
+        reach.one_way = policy.adjustment != Adjustment::Exact && acts_once;
         reach
     }
 

@@ -71,13 +71,20 @@ pub(super) fn within_max<N: Copy + Display + Into<f64>>(
     count: Spanned<N>,
     limits: Limits,
 ) {
-    if let Some(max) = limits.max.filter(|max| count.value.into() > f64::from(max.value)) {
-        let message = format!(
-            "{what} {} is above the group's max, which is {} on line {}",
-            count.value, max.value, max.span.line
-        );
+    if let Some(message) = above_max(what, count.value, limits) {
         faults.error_with_help(count.span, message, "lower it, or raise the max: nothing goes beyond it");
     }
+}
+
+/// What to say of a number above the group's maximum; `None` where it isn't.
+pub(super) fn above_max<N: Copy + Display + Into<f64>>(
+    what: &str,
+    count: N,
+    limits: Limits,
+) -> Option<String> {
+    let max = limits.max.filter(|max| count.into() > f64::from(max.value))?;
+    let (max, line) = (max.value, max.span.line);
+    Some(format!("{what} {count} is above the group's max, which is {max} on line {line}"))
 }
 
 /// One of `at` and `cron`.

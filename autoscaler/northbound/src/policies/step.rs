@@ -6,7 +6,7 @@ use sluice_logic::spec::{Adjustment, Comparison, Signal, Simple, Step, StepAdjus
 
 use super::Limits;
 use super::dynamic::warm_up;
-use super::schedule::within_max;
+use super::schedule::above_max;
 use super::signal::{bound, difference, signal};
 use crate::diagnostic::Faults;
 use crate::reader::Fields;
@@ -148,10 +148,12 @@ fn check_directions(
     }
 }
 
-/// Reports a number itself that the group can't have.
+/// Warns of a number itself that the group has only where a forecast raises its maximum.
 fn exact_within_max(faults: &mut Faults<'_>, adjustment: Adjustment, change: Spanned<f64>, limits: Limits) {
-    if adjustment == Adjustment::Exact {
-        within_max(faults, "the number", change, limits);
+    if adjustment == Adjustment::Exact
+        && let Some(message) = above_max("the number", change.value, limits)
+    {
+        faults.warning(change.span, message, "the group goes to its max; lower the one, or raise the other");
     }
 }
 

@@ -251,6 +251,11 @@ fn policies_that_contradict_each_other() {
                 "[{step: {threshold: 50%, adjustment: exact, steps: [»{from: 0, change: 1}, {to: 0, change: 2}]}}]",
                 "more load never needs fewer instances",
             ),
+        ],
+    );
+    expect(
+        Severity::Warning,
+        &[
             (
                 "[{step: {threshold: 50%, adjustment: exact, steps: [»{from: 0, change: 50}, {to: 0, change: 2}]}}]",
                 "the number 50 is above the group's max, which is 2 on line 4",
@@ -259,11 +264,11 @@ fn policies_that_contradict_each_other() {
                 "[{simple: {when: above, threshold: 50%, adjustment: exact, change: »50}}]",
                 "the number 50 is above the group's max, which is 2 on line 4",
             ),
-        ],
-    );
-    expect(
-        Severity::Warning,
-        &[
+            (
+                "[{step: {threshold: 50%, adjustment: exact, steps: [{from: 0, change: 2}, {to: 0, change: 1}]}}, \
+                 »{simple: {when: below, threshold: 60%, change: -1}}]",
+                "fire at the same load",
+            ),
             (
                 "[{reactive: {threshold: 50%}}, »{target_tracking: {target: 70%}}]",
                 "only the lower of the two ever acts",
