@@ -189,12 +189,12 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
 /// Decides what a person says: the desired number becomes `count`.
 ///
 /// It does not wait for a buffer time, since a person knows why, but it begins one: the policies see its effect
-/// before they change the number again.
+/// before they change the number again. Where a policy had raised the maximum, the way back to it may go in steps.
 pub fn manual(group: &Group<'_>, count: u32, now: Timestamp) -> Result<Decision, ManualError> {
-    if group.spec.clamp(count) != count {
-        return Err(ManualError::OutsideLimits { count, min: group.spec.min, max: group.spec.max });
+    let (from, max) = (group.desired, group.spec.max);
+    if count < group.spec.min || count > max.max(from) {
+        return Err(ManualError::OutsideLimits { count, min: group.spec.min, max });
     }
-    let from = group.desired;
     let changes = from != count;
     let last_action = group.last_action.map(|at| at.min(now));
     Ok(Decision {
@@ -209,6 +209,7 @@ pub fn manual(group: &Group<'_>, count: u32, now: Timestamp) -> Result<Decision,
         action: if changes { Action::Manual } else { Action::Nothing },
         last_action: if changes { Some(now) } else { last_action },
         settling: settling(group.instances),
+        exceeds: Some(max).filter(|&max| count > max),
         ..Decision::default()
     })
 }

@@ -304,6 +304,16 @@ fn a_person_may_set_any_number_within_the_limits() {
 }
 
 #[test]
+fn a_person_may_go_back_in_steps_to_a_maximum_that_is_no_longer_raised() {
+    let mut case = Case::of(3, 60.0);
+    (case.spec, case.desired) = (limits(2, 5), 9);
+    let decision = manual(&case.group(), 8, at(1)).expect("on the way back");
+    assert_eq!((decision.to, decision.exceeds), (8, Some(5)));
+    manual(&case.group(), 10, at(1)).expect_err("further away");
+    assert_eq!(manual(&case.group(), 5, at(1)).expect("within the limits").exceeds, None);
+}
+
+#[test]
 fn a_hand_set_number_stays_for_a_buffer_time() {
     let mut case = Case::of(3, 10.0);
     let by_hand = manual(&case.group(), 5, at(0)).expect("within the limits");
