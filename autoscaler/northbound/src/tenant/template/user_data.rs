@@ -16,8 +16,10 @@ const OTHERS: [&str; 3] = ["#!", "#include", "#cloud-boothook"];
 /// What of cloud-init's configuration is a document of another kind.
 const PATCH: &str = "#cloud-config-jsonp";
 
-/// Whatever stands for a value that the guest fills in.
-const FILLED_IN: &str = "filled-in";
+/// What stands for a value that the guest fills in, and that is no part of the document.
+const FILLED_IN: &str = "RANDOM";
+/// What stands for one that the document may have in it.
+const LITERAL: &str = "filled-in";
 
 pub(super) fn read(node: &Node) -> Result<String, Complaint> {
     let text = value::text(node)?;
@@ -129,7 +131,10 @@ fn fill_in(template: &str) -> String {
     while let Some((before, tag)) = rest.split_once('{') {
         filled.push_str(before);
         let (end, stands_for) = match tag.as_bytes().first() {
-            Some(b'{') => ("}}", FILLED_IN),
+            Some(b'{') => {
+                let expression = tag.split("}}").next().unwrap_or_default();
+                ("}}", if expression.contains(['"', '\'']) { LITERAL } else { FILLED_IN })
+            }
             Some(b'%') => ("%}", ""),
             Some(b'#') => ("#}", ""),
             _ => ("", "{"),

@@ -84,9 +84,8 @@ fn a_machine_boots_from_an_image_or_a_kernel() {
 
 #[test]
 fn a_password_in_the_file_is_refused_and_not_repeated() {
-    for key in ["password", "password_hash"] {
-        let yaml =
-            format!("{{libvirt: {{image: /a, cloud_init: {{users: [{{name: a, {key}: hunter2}}]}}}}}}");
+    for key in ["password: ", "password_hash: ", "password_hash:\n       "] {
+        let yaml = format!("{{libvirt: {{image: /a, cloud_init: {{users: [{{name: a, {key}hunter2}}]}}}}}}");
         let found = faults(&structured(NET, TCP, &format!("{GROUP}\ntemplate: {yaml}")));
         let all: String = found.iter().map(ToString::to_string).collect();
         assert!(!found.is_empty() && !all.contains("hunter2"), "{all}");
@@ -163,6 +162,7 @@ fn a_password_in_user_data_is_refused_and_not_repeated() {
         ),
         ("#cloud-config-archive\n- |\n  #cloud-config\n  password: hunter2\n", "[0].password"),
         ("## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\npassword: hunter2\n", "password"),
+        ("## template: jinja\n#cloud-config\npassword: {{ 'hunter2' }}\n", "password"),
     ];
     for (document, key) in table {
         let found = faults(&with_user_data(document, 1));
@@ -181,8 +181,11 @@ fn user_data_may_have_hashes_and_random_passwords() {
     let document = "#cloud-config\nrh_subscription: {password: other}\npassword: $6$salt$hash\n\
                     users: [{name: a, passwd: '!'}, {name: b, hashed_passwd: $y$j9T$salt$hash}]\n\
                     chpasswd: {expire: false, list: 'c:RANDOM', users: [{name: d, type: RANDOM}]}\n";
-    let tenant = crate::tenant::parse("t.yml", &with_user_data(document, 1)).expect("a tenant");
-    assert_eq!(tenant.warnings, []);
+    let filled_in = "## template: jinja\n#cloud-config\npassword: {{ ds.meta_data.hash }}\n";
+    for document in [document, filled_in] {
+        let tenant = crate::tenant::parse("t.yml", &with_user_data(document, 1)).expect("a tenant");
+        assert_eq!(tenant.warnings, []);
+    }
 }
 
 #[test]
