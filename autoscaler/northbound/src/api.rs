@@ -18,6 +18,7 @@
 
 mod events;
 mod explain;
+mod problem;
 mod push;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use sluice_logic::spec::{CloudName, Metric, ProviderKind, TenantName};
 
 pub use events::{Event, EventKind, EventPage, EventQuery};
 pub use explain::{Explanation, NewestSample};
+pub use problem::HostProblem;
 pub use push::{PushAnswer, PushRequest};
 
 /// What the daemon is doing, all of it.
@@ -40,6 +42,9 @@ pub use push::{PushAnswer, PushRequest};
 pub struct Status {
     /// The daemon itself.
     pub daemon: DaemonStatus,
+    /// What is not as it should be on the host, oldest first.
+    #[serde(default)]
+    pub problems: Vec<HostProblem>,
     /// By name.
     pub tenants: Vec<TenantStatus>,
     /// Tenant files that are not in force as they stand, with all their faults.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sluice_logic::group::InstanceState;
-use sluice_northbound::api::{InstanceStatus, Load, Status, TenantStatus};
+use sluice_northbound::api::{HostProblem, InstanceStatus, Load, Status, TenantStatus};
 use sluice_northbound::client::Client;
 
 use super::Failure;
@@ -37,6 +37,9 @@ fn print(status: &Status, now: Timestamp) {
         daemon.uplink,
         daemon.xdp_mode,
     );
+    for problem in &status.problems {
+        print_problem(problem, now);
+    }
     if status.tenants.is_empty() {
         anstream::println!("no tenants: write a tenant file into the tenants' directory");
     }
@@ -58,6 +61,12 @@ fn print(status: &Status, now: Timestamp) {
             anstream::println!("{fault}");
         }
     }
+}
+
+fn print_problem(problem: &HostProblem, now: Timestamp) {
+    let HostProblem { since, about, what, way_out } = problem;
+    anstream::println!("{BAD}problem:{BAD:#} {about}: {what} {QUIET}(for {}){QUIET:#}", ago(*since, now));
+    anstream::println!("  {way_out}");
 }
 
 fn print_tenant(tenant: &TenantStatus, now: Timestamp) {

@@ -168,6 +168,7 @@ fn announce(event: &Event) {
         EventKind::InstanceFailed
         | EventKind::StepFailed
         | EventKind::TenantRefused
+        | EventKind::ProblemFound
         | EventKind::LogsMalformed
         | EventKind::LogsLost => {
             tracing::warn!(kind, tenant, instance, "{}", event.message);

@@ -13,6 +13,7 @@ use super::balancer::Balancer;
 use super::clouds::Clouds;
 use super::events::EventLog;
 use super::logs::Logs;
+use super::problems::Problems;
 use super::state::StateDir;
 
 /// The host and the daemon's hold on it.
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) transit: Netns,
     /// What happened.
     pub(crate) events: EventLog,
+    /// What is not as it should be.
+    pub(crate) problems: Problems,
     /// What outlives the daemon.
     pub(crate) state: StateDir,
     /// Central logs.

@@ -23,6 +23,7 @@ mod look;
 mod network;
 pub(crate) mod open;
 mod preflight;
+mod problems;
 mod rates;
 mod refusal;
 mod registry;

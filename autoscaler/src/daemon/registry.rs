@@ -51,6 +51,7 @@ impl Registry {
         let inner = self.read();
         Status {
             daemon: self.daemon.clone(),
+            problems: self.host.problems.list(),
             tenants: inner.tenants.values().map(Handle::status).collect(),
             refused: inner.refused.values().cloned().collect(),
             drops: inner.drops.clone(),

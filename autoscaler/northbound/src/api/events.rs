@@ -49,6 +49,10 @@ pub enum EventKind {
     OrphanRemoved,
     /// A step on the host failed; it is tried again.
     StepFailed,
+    /// Something on the host is not as it should be: a [`HostProblem`](super::HostProblem) begins.
+    ProblemFound,
+    /// What was not as it should be is mended.
+    ProblemSolved,
     /// A cloud does not answer any more.
     CloudLost,
     /// A cloud answers again.
