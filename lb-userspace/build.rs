@@ -49,7 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         match &toolchain {
             None => fs::write(embedded, [])?,
             Some(toolchain) => {
-                fs::copy(build(toolchain, object, workspace, &out_dir)?, embedded)?;
+                let built = build(toolchain, object, workspace, &out_dir)?;
+                // A copy of the target folder may share its files with the original, which must not be written into.
+                if embedded.exists() {
+                    fs::remove_file(&embedded)?;
+                }
+                fs::copy(built, embedded)?;
             }
         }
     }

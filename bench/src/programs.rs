@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi::{EndpointKey, FlowKey, FlowValue, Handle, ServiceValue};
+use lb_common::abi::{Control, EndpointKey, FlowKey, FlowValue, Handle, ServiceValue};
 use lb_common::bench::Job;
+use lb_common::hash;
 use lb_userspace::net::Netns;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -125,9 +126,22 @@ impl Programs {
         Ok(services.get(endpoint, 0).context("the service is not in its map")?.service)
     }
 
-    /// The table of the flows that are known.
-    pub(crate) fn flows(&mut self) -> Result<HashMap<&mut MapData, FlowKey, FlowValue>> {
-        Ok(self.ebpf.map_mut("flows").context("no map flows")?.try_into()?)
+    /// How many of these flows the flow table knows.
+    pub(crate) fn known(&self, flows: impl Iterator<Item = FlowKey>) -> Result<usize> {
+        type Part = HashMap<MapData, FlowKey, FlowValue>;
+        let control: Array<&MapData, Control> = self.map("control")?.try_into()?;
+        let parts: ArrayOfMaps<&MapData, Part> = self.map("flows")?.try_into()?;
+        let Control { seed, flow_parts, .. } = control.get(&0, 0)?;
+        let opened = (0..flow_parts).map(|number| parts.get(&number, 0)).collect::<Result<Vec<_>, _>>()?;
+        let is_known = |key: &FlowKey| {
+            let part = opened.get(hash::part(hash::of_flow(key, seed), flow_parts) as usize);
+            part.is_some_and(|part| part.get(key, 0).is_ok())
+        };
+        Ok(flows.filter(is_known).count())
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("no map {name}"))
     }
 }
 

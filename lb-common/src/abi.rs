@@ -15,14 +15,14 @@ mod slot;
 
 pub use address::{Address, EndpointKey};
 pub use drop::DropReason;
-pub use flow::{FlowKey, FlowValue, flow_end};
+pub use flow::{FLOWS_A_PART, FlowKey, FlowValue, flow_end, sweep};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
 pub use outbound::OutboundKey;
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -190,6 +190,10 @@ pub struct Control {
     pub recent_mask: u32,
     /// An idle UDP flow ends after so many seconds.
     pub udp_timeout: u32,
+    /// The parts of `flows`; 0 until the daemon has made them.
+    pub flow_parts: u32,
+    /// The flows for which `flows` has room, all its parts together.
+    pub flow_room: u32,
     /// Always 0.
     pub reserved: u32,
 }
@@ -274,7 +278,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 16);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 8);
     assert!(size_of::<Table>() == 4 * TABLE_SLOTS);

@@ -29,6 +29,13 @@ pub const fn slot(hash: u64) -> u32 {
 }
 
 /// `fmix64` of `MurmurHash3` (A. Appleby, public domain).
+/// The part of the flow table that has a flow, where there are so many. Chosen by other bits than its slot.
+#[inline(always)]
+#[must_use]
+pub const fn part(hash: u64, parts: u32) -> u32 {
+    ((hash as u32 as u64 * parts as u64) >> 32) as u32
+}
+
 #[inline(always)]
 const fn mix(mut word: u64) -> u64 {
     word ^= word >> 33;
@@ -40,7 +47,7 @@ const fn mix(mut word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_flow, slot};
+    use super::{of_flow, part, slot};
     use crate::abi::{Address, FlowKey, Handle, TABLE_SLOTS};
 
     fn flow(client: [u8; 4], client_port: u16) -> FlowKey {
@@ -66,6 +73,26 @@ mod tests {
             let chi2: f64 = buckets.iter().map(|&n| (f64::from(n) - 500.0).powi(2) / 500.0).sum();
             assert!(chi2 < 149.0, "seed {seed:#x}: chi² {chi2}");
         }
+    }
+
+    #[test]
+    fn the_flows_of_a_slot_spread_over_the_parts() {
+        const PARTS: u32 = 586;
+        let mut parts = [0u32; PARTS as usize];
+        let hashes = (0..4_000_000u32).map(|number| {
+            let [.., b, c, d] = number.to_be_bytes();
+            of_flow(&flow([198, b, c, d], 40_000), 0x5eed)
+        });
+        // A hundredth of the slots, with 40,000 flows.
+        for hash in hashes.filter(|&hash| slot(hash) < TABLE_SLOTS as u32 / 100) {
+            parts[part(hash, PARTS) as usize] += 1;
+        }
+        let mean = f64::from(parts.iter().sum::<u32>()) / f64::from(PARTS);
+        let chi2: f64 = parts.iter().map(|&n| (f64::from(n) - mean).powi(2) / mean).sum();
+        // Six standard deviations above what chance makes.
+        assert!(chi2 < 585.0 + 6.0 * 34.2, "chi² {chi2}, {mean} a part");
+        assert_eq!((part(0, PARTS), part(u64::MAX, PARTS)), (0, PARTS - 1));
+        assert_eq!(part(u64::MAX, 0), 0);
     }
 
     #[test]

@@ -44,8 +44,8 @@ use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{DropReason, FlowKey};
 use lb_common::bench::{self, Job, order};
-use lb_common::checksum;
 use lb_common::packet::{self, ETHERNET, FrameMut, IPV4, Packet, Transport, Version};
+use lb_common::{checksum, hash};
 
 use frame::{Window, opaque};
 use refusal::Refusal;
@@ -224,7 +224,9 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
         vip_port: destination,
     };
     // A few flows in a million aren't in the table: those whose tags in the cache of recent flows are another's.
-    let flow = maps::FLOWS_MAP.get_ptr(key).ok_or(Refusal::Pass)?;
+    let control = maps::control()?;
+    let hash = hash::of_flow(&key, control.seed);
+    let flow = maps::flow(control, hash, &key).ok_or(Refusal::Pass)?;
     // SAFETY: the pointer is a live map value's; nothing removes flows during a run.
     let backend = maps::backend(unsafe { (*flow).backend.index }).ok_or(DropReason::Inconsistent)?;
     opaque(usize::from(backend.state));

@@ -57,7 +57,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
     let hash = hash::of_flow(key, control.seed);
     let slot = maps::slot(key.service, hash::slot(hash))?;
     if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
-        return tracked(control, key, signal, slot);
+        return tracked(control, hash, key, signal, slot);
     }
     if signal.may_begin() {
         maps::begin_handshake(hash, control.clock);
@@ -65,7 +65,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
     }
     let ends = signal.ends(flow_end::CLIENT_FIN) != 0;
     if ends || (maps::may_be_in_handshake(hash, control.clock) && !seen_lately(control, hash)) {
-        return in_steady_slot(control, key, signal, slot.new_flows);
+        return in_steady_slot(control, hash, key, signal, slot.new_flows);
     }
     owner(slot.new_flows, false)
 }
@@ -85,22 +85,29 @@ fn mark(control: &Control, hash: u64) -> Mark {
 #[inline(always)]
 fn in_steady_slot(
     control: &Control,
+    hash: u64,
     key: &FlowKey,
     signal: Signal,
     index: u16,
 ) -> Result<Choice, DropReason> {
-    if let Some(choice) = of_known_flow(control, key, signal) {
+    if let Some(choice) = of_known_flow(control, hash, key, signal) {
         return Ok(choice);
     }
     let choice = owner(index, false)?;
-    adopt(control, key, signal, &choice);
+    adopt(control, hash, key, signal, &choice);
     Ok(choice)
 }
 
 /// Chooses for a flow of a tracked slot: its own backend, the keeper of old flows, or for a new one the slot's owner.
 #[inline(always)]
-fn tracked(control: &Control, key: &FlowKey, signal: Signal, slot: Slot) -> Result<Choice, DropReason> {
-    if let Some(choice) = of_known_flow(control, key, signal) {
+fn tracked(
+    control: &Control,
+    hash: u64,
+    key: &FlowKey,
+    signal: Signal,
+    slot: Slot,
+) -> Result<Choice, DropReason> {
+    if let Some(choice) = of_known_flow(control, hash, key, signal) {
         return Ok(choice);
     }
     if signal.may_begin() {
@@ -109,21 +116,22 @@ fn tracked(control: &Control, key: &FlowKey, signal: Signal, slot: Slot) -> Resu
         return Ok(choice);
     }
     let choice = owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))?;
-    adopt(control, key, signal, &choice);
+    adopt(control, hash, key, signal, &choice);
     Ok(choice)
 }
 
 /// The backend that has a flow, for a packet that isn't the flow's own and changes nothing of it.
 #[inline(always)]
 pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropReason> {
-    let entry = maps::FLOWS_MAP.get_ptr(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr(key));
+    let hash = hash::of_flow(key, control.seed);
+    let entry = known(control, hash, key);
     // SAFETY: the pointer is a live map value's, of which one word is read.
     if let Some(handle) = entry.map(|entry| unsafe { (*entry).backend })
         && let Some(backend) = backend_of(handle)
     {
         return Ok(Choice { index: handle.index, backend, new_flow: false });
     }
-    let slot = maps::slot(key.service, hash::slot(hash::of_flow(key, control.seed)))?;
+    let slot = maps::slot(key.service, hash::slot(hash))?;
     owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
 }
 
@@ -147,10 +155,10 @@ fn owner(index: u16, new_flow: bool) -> Result<Choice, DropReason> {
 
 /// Puts a flow down that has begun before; not one that ends with this packet.
 #[inline(always)]
-fn adopt(control: &Control, key: &FlowKey, signal: Signal, choice: &Choice) {
+fn adopt(control: &Control, hash: u64, key: &FlowKey, signal: Signal, choice: &Choice) {
     if signal.ends(flow_end::CLIENT_FIN) == 0 {
         // Where the table is full the flow stays with its slot.
-        let _ = maps::remember(key, &begun(control, signal, choice));
+        let _ = maps::remember(control, hash, key, &begun(control, signal, choice));
     }
 }
 
@@ -167,10 +175,10 @@ fn begun(control: &Control, signal: Signal, choice: &Choice) -> FlowValue {
 /// The backend that has the flow already. None where there is no such flow, its backend is gone, or a SYN comes for a
 /// flow that has ended: the client uses its port again.
 #[inline(always)]
-fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Choice> {
-    let established = maps::FLOWS_MAP.get_ptr_mut(key);
+fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) -> Option<Choice> {
+    let established = maps::flow(control, hash, key);
     let nascent = established.is_none();
-    let entry = established.or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key))?;
+    let entry = established.or_else(|| maps::nascent(key))?;
     // SAFETY: the pointer is a live map value's. Another CPU may write the same fields: each is one word, and every
     // value it can be seen with is one that was written.
     let flow = unsafe { &mut *entry };
@@ -180,7 +188,11 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
     let begins_anew = signal.may_begin() && flow_end::is_closed(ended);
     if begins_anew || flow.backend.incarnation != backend.incarnation || !takes_packets(backend) {
         // Stale: the flow's next packets are a flow of its own.
-        maps::forget(key, nascent);
+        if nascent {
+            maps::forget_nascent(key);
+        } else {
+            maps::forget(control, hash, key);
+        }
         return None;
     }
     touch(flow, control.clock);
@@ -191,7 +203,7 @@ fn of_known_flow(control: &Control, key: &FlowKey, signal: Signal) -> Option<Cho
     // A repeated SYN is still the first packet: a flood may well repeat its own.
     if nascent && !(signal.protocol == PROTOCOL_TCP && signal.may_begin()) {
         let flow = *flow;
-        maps::promote(key, &flow);
+        maps::promote(control, hash, key, &flow);
     }
     Some(Choice { index, backend, new_flow: false })
 }
@@ -212,7 +224,7 @@ pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(
     } else if ends == 0 && seen_lately(control, hash) {
         return Ok(());
     }
-    let entry = known(key);
+    let entry = known(control, hash, key);
     if !has(key, hash, entry, backend)? {
         // The backend that has it is yet to be heard.
         maps::not_seen(mark(control, hash));
@@ -234,7 +246,7 @@ pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(
             let protocol = u32::from(PROTOCOL_TCP);
             let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
             // Where the table is full the flow stays with its slot.
-            let _ = maps::remember(key, &flow);
+            let _ = maps::remember(control, hash, key, &flow);
         }
         None => {}
     }
@@ -255,8 +267,8 @@ fn has(key: &FlowKey, hash: u64, entry: Option<*mut FlowValue>, backend: Handle)
 
 /// The flow's entry, wherever it is.
 #[inline(always)]
-pub(crate) fn known(key: &FlowKey) -> Option<*mut FlowValue> {
-    maps::FLOWS_MAP.get_ptr_mut(key).or_else(|| maps::NASCENT_FLOWS_MAP.get_ptr_mut(key))
+pub(crate) fn known(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
+    maps::flow(control, hash, key).or_else(|| maps::nascent(key))
 }
 
 /// Remembers when the flow was last seen, with a write a second only: a cache line that is only read is shared.

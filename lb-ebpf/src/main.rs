@@ -56,10 +56,11 @@ pub fn receive(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Ends idle flows and counts the live ones; run by the daemon through `BPF_PROG_TEST_RUN`, on no packet of anyone's.
+/// Ends idle flows of one part of a table and counts the live ones; run by the daemon through `BPF_PROG_TEST_RUN`, on a
+/// frame that only says which part.
 #[xdp]
-pub fn sweep(_ctx: XdpContext) -> u32 {
-    sweep::run()
+pub fn sweep(ctx: XdpContext) -> u32 {
+    sweep::run(&ctx)
 }
 
 #[cfg(not(test))]

@@ -3,28 +3,32 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
-    Exceptions, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows, OutboundKey,
-    ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, port_hint_place,
+    Exceptions, FLOWS_A_PART, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows,
+    OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, port_hint_place,
 };
-use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
+use lb_common::{handshake, hash};
 
 const SERVICES: usize = 512;
 const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
-const FLOWS: usize = 1_048_576;
+/// Room for 1,048,576 flows, with what the largest part has more than the mean.
+const FLOW_PARTS: usize = 586;
 const NASCENT_FLOWS: usize = 65_536;
 const RECENT_SETS: usize = 262_144;
 /// Packets of which a first fragment was seen, each way.
 const FRAGMENTS: usize = 8_192;
 /// Connections that instances have opened, of all tenants that may.
 const OUTBOUND_FLOWS: usize = 65_536;
+
+/// A part of the flow table.
+pub(crate) type FlowPart = HashMap<FlowKey, FlowValue, { FLOWS_A_PART as usize }>;
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();
@@ -58,8 +62,9 @@ static ANSWER_FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = Lru
 static OUTBOUND_FLOWS_MAP: LruHashMap<OutboundKey, u32, OUTBOUND_FLOWS> = LruHashMap::new();
 #[btf_map(name = "answer_budgets")]
 static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
+/// In parts, by the flow's hash: each is swept on its own, so that no sweep holds up packets for long.
 #[btf_map(name = "flows")]
-pub(crate) static FLOWS_MAP: HashMap<FlowKey, FlowValue, FLOWS> = HashMap::new();
+static FLOWS_MAP: ArrayOfMaps<FlowPart, FLOW_PARTS> = ArrayOfMaps::new();
 #[btf_map(name = "nascent_flows")]
 pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
 #[btf_map(name = "recent_flows")]
@@ -356,32 +361,64 @@ pub(crate) fn count_live(backend: u16, service: u16) {
     }
 }
 
-/// Remembers a flow's first packet.
+/// A part of the flow table.
+#[inline(always)]
+pub(crate) fn flow_part(number: u32) -> Option<&'static FlowPart> {
+    FLOWS_MAP.get(number)
+}
+
+/// The part that has the flows of a hash.
+#[inline(always)]
+fn part_of(control: &Control, hash: u64) -> Option<&'static FlowPart> {
+    flow_part(hash::part(hash, control.flow_parts))
+}
+
+/// The flow's entry in the flow table.
+#[inline(always)]
+pub(crate) fn flow(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
+    part_of(control, hash)?.get_ptr_mut(key)
+}
+
+/// Records a flow in the flow table, where no flood of first packets can push it out. Whether there was room.
+#[inline(always)]
+pub(crate) fn remember(control: &Control, hash: u64, key: &FlowKey, value: &FlowValue) -> bool {
+    part_of(control, hash).is_some_and(|part| part.insert(key, value, u64::from(BPF_NOEXIST)).is_ok())
+}
+
+/// Deletes a flow from the flow table.
+#[inline(always)]
+pub(crate) fn forget(control: &Control, hash: u64, key: &FlowKey) {
+    let Some(part) = part_of(control, hash) else { return };
+    // Another CPU may have done so already.
+    let _ = part.remove(key);
+}
+
+/// The entry of a flow that has just begun.
+#[inline(always)]
+pub(crate) fn nascent(key: &FlowKey) -> Option<*mut FlowValue> {
+    NASCENT_FLOWS_MAP.get_ptr_mut(key)
+}
+
+/// Records a flow's first packet.
 #[inline(always)]
 pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
-    // The table makes room by forgetting the oldest; a failure leaves the flow to its slot, which is as good as long
+    // The table makes room by evicting the oldest; a failure leaves the flow to its slot, which is as good as long
     // as the slot keeps its owner.
     let _ = NASCENT_FLOWS_MAP.insert(key, value, 0);
 }
 
-/// Forgets a flow.
+/// Deletes the entry of a flow that has just begun.
 #[inline(always)]
-pub(crate) fn forget(key: &FlowKey, nascent: bool) {
+pub(crate) fn forget_nascent(key: &FlowKey) {
     // Another CPU may have done so already.
-    let _ = if nascent { NASCENT_FLOWS_MAP.remove(key) } else { FLOWS_MAP.remove(key) };
-}
-
-/// Puts a flow down where no flood of first packets can push it out. Whether there was room.
-#[inline(always)]
-pub(crate) fn remember(key: &FlowKey, value: &FlowValue) -> bool {
-    FLOWS_MAP.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    let _ = NASCENT_FLOWS_MAP.remove(key);
 }
 
 /// Moves a flow of which a second packet was seen to where no flood of first packets can push it out.
 #[inline(always)]
-pub(crate) fn promote(key: &FlowKey, value: &FlowValue) {
+pub(crate) fn promote(control: &Control, hash: u64, key: &FlowKey, value: &FlowValue) {
     // Where the table is full the flow stays where it is.
-    if remember(key, value) {
-        let _ = NASCENT_FLOWS_MAP.remove(key);
+    if remember(control, hash, key, value) {
+        forget_nascent(key);
     }
 }

@@ -1,30 +1,40 @@
-//! Ageing of the flow tables, in the kernel: a million flows take one system call instead of two million.
+//! Ageing of the flow tables, in the kernel: a million flows take a system call for each part instead of two million.
+//!
+//! The kernel serves no packets on this CPU while a program is run on request, so a run visits one part only.
 
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
-use lb_common::abi::{Control, FlowKey, FlowValue, PROTOCOL_TCP, PROTOCOL_UDP, backend_state, flow_end};
+use aya_ebpf::programs::XdpContext;
+use lb_common::abi::{
+    Control, FlowKey, FlowValue, PROTOCOL_TCP, PROTOCOL_UDP, backend_state, flow_end, sweep,
+};
 use lb_common::hash;
+use lb_common::packet::Frame as _;
 use lb_common::recent::Mark;
 
+use crate::frame::Window;
 use crate::maps;
 
-/// Goes through both flow tables once.
+/// Goes through the table that the frame names. Returns how many entries it has visited.
 #[inline(always)]
-pub(crate) fn run() -> u32 {
-    visit_all(ptr::from_ref(&maps::FLOWS_MAP).cast(), visit::<false>);
-    visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>);
-    xdp_action::XDP_PASS
+pub(crate) fn run(ctx: &XdpContext) -> u32 {
+    let Some(table) = Window::of_xdp(ctx).read(0).map(u32::from_ne_bytes) else { return 0 };
+    if table == sweep::NASCENT {
+        return visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>);
+    }
+    maps::flow_part(table).map_or(0, |part| visit_all(ptr::from_ref(part).cast(), visit::<false>))
 }
 
 type Visit = extern "C" fn(*mut c_void, *const FlowKey, *const FlowValue, *mut c_void) -> i64;
 
 #[inline(always)]
-fn visit_all(table: *const c_void, visit: Visit) {
+fn visit_all(table: *const c_void, visit: Visit) -> u32 {
     // SAFETY: the tables' keys and values are those that the callbacks take, and no callback uses the context.
-    unsafe { bpf_for_each_map_elem(table.cast_mut(), visit as *mut c_void, ptr::null_mut(), 0) };
+    let visited =
+        unsafe { bpf_for_each_map_elem(table.cast_mut(), visit as *mut c_void, ptr::null_mut(), 0) };
+    u32::try_from(visited).unwrap_or_default()
 }
 
 /// Ends a flow, or counts it.
@@ -39,19 +49,24 @@ extern "C" fn visit<const NASCENT: bool>(
     // SAFETY: as above.
     let value = unsafe { *value };
     if is_over(&value, NASCENT) {
-        maps::forget(&key, NASCENT);
-        forget_mark(&key);
+        forget::<NASCENT>(&key);
     } else {
         count(&key, &value);
     }
     0
 }
 
-/// A client may use the port again in the same epoch: then that flow has to be put down too.
+/// Deletes the entry, and the flow's mark: a client may use the port again in the same epoch, and then that flow has to be
+/// recorded too.
 #[inline(always)]
-fn forget_mark(key: &FlowKey) {
+fn forget<const NASCENT: bool>(key: &FlowKey) {
     let Ok(control) = maps::control() else { return };
     let hash = hash::of_flow(key, control.seed);
+    if NASCENT {
+        maps::forget_nascent(key);
+    } else {
+        maps::forget(control, hash, key);
+    }
     maps::not_seen(Mark::of(hash, control.epoch, control.recent_mask));
 }
 

@@ -156,14 +156,15 @@ fn find(key: &FlowKey, pending: &mut Pending) {
     pending.service = u32::from(key.service.index);
     pending.new_flows = new_flows(pending.service);
     let Ok(control) = maps::control() else { return };
-    let number = hash::slot(hash::of_flow(key, control.seed));
+    let hash = hash::of_flow(key, control.seed);
+    let number = hash::slot(hash);
     let Ok(slot) = maps::slot(key.service, number) else { return };
     let decision = &mut pending.decision;
     decision.slot = number;
     decision.tracked = u8::from(slot.is_tracked());
     decision.owner = candidate(slot.new_flows);
     decision.keeper = candidate(slot.keeper());
-    if let Some(entry) = flow::known(key) {
+    if let Some(entry) = flow::known(control, hash, key) {
         // SAFETY: a live map value, one word of it.
         let handle: Handle = unsafe { (*entry).backend };
         if let Some(backend) = flow::backend_of(handle) {

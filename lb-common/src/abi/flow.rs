@@ -1,8 +1,12 @@
-//! Flows: keys and values of `flows` and `nascent_flows`.
+//! Flows: keys and values of the parts of `flows`, and of `nascent_flows`.
 
 use super::{Address, Handle};
 
-/// A flow, seen from the client: key of `flows` and `nascent_flows`.
+/// The flows for which a part of `flows` has room, where there is more than one part: a sweep of one takes well below a
+/// millisecond. A power of two, as the kernel rounds the buckets of a hash table up to one.
+pub const FLOWS_A_PART: u32 = 2_048;
+
+/// A flow, seen from the client: key of the parts of `flows`, and of `nascent_flows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
@@ -33,7 +37,7 @@ pub mod flow_end {
     }
 }
 
-/// Value of `flows` and `nascent_flows`.
+/// Value of the parts of `flows`, and of `nascent_flows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
@@ -45,6 +49,13 @@ pub struct FlowValue {
     pub ended: u32,
     /// The IP protocol number: which idle timeout holds.
     pub protocol: u32,
+}
+
+/// What the program `sweep` is run on: a frame whose first four bytes, in host order, are the number of a part of `flows`, or
+/// one of these.
+pub mod sweep {
+    /// All of `nascent_flows`.
+    pub const NASCENT: u32 = u32::MAX;
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
 
 use super::maps::NAMES;
+use super::parts::Shape;
 use super::{Error, Limits};
 
 /// The folder in which the maps of this version of the ABI are pinned.
@@ -50,7 +51,7 @@ pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf,
 fn sizes(limits: &Limits) -> [(&'static str, u32); 15] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
-        ("flows", flows),
+        ("flows", Shape::for_flows(flows).parts),
         ("nascent_flows", nascent_flows),
         // Four flows a set of eight: room for those that share one by chance.
         ("recent_flows", (flows / 4).max(1).next_power_of_two()),

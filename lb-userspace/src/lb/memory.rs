@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::maps::MapData;
+use aya::maps::{IterableMap as _, MapData};
 
 use super::maps::NAMES;
+use super::parts::{FLOWS, Parts};
 use super::{Error, LoadBalancer};
 
 /// What the pinned maps take, as the kernel counts it. All of it is taken when they are made, and none later, but for
@@ -28,7 +29,7 @@ impl Memory {
         self.maps.values().sum()
     }
 
-    /// What a live flow takes: its entry in the flow table, and its tag in the cache of recent flows. In bytes.
+    /// What a live flow takes: its entry in the flow table, with its share of the room that evens the parts out, and its tag in the cache of recent flows. In bytes.
     #[must_use]
     pub fn per_flow(&self) -> u64 {
         let of = |map| self.maps.get(map).copied().unwrap_or_default();
@@ -47,15 +48,17 @@ impl LoadBalancer {
     /// What the maps take of the host's memory.
     pub fn memory(&self) -> Result<Memory, Error> {
         let mut maps = BTreeMap::new();
-        let mut flows = 0;
+        let failed = |name| Error::file("reading the memory of", name);
         for &name in NAMES {
             let map = MapData::from_pin(self.pins.join(name)).map_err(Error::map(name))?;
-            if name == "flows" {
-                flows = map.info().map_err(Error::map(name))?.max_entries();
-            }
-            maps.insert(name, memory_of(&map).map_err(Error::file("reading the memory of", name))?);
+            maps.insert(name, memory_of(&map).map_err(failed(name))?);
         }
-        Ok(Memory { maps, flows })
+        let mut parts = 0;
+        for part in Parts::from_pins(&self.pins)?.iter() {
+            parts += memory_of(part?.map()).map_err(failed(FLOWS))?;
+        }
+        *maps.entry(FLOWS).or_default() += parts;
+        Ok(Memory { maps, flows: self.maps.control()?.flow_room })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod address;
 mod apply;
+mod batch;
 mod bpffs;
 mod clsact;
 mod counters;
@@ -14,6 +15,7 @@ pub mod look;
 mod maglev;
 mod maps;
 mod memory;
+mod parts;
 mod rcu;
 mod registry;
 mod settings;
@@ -39,6 +41,7 @@ use crate::net::Netns;
 use crate::object::object;
 use crate::service::Service;
 use maps::Maps;
+use parts::{Parts, Shape};
 use registry::Registry;
 
 /// The load balancer of one uplink: programs, maps and links, pinned so that packets flow without this process.
@@ -82,10 +85,19 @@ impl LoadBalancer {
         layout::check(&settings.pin_root)?;
         let pins = loader::pin_directory(&settings.pin_root);
         let (mut ebpf, adopted) = loader::load(object, &pins, &settings.limits)?;
-        let mut maps = Maps::take(&mut ebpf)?;
+        // As they are pinned: aya takes those that it has adopted to be of the sizes that were asked for.
+        let mut maps = Maps::from_pins(&pins)?;
+        let mut flows = Parts::from_pins(&pins)?;
+        flows.complete(Shape::for_flows(settings.limits.flows).entries)?;
         let registry = Registry::from_maps(&mut maps)?;
         let uplink = links::interface_index(&settings.transit, &settings.uplink)?;
         let before = maps.control()?;
+        let before = Control {
+            flow_parts: flows.count(),
+            // What is pinned keeps its size.
+            flow_room: if before.flow_room == 0 { settings.limits.flows } else { before.flow_room },
+            ..before
+        };
         maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
@@ -170,6 +182,8 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
             0 => recent_sets.saturating_sub(1),
             mask => mask.min(recent_sets.saturating_sub(1)),
         },
+        flow_parts: before.flow_parts,
+        flow_room: before.flow_room,
         reserved: 0,
     }
 }

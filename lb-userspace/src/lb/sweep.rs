@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
-use lb_common::abi::Control;
+use lb_common::abi::{Control, sweep};
 use lb_common::recent::{FLOWS_A_SET, PARTS_OF_AN_EPOCH};
 
 use super::{Error, LoadBalancer, slots};
 use crate::service::ServiceKey;
 
-/// The kernel wants a packet to run an XDP program on; the sweep doesn't look at it.
-const NO_PACKET: [u8; 64] = [0; 64];
+/// The kernel runs an XDP program on no frame that is shorter.
+const SHORTEST_FRAME: usize = 14;
 
 /// A flow in use tells the flow table so this often within its idle timeout.
 const EPOCHS: u32 = 8;
@@ -83,15 +83,14 @@ impl LoadBalancer {
         self.maps.set_control(&Control { recent_mask: sets - 1, ..before })
     }
 
-    /// Runs the program once and shows what it has counted. Returns the number of live flows.
+    /// Runs the program on each part and shows what it has counted. Returns the number of live flows.
     fn run_sweep(&mut self) -> Result<u32, Error> {
-        let failed = Error::program("sweep");
-        let program = self.ebpf.program("sweep").ok_or(Error::MissingPart("sweep"))?;
-        let program: &Xdp = program.try_into().map_err(|error: ProgramError| failed(error))?;
         let started = Instant::now();
-        let options = TestRunOptions { data_in: Some(&NO_PACKET), ..TestRunOptions::new() };
-        program.test_run(options).map_err(Error::program("sweep"))?;
-        tracing::trace!(elapsed = ?started.elapsed(), "swept the flow tables");
+        let mut longest = self.sweep_table(sweep::NASCENT)?;
+        for part in 0..self.maps.control()?.flow_parts {
+            longest = longest.max(self.sweep_table(part)?);
+        }
+        tracing::trace!(elapsed = ?started.elapsed(), longest, "swept the flow tables");
         let backends: Vec<u16> = self.registry.backends().map(|(index, _)| index).collect();
         let mut live: u32 = 0;
         for index in backends {
@@ -102,6 +101,17 @@ impl LoadBalancer {
             self.maps.publish_service_live_flows(index)?;
         }
         Ok(live)
+    }
+
+    /// Runs the program on a part of a table. Returns how many entries it has visited.
+    fn sweep_table(&self, table: u32) -> Result<u32, Error> {
+        let failed = Error::program("sweep");
+        let program = self.ebpf.program("sweep").ok_or(Error::MissingPart("sweep"))?;
+        let program: &Xdp = program.try_into().map_err(|error: ProgramError| failed(error))?;
+        let mut frame = [0; SHORTEST_FRAME];
+        frame[..size_of::<u32>()].copy_from_slice(&table.to_ne_bytes());
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
+        Ok(program.test_run(options).map_err(Error::program("sweep"))?.return_value)
     }
 
     /// Lets slots of a service come to rest, by what the sweep just now has found.

@@ -53,6 +53,11 @@ impl Bed {
 
     /// With places for so many services.
     pub(crate) fn with_room_for(services: u32) -> Self {
+        Self::with_limits(Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 })
+    }
+
+    /// With maps of these sizes.
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root: it makes namespaces and loads BPF programs"
@@ -71,7 +76,7 @@ impl Bed {
             pin_root: pin_root.clone(),
             transit: netns.clone(),
             uplink: "up0".to_owned(),
-            limits: Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 },
+            limits,
             timeouts: FlowTimeouts::default(),
         };
         let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");

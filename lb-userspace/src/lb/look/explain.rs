@@ -135,6 +135,7 @@ impl Look {
     ) -> Result<Explanation, Error> {
         let control = self.maps.control()?;
         let known = self.known(question, &control)?;
+        sandbox.set_control(&control)?;
         if let Some(known) = &known {
             let hash = hash::of_flow(&known.key, control.seed);
             sandbox.know(&self.maps, &control, hash, &known.key, known.entry)?;
@@ -179,9 +180,10 @@ impl Look {
             client_port: question.client.port(),
             vip_port: question.to.port(),
         };
-        let number = hash::slot(hash::of_flow(&key, control.seed));
+        let hash = hash::of_flow(&key, control.seed);
+        let number = hash::slot(hash);
         let slot = self.slot(placed.handle, number)?;
-        let entry = self.entry(&key)?;
+        let entry = self.entry(hash, &key)?;
         Ok(Some(Known { placed, key, slot, number, entry }))
     }
 
@@ -240,8 +242,10 @@ impl Look {
         Ok(table[number as usize])
     }
 
-    fn entry(&self, key: &FlowKey) -> Result<Option<(FlowTable, FlowValue)>, Error> {
-        for (table, map) in [(FlowTable::Established, &self.flows), (FlowTable::Nascent, &self.nascent)] {
+    fn entry(&self, hash: u64, key: &FlowKey) -> Result<Option<(FlowTable, FlowValue)>, Error> {
+        let part = self.flows.get(hash::part(hash, self.flows.count()))?;
+        let established = part.as_ref().map(|part| (FlowTable::Established, part));
+        for (table, map) in established.into_iter().chain([(FlowTable::Nascent, &self.nascent)]) {
             match map.get(key, 0) {
                 Ok(value) => return Ok(Some((table, value))),
                 Err(aya::maps::MapError::KeyNotFound) => {}

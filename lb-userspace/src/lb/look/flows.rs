@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use lb_common::abi::{BackendValue, Control, FlowKey, FlowValue, Handle, flow_end};
 use serde::{Deserialize, Serialize};
 
-use super::{Flows, Look, batch, state};
-use crate::lb::{Error, address};
+use super::{Flows, Look, state};
+use crate::lb::{Error, address, batch};
 use crate::service::{Protocol, ServiceKey, ServiceSelector};
 
 /// Which flows are wanted; all that is given must hold.
@@ -108,9 +108,13 @@ impl Look {
     pub fn flows(&self, filter: FlowFilter, limit: usize) -> Result<FlowList, Error> {
         let reader = self.reader(filter)?;
         let mut list = FlowList { flows: Vec::new(), complete: true };
-        for (table, map) in [(FlowTable::Established, &self.flows), (FlowTable::Nascent, &self.nascent)] {
-            collect(&reader, map, table, limit, &mut list)?;
+        for part in self.flows.iter() {
+            collect(&reader, &part?, FlowTable::Established, limit, &mut list)?;
+            if !list.complete {
+                return Ok(list);
+            }
         }
+        collect(&reader, &self.nascent, FlowTable::Nascent, limit, &mut list)?;
         Ok(list)
     }
 

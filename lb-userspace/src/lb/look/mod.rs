@@ -1,7 +1,6 @@
 //! Looking at a load balancer from another process: reads what is pinned and changes nothing, whether its daemon runs
 //! or not.
 
-mod batch;
 mod explain;
 mod flows;
 mod probe;
@@ -13,9 +12,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
-use lb_common::abi::{FlowKey, FlowValue};
 
 pub use explain::{ChosenBy, Explanation, Outcome, Question, SlotView};
 pub use flows::{FlowFilter, FlowList, FlowState, FlowTable, FlowView};
@@ -23,17 +21,15 @@ pub use state::{BackendView, DropCount, ServiceView, Share};
 pub use watch::{Sample, Watch, WatchFilter, Watched};
 
 use super::maps::{Maps, NAMES};
+use super::parts::{Flows, Parts};
 use super::{Error, layout, links, loader};
-
-/// A table of flows, open for reading.
-type Flows = HashMap<MapData, FlowKey, FlowValue>;
 
 /// What is pinned of a load balancer, open for reading.
 ///
 /// Each call reads the maps as they are then; while the daemon changes something, two maps may be of different moments.
 pub struct Look {
     maps: Maps,
-    flows: Flows,
+    flows: Parts,
     nascent: Flows,
     pins: PathBuf,
 }
@@ -45,7 +41,8 @@ impl fmt::Debug for Look {
 }
 
 impl Look {
-    /// Opens what is pinned below the root. Needs root, or `CAP_BPF` and access to the pins.
+    /// Opens what is pinned below the root. Needs root, or `CAP_BPF`, `CAP_SYS_ADMIN` for the parts of the flow table, and access
+    /// to the pins.
     ///
     /// # Errors
     ///
@@ -57,14 +54,14 @@ impl Look {
             return Err(nothing_pinned(pin_root));
         }
         let maps = Maps::from_pins(&pins)?;
-        let flows = open_flows(&pins, FlowTable::Established)?;
-        let nascent = open_flows(&pins, FlowTable::Nascent)?;
+        let flows = Parts::from_pins(&pins)?;
+        let nascent = open_nascent(&pins)?;
         Ok(Self { maps, flows, nascent, pins })
     }
 }
 
-fn open_flows(pins: &Path, table: FlowTable) -> Result<Flows, Error> {
-    let name = table.map_name();
+fn open_nascent(pins: &Path) -> Result<Flows, Error> {
+    let name = FlowTable::Nascent.map_name();
     let data = MapData::from_pin(pins.join(name)).map_err(Error::map(name))?;
     let map = Map::from_map_data(data).map_err(Error::map(name))?;
     Flows::try_from(map).map_err(Error::map(name))

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle};
@@ -17,12 +17,12 @@ use super::uplink_program;
 use crate::lb::Error;
 use crate::lb::counters::FlowCounters;
 use crate::lb::maps::{Maps, NAMES, absent_is_fine};
+use crate::lb::parts::{FLOWS, Flows, Parts};
 use crate::net::Netns;
 use crate::object::object;
 
 /// What the program reads and never writes.
-const SHARED: [&str; 11] = [
-    "control",
+const SHARED: [&str; 10] = [
     "vips",
     "services",
     "service_hints",
@@ -35,8 +35,8 @@ const SHARED: [&str; 11] = [
     "subnets",
 ];
 
-/// Tables of flows: the copy has one flow.
-const FLOWS: [&str; 2] = ["flows", "nascent_flows"];
+/// Tables of flows: the copy has one part, and one flow.
+const TABLES: [&str; 2] = ["flows", "nascent_flows"];
 
 /// What the program says of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub(super) struct Trace {
 pub(super) struct Sandbox {
     ebpf: Ebpf,
     maps: Maps,
-    flows: HashMap<MapData, FlowKey, FlowValue>,
-    nascent: HashMap<MapData, FlowKey, FlowValue>,
+    flows: Flows,
+    nascent: Flows,
 }
 
 impl Sandbox {
@@ -89,20 +89,23 @@ impl Sandbox {
             if SHARED.contains(&name) {
                 loader.map_pin_path(name, pin);
             } else {
-                let size = if FLOWS.contains(&name) { 1 } else { size_of_pinned(&pin, name)? };
+                let size = if TABLES.contains(&name) { 1 } else { size_of_pinned(&pin, name)? };
                 loader.map_max_entries(name, size);
             }
         }
         let mut ebpf = loader.load(object().ok_or(Error::NoObject)?)?;
         let program: &mut Xdp = program(&mut ebpf)?;
         program.load().map_err(Error::program("uplink"))?;
-        let mut flows = |name: &'static str| {
-            let map = ebpf.take_map(name).ok_or(Error::MissingPart(name))?;
-            HashMap::try_from(map).map_err(Error::map(name))
-        };
-        let (flows, nascent) = (flows("flows")?, flows("nascent_flows")?);
+        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::MissingPart(name));
+        let nascent = HashMap::try_from(take("nascent_flows")?).map_err(Error::map("nascent_flows"))?;
+        let flows = the_only_part(take(FLOWS)?)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self { ebpf, maps, flows, nascent })
+    }
+
+    /// Tells it what the daemon tells the programs, but for the parts of the flow table.
+    pub(super) fn set_control(&mut self, control: &Control) -> Result<(), Error> {
+        self.maps.set_control(&Control { flow_parts: 1, ..*control })
     }
 
     /// Tells it what the pinned maps have of the flow, and nothing of one that was asked about before. An entry gets an
@@ -126,7 +129,7 @@ impl Sandbox {
         self.table(table).insert(key, value, 0).map_err(Error::map(table.map_name()))
     }
 
-    fn table(&mut self, table: FlowTable) -> &mut HashMap<MapData, FlowKey, FlowValue> {
+    fn table(&mut self, table: FlowTable) -> &mut Flows {
         match table {
             FlowTable::Established => &mut self.flows,
             FlowTable::Nascent => &mut self.nascent,
@@ -184,6 +187,14 @@ impl Sandbox {
         let attached = loaded_programs().flatten().find(|info| info.id() == id)?;
         Some(attached.tag() == mine)
     }
+}
+
+/// Makes the part of a table that has one.
+fn the_only_part(table: Map) -> Result<Flows, Error> {
+    let Map::ArrayOfMaps(data) = table else { return Err(Error::MissingPart(FLOWS)) };
+    let mut parts = Parts::new(data)?;
+    parts.complete(1)?;
+    parts.get(0)?.ok_or(Error::MissingPart(FLOWS))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {

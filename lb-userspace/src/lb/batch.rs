@@ -1,8 +1,8 @@
-//! All entries of a hash map, bucket by bucket.
+//! Many entries of a map by one system call.
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use aya::Pod;
@@ -10,6 +10,9 @@ use aya::maps::MapData;
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` in `linux/bpf.h`; Linux 5.6.
 const LOOKUP_BATCH: libc::c_int = 24;
+
+/// `BPF_MAP_UPDATE_BATCH` of the same; for maps of maps, Linux 5.16.
+const UPDATE_BATCH: libc::c_int = 26;
 
 /// Entries a call. The kernel copies whole buckets, so it has to hold the fullest; a bucket of a map that is full has a
 /// few.
@@ -61,7 +64,6 @@ fn fill<K: Pod, V: Pod>(
     values: &mut Vec<V>,
 ) -> io::Result<bool> {
     let mut next = 0_u32;
-    let address = |pointer: *const u8| pointer.expose_provenance() as u64;
     let mut attributes = BatchAttributes {
         in_batch: position.as_ref().map_or(0, |position| address(ptr::from_ref(position).cast())),
         out_batch: address(ptr::from_mut(&mut next).cast()),
@@ -74,20 +76,10 @@ fn fill<K: Pod, V: Pod>(
     };
     // SAFETY: the addresses are those of `position`, `next` and of room for as many keys and values as `count` says, all
     // alive and not otherwise used until the call returns; the map's sizes are those of K and V, as its owner has checked.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            LOOKUP_BATCH,
-            ptr::from_mut(&mut attributes),
-            size_of::<BatchAttributes>(),
-        )
-    };
-    let is_last = match result {
-        0 => false,
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ENOENT) => true,
-            error => return Err(error),
-        },
+    let is_last = match unsafe { call(LOOKUP_BATCH, &mut attributes) } {
+        Ok(()) => false,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
     };
     let count = attributes.count.min(ENTRIES) as usize;
     // SAFETY: the kernel has written so many keys, and any bytes are one: `Pod`.
@@ -96,4 +88,37 @@ fn fill<K: Pod, V: Pod>(
     unsafe { values.set_len(count) };
     *position = Some(next);
     Ok(is_last)
+}
+
+/// Puts maps into the places of an array of maps. After each single one the kernel would wait until no program can use what
+/// was there before; here it waits once.
+pub(super) fn put_maps(array: &MapData, places: &[u32], maps: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let descriptors: Vec<RawFd> = maps.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut attributes = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: address(places.as_ptr().cast()),
+        values: address(descriptors.as_ptr().cast()),
+        count: u32::try_from(places.len().min(descriptors.len())).unwrap_or(u32::MAX),
+        map: array.fd().as_fd().as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the addresses are those of at least `count` places and descriptors, which the kernel only reads; both have the
+    // four bytes that an array of maps takes.
+    unsafe { call(UPDATE_BATCH, &mut attributes) }
+}
+
+fn address(pointer: *const u8) -> u64 {
+    pointer.expose_provenance() as u64
+}
+
+/// # Safety
+///
+/// The attributes' addresses hold what the command reads and writes, for as many entries as they count.
+unsafe fn call(command: libc::c_int, attributes: &mut BatchAttributes) -> io::Result<()> {
+    let attributes = ptr::from_mut(attributes);
+    // SAFETY: as the caller promises; the size is that of the attributes.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<BatchAttributes>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
