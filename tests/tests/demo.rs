@@ -33,9 +33,43 @@ async fn the_demo_does_the_same_in_containers() -> Result<()> {
     nothing_left()
 }
 
+/// A mount namespace in which `/run/netns` is a plain directory, as on a host that was just started, and a person who
+/// makes, uses and removes namespaces in it once a command has made its first one.
+const BESIDE_IP_NETNS: &str = r#"
+mount -t tmpfs run /run || exit 70
+person() {
+    until [ -n "$(ls /run/netns 2>/dev/null)" ]; do sleep 0.01; done
+    round=0
+    while [ ! -e /run/over ]; do
+        round=$((round + 1))
+        ip netns add "beside$round" && ip netns exec "beside$round" true && ip netns del "beside$round" || return 1
+        sleep 0.05
+    done
+}
+person & person=$!
+"$@"; code=$?
+touch /run/over
+wait "$person" || { echo "ip netns failed beside the demo" >&2; exit 71; }
+[ -z "$(ls /run/netns)" ] || { echo "left: $(ls /run/netns)" >&2; exit 72; }
+exit "$code"
+"#;
+
+#[tokio::test]
+async fn the_demo_and_ip_netns_do_each_other_no_harm() -> Result<()> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", BESIDE_IP_NETNS, "sh"]);
+    command.arg(sluice()?).args(["demo", "--json", "--brief"]);
+    summary_of(command).await?;
+    nothing_left()
+}
+
 /// What came of a demo that nobody has ended, in which nothing may be lost.
 async fn played(arguments: &[&str]) -> Result<Summary> {
-    let done = timeout(LONGEST, start(arguments)?.wait_with_output()).await;
+    summary_of(demo(arguments)?).await
+}
+
+async fn summary_of(command: Command) -> Result<Summary> {
+    let done = timeout(LONGEST, start(command)?.wait_with_output()).await;
     let done = done.context("it did not end in time")??;
     let summary: Summary = serde_json::from_slice(&done.stdout)
         .with_context(|| format!("no summary, {}: {}", done.status, String::from_utf8_lossy(&done.stderr)))?;
@@ -48,14 +82,14 @@ async fn played(arguments: &[&str]) -> Result<Summary> {
 
 #[tokio::test]
 async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()> {
-    let mut killed = start(&[])?;
+    let mut killed = start(demo(&[])?)?;
     instances_beside(&[]).await?;
     signal(&killed, Signal::SIGKILL)?;
     killed.wait().await?;
     let remains = namespaces()?;
     ensure!(nothing_left().is_err(), "it was killed before it had made anything: the test sees nothing");
 
-    let mut ended = start(&[])?;
+    let mut ended = start(demo(&[])?)?;
     // The next start removes what is there, and makes its own.
     instances_beside(&remains).await?;
     signal(&ended, Signal::SIGINT)?;
@@ -64,14 +98,14 @@ async fn a_demo_that_is_ended_or_killed_leaves_nothing_in_the_end() -> Result<()
     nothing_left()
 }
 
-fn start(arguments: &[&str]) -> Result<Child> {
+fn demo(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(sluice()?);
-    command
-        .args(["demo", "--json"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(["demo", "--json"]).args(arguments);
+    Ok(command)
+}
+
+fn start(mut command: Command) -> Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().context("the demo can't be started")
 }
 

@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod link;
 mod mac;
+mod mounts;
 mod netns;
 mod veth;
 

@@ -11,7 +11,7 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::device;
+use super::{device, mounts};
 
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
@@ -65,6 +65,7 @@ impl Netns {
             return Self::open(name);
         }
         fs::create_dir_all(NAMES)?;
+        mounts::share(Path::new(NAMES))?;
         File::create(&path)?;
         in_new_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -78,6 +79,9 @@ impl Netns {
     }
 
     /// Removes the name; the namespace ends when nothing holds it any more. No such name is a success.
+    ///
+    /// So it does where somebody has mounted the directory of names over itself since the name was made, as
+    /// `ip netns add` does where it is not mounted yet.
     pub fn delete(name: &str) -> io::Result<()> {
         let path = path_of(name)?;
         // Two processes that made the same name at once have mounted twice.
@@ -89,8 +93,12 @@ impl Netns {
             }
         }
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                mounts::release_hidden(Path::new(NAMES), name)?;
+                fs::remove_file(&path)
+            }
+            done => done,
         }
     }
 
