@@ -113,6 +113,19 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
+impl Service {
+    /// Whether the two can't be applied together, since a backend would answer for both from the same port: then its
+    /// answers couldn't be told from one another.
+    #[must_use]
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let shared =
+            |backend: &Backend| other.backends.iter().any(|theirs| theirs.address == backend.address);
+        self.key != other.key
+            && crate::lb::answers_clash((&self.key, self.target_port), (&other.key, other.target_port))
+            && self.backends.iter().any(shared)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,10 +2,14 @@
 
 use std::thread;
 
-use lb_userspace::lb::LoadBalancer;
+use lb_userspace::lb::{Error, LoadBalancer};
+use lb_userspace::service::Service;
+use sluice_logic::spec::TenantName;
 use tokio::sync::{mpsc, oneshot};
 
-type Job = Box<dyn FnOnce(&mut LoadBalancer) + Send>;
+use super::services::{Claims, Step, steps};
+
+type Job = Box<dyn FnOnce(&mut Plane) + Send>;
 
 /// The thread has ended, which it does only when the daemon does.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -17,14 +21,31 @@ pub(crate) struct Ended;
 #[derive(Debug, Clone)]
 pub(crate) struct Balancer(mpsc::UnboundedSender<Job>);
 
+/// What the thread has.
+struct Plane {
+    balancer: LoadBalancer,
+    /// Which tenant each service is of. Nothing else makes services: see [`Balancer::settle`].
+    claims: Claims,
+}
+
+/// What has come of a tenant's services.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// The tenant's services as they are now.
+    pub(crate) services: Vec<Service>,
+    /// The first change that could not be made; the others are made all the same.
+    pub(crate) error: Option<Error>,
+}
+
 impl Balancer {
     /// Gives the load balancer to a thread. It ends, and closes the load balancer, with the last handle; what
     /// is pinned stays.
-    pub(crate) fn spawn(mut balancer: LoadBalancer) -> std::io::Result<Self> {
+    pub(crate) fn spawn(balancer: LoadBalancer) -> std::io::Result<Self> {
         let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
+        let mut plane = Plane { balancer, claims: Claims::default() };
         thread::Builder::new().name("load-balancer".to_owned()).spawn(move || {
             while let Some(job) = jobs.blocking_recv() {
-                job(&mut balancer);
+                job(&mut plane);
             }
         })?;
         Ok(Self(sender))
@@ -35,12 +56,64 @@ impl Balancer {
         &self,
         work: impl FnOnce(&mut LoadBalancer) -> T + Send + 'static,
     ) -> Result<T, Ended> {
+        self.run(|plane| work(&mut plane.balancer)).await
+    }
+
+    /// Puts the files' claims in force: what a service no longer has by them is taken from it, of all tenants, before
+    /// any tenant is given something. Returns the steps that were taken, and the first error.
+    pub(crate) async fn claim(&self, claims: Claims) -> Result<(Vec<Step>, Option<Error>), Ended> {
+        self.run(move |plane| {
+            let releases = claims.releases(&plane.balancer.services());
+            plane.claims = claims;
+            let error = plane.take(&releases);
+            (releases, error)
+        })
+        .await
+    }
+
+    /// Makes a tenant's services the wanted ones: for packets, one step a service. What the claims in force do not give
+    /// the tenant is left out: its task may not have read the newest form of its file.
+    pub(crate) async fn settle(&self, tenant: TenantName, wanted: Vec<Service>) -> Result<Settled, Ended> {
+        self.run(move |plane| {
+            let wanted: Vec<Service> =
+                wanted.into_iter().filter(|service| plane.claims.is_of(&service.key, &tenant)).collect();
+            let error = plane.take(&steps(&wanted, &plane.services_of(&tenant)));
+            Settled { services: plane.services_of(&tenant), error }
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Plane) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
         let (answer, done) = oneshot::channel();
-        let job: Job = Box::new(move |balancer| {
+        let job: Job = Box::new(move |plane| {
             // The caller may have gone; what it asked for is done all the same.
-            let _ = answer.send(work(balancer));
+            let _ = answer.send(work(plane));
         });
         self.0.send(job).map_err(|_| Ended)?;
         done.await.map_err(|_| Ended)
+    }
+}
+
+impl Plane {
+    fn services_of(&self, tenant: &TenantName) -> Vec<Service> {
+        let mut services = self.balancer.services();
+        services.retain(|service| self.claims.is_of(&service.key, tenant));
+        services
+    }
+
+    /// Takes the steps, all that can be taken: one that fails must not keep a new instance of another service unknown.
+    fn take(&mut self, steps: &[Step]) -> Option<Error> {
+        let mut first = None;
+        for step in steps {
+            let taken = match step {
+                Step::Apply(service) => self.balancer.apply(service),
+                Step::Remove(key) => self.balancer.remove(key),
+            };
+            first = first.or(taken.err());
+        }
+        first
     }
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lb_userspace::service::{Service, ServiceKey};
+use lb_userspace::service::Service;
 use sluice_logic::group::GroupState;
 use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 
 use super::clouds::Sight;
-use super::services::key;
 use super::state::SavedTenant;
 use super::tenant::Beginning;
 
@@ -34,7 +33,6 @@ impl Found {
         observed.extend(saved.into_iter().flat_map(|saved| self.out_of_sight(saved)));
         Beginning {
             group: saved.map_or_else(GroupState::default, |saved| saved.group.clone()),
-            former: saved.map(|saved| keys(&saved.spec)).unwrap_or_default(),
             observed,
             services: self.services.clone(),
             file,
@@ -58,9 +56,4 @@ impl Found {
             spec: Some(spec.clone()),
         })
     }
-}
-
-/// Which services a tenant has.
-pub(crate) fn keys(spec: &TenantSpec) -> Vec<ServiceKey> {
-    spec.services.iter().map(key).collect()
 }

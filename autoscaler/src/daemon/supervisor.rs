@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_userspace::service::{Service, ServiceKey};
+use lb_userspace::service::Service;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound as northbound;
@@ -18,11 +18,12 @@ use tokio::time::Instant;
 use super::change;
 use super::clouds::{Seen, Sight};
 use super::events::NewEvent;
-use super::found::{Found, keys};
+use super::found::Found;
 use super::host::Host;
 use super::look;
 use super::network;
 use super::registry::Registry;
+use super::services::Claims;
 use super::tenant::{Message, Tenant, Tick};
 use super::unclaimed::Unclaimed;
 
@@ -50,6 +51,15 @@ pub(crate) struct Supervisor {
     unclaimed: Unclaimed,
     tasks: JoinSet<TenantName>,
     running: HashMap<task::Id, TenantName>,
+}
+
+/// What a change of the files leads to.
+#[derive(Debug)]
+enum Effect {
+    /// A tenant's task starts.
+    Start(PathBuf, Box<TenantSpec>),
+    /// A tenant's task is told something.
+    Tell(TenantName, Message),
 }
 
 /// How a tenant's task ended.
@@ -81,22 +91,22 @@ impl Supervisor {
     /// Takes over what is there, and returns when every tenant has reconciled once: all that was in service is
     /// in service.
     pub(crate) async fn begin(&mut self, found: &Found) {
-        let changes = self.changes();
-        for change in changes {
-            self.enact(change, found).await;
+        let mut effects = Vec::new();
+        for change in self.changes() {
+            self.enact(change, found, &mut effects);
         }
         // Tenants whose files were deleted while no daemon ran.
         for saved in found.saved.values() {
             if !self.told.contains_key(&saved.spec.name) {
-                self.start(saved.file.clone(), saved.spec.clone(), found);
-                self.leave(&saved.spec.name).await;
+                self.start(saved.file.clone(), saved.spec.clone(), &mut effects);
+                self.leave(&saved.spec.name, &mut effects);
             }
         }
+        self.carry_out(effects, found).await;
         self.show_refused();
         for (_, mut handle) in self.registry.handles() {
             handle.begun().await;
         }
-        self.remove_stray_services(&found.services).await;
         self.remove_stray_networks().await;
     }
 
@@ -105,9 +115,11 @@ impl Supervisor {
         let changes = self.changes();
         if !changes.is_empty() {
             let found = self.found_now().await;
+            let mut effects = Vec::new();
             for change in changes {
-                self.enact(change, &found).await;
+                self.enact(change, &found, &mut effects);
             }
+            self.carry_out(effects, &found).await;
             self.remove_stray_networks().await;
         }
         self.show_refused();
@@ -124,8 +136,9 @@ impl Supervisor {
             handle.show(tick.clone());
         }
         self.remove_orphans(&tick.sight);
-        if let Some(services) = &tick.services {
-            self.remove_stray_services(services).await;
+        let strays = |services: &Vec<Service>| !self.claims().releases(services).is_empty();
+        if tick.services.as_ref().is_some_and(strays) {
+            self.claim().await;
         }
     }
 
@@ -165,10 +178,12 @@ impl Supervisor {
         let mut found = self.found_now().await;
         let saved = self.host.state.load_all().unwrap_or_default().into_iter();
         found.saved = saved.map(|saved| (saved.spec.name.clone(), saved)).collect();
-        self.start(file, spec, &found);
+        let mut effects = Vec::new();
+        self.start(file, spec, &mut effects);
         if self.leaving.remove(name) {
-            self.leave(name).await;
+            self.leave(name, &mut effects);
         }
+        self.carry_out(effects, &found).await;
     }
 
     /// Nothing is left of a tenant: it may come back now.
@@ -177,10 +192,12 @@ impl Supervisor {
         self.leaving.remove(name);
         self.told.remove(name);
         self.show_logs();
+        let mut effects = Vec::new();
         if let Some((file, spec)) = self.waiting.remove(name) {
-            let found = self.found_now().await;
-            self.start(file, spec, &found);
+            self.start(file, spec, &mut effects);
         }
+        let found = if effects.is_empty() { Found::default() } else { self.found_now().await };
+        self.carry_out(effects, &found).await;
     }
 
     fn changes(&mut self) -> Vec<Change> {
@@ -190,20 +207,21 @@ impl Supervisor {
         })
     }
 
-    async fn enact(&mut self, change: Change, found: &Found) {
+    /// Takes a change into what the tenants are told; the effects follow once all changes are taken.
+    fn enact(&mut self, change: Change, found: &Found, effects: &mut Vec<Effect>) {
         match change {
             Change::Added { path, tenant } => {
                 warn(&tenant);
-                self.add(path, tenant.spec, found).await;
+                self.add(path, tenant.spec, found, effects);
             }
             Change::Changed { path, tenant, .. } => {
                 warn(&tenant);
-                self.change(&path, tenant.spec).await;
+                self.change(&path, tenant.spec, effects);
             }
             Change::Removed { path, before } => {
                 self.unchangeable.remove(&path);
                 self.waiting.remove(&before.name);
-                self.leave(&before.name).await;
+                self.leave(&before.name, effects);
             }
             Change::Refused { path, in_force, diagnostics } => {
                 let faults: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
@@ -214,7 +232,7 @@ impl Supervisor {
         }
     }
 
-    async fn add(&mut self, file: PathBuf, spec: TenantSpec, found: &Found) {
+    fn add(&mut self, file: PathBuf, spec: TenantSpec, found: &Found, effects: &mut Vec<Effect>) {
         if self.leaving.contains(&spec.name) {
             self.waiting.insert(spec.name.clone(), (file, spec));
             return;
@@ -223,21 +241,17 @@ impl Supervisor {
         let Some(saved) = found.saved.get(&spec.name).map(|saved| saved.spec.clone()) else {
             let added = NewEvent::new(EventKind::TenantAdded, format!("from {}", file.display()));
             self.host.events.record(added.of(&spec.name));
-            self.start(file, spec, found);
+            self.start(file, spec, effects);
             return;
         };
-        self.start(file.clone(), saved, found);
-        self.change(&file, spec).await;
+        self.start(file.clone(), saved, effects);
+        self.change(&file, spec, effects);
     }
 
-    fn start(&mut self, file: PathBuf, spec: TenantSpec, found: &Found) {
-        let name = spec.name.clone();
-        let beginning = found.beginning(file.clone(), spec.clone());
-        self.told.insert(name.clone(), (file, spec));
+    fn start(&mut self, file: PathBuf, spec: TenantSpec, effects: &mut Vec<Effect>) {
+        self.told.insert(spec.name.clone(), (file.clone(), spec.clone()));
         self.show_logs();
-        let (handle, task) = Tenant::task(self.host.clone(), beginning);
-        self.running.insert(self.tasks.spawn(task).id(), name.clone());
-        self.registry.add(name, handle);
+        effects.push(Effect::Start(file, Box::new(spec)));
     }
 
     /// Lets central logs know which tenants there are.
@@ -245,7 +259,7 @@ impl Supervisor {
         self.host.logs.set_tenants(self.told.values().map(|(_, spec)| spec));
     }
 
-    async fn change(&mut self, file: &Path, spec: TenantSpec) {
+    fn change(&mut self, file: &Path, spec: TenantSpec, effects: &mut Vec<Effect>) {
         let name = spec.name.clone();
         if let Some(waiting) = self.waiting.get_mut(&name) {
             waiting.1 = spec;
@@ -264,16 +278,34 @@ impl Supervisor {
         self.unchangeable.remove(file);
         *told = spec.clone();
         self.show_logs();
-        if let Ok(handle) = self.registry.tenant(&name) {
-            handle.tell(Message::Changed(Box::new(spec))).await;
+        effects.push(Effect::Tell(name, Message::Changed(Box::new(spec))));
+    }
+
+    fn leave(&mut self, name: &TenantName, effects: &mut Vec<Effect>) {
+        if self.leaving.insert(name.clone()) {
+            effects.push(Effect::Tell(name.clone(), Message::Leave));
         }
     }
 
-    async fn leave(&mut self, name: &TenantName) {
-        if let Ok(handle) = self.registry.tenant(name)
-            && self.leaving.insert(name.clone())
-        {
-            handle.tell(Message::Leave).await;
+    /// Carries out what changes of the files lead to: first the load balancer is told whose the services are now, so that
+    /// nothing is given before all that has to be taken is.
+    async fn carry_out(&mut self, effects: Vec<Effect>, found: &Found) {
+        self.claim().await;
+        for effect in effects {
+            match effect {
+                Effect::Start(file, spec) => {
+                    let name = spec.name.clone();
+                    let beginning = found.beginning(file, *spec);
+                    let (handle, task) = Tenant::task(self.host.clone(), beginning);
+                    self.running.insert(self.tasks.spawn(task).id(), name.clone());
+                    self.registry.add(name, handle);
+                }
+                Effect::Tell(name, message) => {
+                    if let Ok(handle) = self.registry.tenant(&name) {
+                        handle.tell(message).await;
+                    }
+                }
+            }
         }
     }
 
@@ -345,15 +377,26 @@ impl Supervisor {
         self.orphans.insert(orphan.id.clone(), removal);
     }
 
-    /// Services that no tenant has.
-    async fn remove_stray_services(&self, services: &[Service]) {
-        let wanted: BTreeSet<ServiceKey> = self.told.values().flat_map(|(_, spec)| keys(spec)).collect();
-        for stray in services.iter().map(|service| service.key).filter(|key| !wanted.contains(key)) {
-            tracing::info!(service = %stray, "a service that no tenant has is removed");
-            let removed = self.host.balancer.call(move |balancer| balancer.remove(&stray)).await;
-            if let Err(error) = removed.map_err(anyhow::Error::from).and_then(|done| Ok(done?)) {
-                tracing::warn!("a stray service can't be removed: {error:#}; it is tried again");
+    /// A tenant that leaves keeps what no other has been given.
+    fn claims(&self) -> Claims {
+        let tenants = || self.told.values().map(|(_, spec)| spec);
+        let leaves = |spec: &&TenantSpec| self.leaving.contains(&spec.name);
+        Claims::of(tenants().filter(leaves).chain(tenants().filter(|spec| !leaves(spec))))
+    }
+
+    /// Puts the claims of the files in force into the load balancer, which first takes from each service what it no
+    /// longer has by them, of all tenants.
+    async fn claim(&self) {
+        match self.host.balancer.claim(self.claims()).await {
+            Ok((steps, error)) => {
+                for step in steps {
+                    tracing::info!("{step}");
+                }
+                if let Some(error) = error {
+                    tracing::warn!(%error, "a service can't be taken from what had it; it is tried again");
+                }
             }
+            Err(error) => tracing::error!(%error, "the services can't be put in order"),
         }
     }
 

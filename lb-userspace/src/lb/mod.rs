@@ -35,6 +35,7 @@ pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};
 pub use memory::Memory;
+pub(crate) use registry::answers_clash;
 pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
 
 use crate::net::Netns;

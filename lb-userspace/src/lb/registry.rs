@@ -214,7 +214,7 @@ impl Registry {
         self.services
             .iter()
             .filter(|(other, known)| *other != key && known.members.contains(&index))
-            .find(|(other, known)| clash((key, target_port), (other, known.target_port)))
+            .find(|(other, known)| answers_clash((key, target_port), (other, known.target_port)))
             .map(|(key, _)| key)
     }
 
@@ -235,7 +235,7 @@ impl Registry {
 /// Whether a backend's answers for two services can't be told from one another: they come from the same port, or from
 /// any port for the one. A service of every port and one of one port at the same VIP are no clash: the answers from
 /// that port are the latter's, just as the packets to it.
-fn clash(one: (&ServiceKey, Option<u16>), other: (&ServiceKey, Option<u16>)) -> bool {
+pub(crate) fn answers_clash(one: (&ServiceKey, Option<u16>), other: (&ServiceKey, Option<u16>)) -> bool {
     let ((key, target), (other, other_target)) = (one, other);
     if key.protocol != other.protocol {
         return false;

@@ -11,6 +11,7 @@ use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer};
 use super::Tenant;
 use crate::daemon::change;
 use crate::daemon::refusal::Refusal;
+use crate::daemon::services::keys;
 
 impl Tenant {
     /// Sets the desired count.
@@ -58,7 +59,9 @@ impl Tenant {
         }
         let message = change::describe(&self.spec, &spec);
         self.host.events.record(self.event(EventKind::TenantChanged, message));
-        self.keys.extend(spec.services.iter().map(crate::daemon::services::key));
+        self.keys = keys(&spec);
+        // What the load balancer took from others of its services for this edit is not known here: the next round asks.
+        self.services.clear();
         self.samples.set_horizon(longest_window(&spec.policies));
         let before = std::mem::replace(&mut self.spec, spec);
         self.declare_metrics(&before.metrics);

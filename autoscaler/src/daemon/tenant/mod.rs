@@ -54,6 +54,7 @@ use super::host::Host;
 use super::network::Attached;
 use super::refusal::Refusal;
 use super::roster::{Member, adopt};
+use super::services::keys;
 use super::unclaimed::Unclaimed;
 
 /// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
@@ -100,8 +101,6 @@ pub(crate) struct Beginning {
     pub(crate) spec: TenantSpec,
     /// What the state file says.
     pub(crate) group: GroupState,
-    /// The service keys that it had before, in another form of its file.
-    pub(crate) former: Vec<ServiceKey>,
     /// What is there of it.
     pub(crate) observed: Vec<Observed>,
     /// All services of the load balancer.
@@ -192,7 +191,7 @@ pub(crate) struct Tenant {
     services: Vec<Service>,
     /// What the load balancer has counted for them, at the last look.
     counters: BTreeMap<ServiceKey, FlowCounters>,
-    /// The keys of services that may be this tenant's.
+    /// The keys of its services.
     keys: BTreeSet<ServiceKey>,
     /// Launches that failed before a cloud was asked.
     launches: Backoff,
@@ -219,17 +218,17 @@ impl Tenant {
     }
 
     fn begin(host: Arc<Host>, beginning: Beginning) -> Self {
-        let Beginning { file, spec, group, former, observed, services } = beginning;
+        let Beginning { file, spec, group, observed, services } = beginning;
         let now = Timestamp::now();
-        let mut keys: BTreeSet<ServiceKey> = spec.services.iter().map(super::services::key).collect();
-        keys.extend(former);
-        let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
+        // Its backends are its own by their addresses, whatever services another form of its file gave them.
         let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
         let settle = |member: Member| {
             host.logs.set_instance(&member.spec);
             (member.spec.id.clone(), settled_in(&host, member))
         };
         let members = adopted.map(settle).collect();
+        let keys = keys(&spec);
+        let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let ahead = Ahead::new(&spec, &group.starts);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::problems::Work;
 use super::{OldNetworks, Tenant};
 use crate::daemon::network;
-use crate::daemon::services::{difference, services};
+use crate::daemon::services::{services, steps};
 
 impl Tenant {
     /// Makes its networks, or finds them as they should be, with the answers' program on their interfaces. Without the
@@ -50,21 +50,15 @@ impl Tenant {
             // Without its network, what the load balancer has stays as it is.
             None => return,
         };
-        let difference = difference(&wanted, &self.services);
-        if !difference.apply.is_empty() || !difference.remove.is_empty() {
-            let result = self
-                .host
-                .balancer
-                .call(move |balancer| {
-                    difference.apply.iter().try_for_each(|service| balancer.apply(service))?;
-                    difference.remove.iter().try_for_each(|key| balancer.remove(key))
-                })
-                .await;
-            let done = result.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
+        if !steps(&wanted, &self.services).is_empty() {
+            let settled = self.host.balancer.settle(self.spec.name.clone(), wanted).await;
+            let done = settled.map_err(anyhow::Error::from).and_then(|settled| {
+                self.services = settled.services;
+                settled.error.map_or(Ok(()), |error| Err(error.into()))
+            });
             if self.outcome(Work::Services, done).is_none() {
                 return;
             }
-            self.services = wanted;
         }
         self.taken_in();
         self.announce().await;

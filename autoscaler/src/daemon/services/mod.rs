@@ -1,5 +1,8 @@
 //! From a tenant and its instances to what the load balancer should do: pure.
 
+mod order;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -9,6 +12,8 @@ use sluice_logic::group::{Instance, InstanceState};
 use sluice_logic::spec::{self, ServiceSpec, TenantSpec};
 
 use super::weights::{Serving, weights};
+
+pub(crate) use self::order::{Claims, Step, steps};
 
 /// A tenant's interface in the transit namespace, as frames to its instances need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,11 @@ pub(crate) fn key(service: &ServiceSpec) -> ServiceKey {
     ServiceKey { vip: service.vip, protocol, port: service.port }
 }
 
+/// The load balancer's names for a tenant's services.
+pub(crate) fn keys(spec: &TenantSpec) -> BTreeSet<ServiceKey> {
+    spec.services.iter().map(key).collect()
+}
+
 /// What an instance is to the load balancer; `None` where it is nothing. One that has failed is nothing at
 /// once: its flows are forgotten, so their next packet meets an instance that answers it with a reset, and the
 /// client learns of it.
@@ -75,26 +85,6 @@ fn backend(instance: &Instance, egress: Egress) -> Option<Backend> {
         mac: MacAddr::of_instance(instance.address),
     };
     Some(Backend { address: IpAddr::V4(instance.address), reach, weight: 1, state })
-}
-
-/// What must be done so that the load balancer's services are the wanted ones.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Difference {
-    /// To be applied: new, or not as wanted.
-    pub(crate) apply: Vec<Service>,
-    /// To be removed.
-    pub(crate) remove: Vec<ServiceKey>,
-}
-
-/// Compares what one tenant's services are with what they should be.
-pub(crate) fn difference(wanted: &[Service], there: &[Service]) -> Difference {
-    let apply = wanted.iter().filter(|service| !there.contains(service)).cloned().collect();
-    let remove = there
-        .iter()
-        .map(|service| service.key)
-        .filter(|key| wanted.iter().all(|service| service.key != *key))
-        .collect();
-    Difference { apply, remove }
 }
 
 #[cfg(test)]
@@ -143,20 +133,7 @@ mod tests {
         let (a, b) = (instance(2, InstanceState::InService), instance(3, InstanceState::InService));
         let tenant = tenant("demo");
         let one = services(&tenant, &[a.clone(), b.clone()], EGRESS, at(0));
-        assert_eq!(difference(&one, &services(&tenant, &[b, a], EGRESS, at(0))), Difference::default());
-    }
-
-    #[test]
-    fn only_what_differs_is_touched() {
-        let mut tenant = tenant("demo");
-        let instances = [instance(2, InstanceState::InService)];
-        let there = services(&tenant, &instances, EGRESS, at(0));
-        tenant.services.remove(0);
-        tenant.services[0].port = Some(80);
-        let wanted = services(&tenant, &instances, EGRESS, at(0));
-        let difference = difference(&wanted, &there);
-        assert_eq!(difference.apply, wanted);
-        assert_eq!(difference.remove.len(), 2);
+        assert_eq!(steps(&services(&tenant, &[b, a], EGRESS, at(0)), &one), []);
     }
 
     #[test]
