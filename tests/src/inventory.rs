@@ -10,6 +10,7 @@ use lb_common::abi::VERSION;
 use lb_userspace::net::{Links, Netns};
 use serde_json::Value;
 use sluice_demo::world::World;
+use sluice_southbound::scope::Scope;
 
 use crate::lb;
 
@@ -23,10 +24,9 @@ pub type Inventory = BTreeMap<&'static str, usize>;
 /// Counts what there is of a world whose daemon runs: interfaces of the host that are ours, namespaces, leases, entries of
 /// the load balancer's maps.
 pub async fn inventory(world: &World) -> Result<Inventory> {
-    let namespaces = Netns::names()?.into_iter().filter(|name| name.starts_with(world.name()));
     let mut found = Inventory::from([
-        ("links", links().await?.len()),
-        ("namespaces", namespaces.count()),
+        ("links", links(world.name()).await?.len()),
+        ("namespaces", namespaces(world.name())?.len()),
         ("leases", leases(world.name())?),
     ]);
     for map in MAPS {
@@ -37,11 +37,20 @@ pub async fn inventory(world: &World) -> Result<Inventory> {
     Ok(found)
 }
 
-/// The host's links that are ours, taps among them, in order.
-pub async fn links() -> Result<Vec<String>> {
+/// The host's links that a world's daemon has made, taps among them, in order; another daemon's are its own affair.
+pub async fn links(world: &str) -> Result<Vec<String>> {
+    let scope = Scope::new(world)?;
     let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
-    let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
-    names.retain(|name| name.starts_with("sl"));
+    let ours = links.into_iter().filter(|link| link.group == scope.group());
+    let mut names: Vec<String> = ours.map(|link| link.name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The named namespaces of a world and its daemon, in order.
+pub fn namespaces(world: &str) -> Result<Vec<String>> {
+    let is_ours = |name: &String| name.strip_prefix(world).is_some_and(|rest| rest.starts_with(['-', '.']));
+    let mut names: Vec<String> = Netns::names()?.into_iter().filter(is_ours).collect();
     names.sort();
     Ok(names)
 }

@@ -13,7 +13,7 @@ mod shares;
 mod tenant;
 
 pub use clock::midday;
-pub use inventory::{Inventory, inventory, links};
+pub use inventory::{Inventory, inventory, links, namespaces};
 pub use machines::Machines;
 pub use processes::{processes_about, processes_in};
 pub use program::{lb, logs, number, responder, sluice};

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use sluice_demo::host_load::LoadMeter;
 use sluice_demo::observer::Observer;
 use sluice_demo::report;
 use sluice_demo::traffic::{
@@ -148,6 +149,7 @@ impl Scene {
             connections: TcpHolders::start(&self.clients, holders),
             pings: Pings::start(&self.clients, pings),
             arrivals,
+            meter: LoadMeter::start(),
         })
     }
 
@@ -170,6 +172,8 @@ pub struct Held {
     pub pings: Pings,
     /// The new connections each instance was given.
     pub arrivals: Arrivals,
+    /// How busy the host has been since.
+    meter: LoadMeter,
 }
 
 impl Held {
@@ -187,7 +191,8 @@ impl Held {
         };
         let outcome = tokio::time::timeout(Duration::from_secs(15), opening).await;
         outcome.with_context(|| {
-            format!("not all are open: {:#?} {:#?}", self.connections.counts(), self.pings.counts())
+            let load = self.meter.read();
+            format!("not all are open; {load}: {:#?} {:#?}", self.connections.counts(), self.pings.counts())
         })
     }
 
@@ -205,8 +210,13 @@ impl Held {
     /// Fails when anything was broken or lost so far.
     pub fn unharmed(&self) -> Result<()> {
         let (connections, pings) = (self.connections.counts(), self.pings.counts());
-        ensure!(connections.broken == 0, "{connections:#?} {:#?}", self.connections.broken());
-        ensure!(pings.lost == 0 && pings.streams.broken == 0, "{pings:#?} {:#?}", self.pings.broken());
+        let load = self.meter.read();
+        ensure!(connections.broken == 0, "{load}: {connections:#?} {:#?}", self.connections.broken());
+        ensure!(
+            pings.lost == 0 && pings.streams.broken == 0,
+            "{load}: {pings:#?} {:#?}",
+            self.pings.broken()
+        );
         ensure!(
             pings.answered > 0 && self.connections.exchanges() > 0,
             "no traffic: {connections:#?} {pings:#?}"

@@ -1,17 +1,16 @@
 //! Containers and namespaces behind one address: several clouds at once, a dockerd that comes and goes, a daemon that
 //! is killed, and nothing left.
 
-use std::fs;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_userspace::net::Netns;
 use sluice_containers::{Dockerd, Image};
 use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_northbound::api::EventKind;
-use sluice_tests::{Inventory, Scene, TenantFile, inventory, links, number, sluice};
+use sluice_tests::{Inventory, Scene, TenantFile, inventory, links, namespaces, number, sluice};
 use tokio::time::{Instant, sleep};
 
 /// Longer than the test: no flow ends in it.
@@ -148,7 +147,7 @@ async fn a_daemon_killed_while_it_scales_containers_is_repaired() -> Result<()> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_containers_leave_nothing() -> Result<()> {
     let dockerd = dockerd("slt_fifty").await?;
-    let before = on_the_host().await?;
+    assert_eq!(on_the_host("slt_fifty").await?, (Vec::new(), Vec::new(), false));
     let web = tenant(1, 50);
     let mut scene = Scene::open("slt_fifty", &settings(&dockerd, 100), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
@@ -170,7 +169,7 @@ async fn fifty_containers_leave_nothing() -> Result<()> {
     assert_eq!(counted(&scene, &dockerd).await?, with_one);
     scene.close().await?;
     empty(&dockerd).await?;
-    assert_eq!(on_the_host().await?, before);
+    assert_eq!(on_the_host("slt_fifty").await?, (Vec::new(), Vec::new(), false));
     Ok(())
 }
 
@@ -187,12 +186,8 @@ async fn empty(dockerd: &Dockerd) -> Result<()> {
     Ok(())
 }
 
-/// What must be as it was: the host's links, its named namespaces, pins.
-async fn on_the_host() -> Result<(Vec<String>, Vec<String>, usize)> {
-    let mut namespaces: Vec<String> =
-        Netns::names()?.into_iter().filter(|name| name.starts_with("slt_")).collect();
-    namespaces.sort();
-    let pins = fs::read_dir("/sys/fs/bpf")?.flatten();
-    let pins = pins.filter(|entry| entry.file_name().to_string_lossy().starts_with("slt_")).count();
-    Ok((links().await?, namespaces, pins))
+/// What must be as it was, of a world: links of its daemon, named namespaces, pins.
+async fn on_the_host(world: &str) -> Result<(Vec<String>, Vec<String>, bool)> {
+    let pins = Path::new("/sys/fs/bpf").join(world).exists();
+    Ok((links(world).await?, namespaces(world)?, pins))
 }

@@ -25,7 +25,6 @@ const PATIENCE: Duration = Duration::from_mins(5);
 async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     let most = number("SLUICE_MACHINES", 3);
     let machines = Machines::start("slt_vm")?;
-    let before = links().await?;
     let web = TenantFile::structured("web", 80, 1, most).with(&machines.template());
     let mut scene = open("slt_vm", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;
@@ -74,13 +73,12 @@ async fn machines_serve_drain_and_outlive_daemon_and_libvirtd() -> Result<()> {
     brief.close(&scene.observer).await?;
     held.close(&scene.observer).await?;
     assert_eq!(counted(&scene, &machines).await?, with_one);
-    nothing_left(scene, &machines, &before).await
+    nothing_left(scene, &machines).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_while_it_scales_machines_is_repaired() -> Result<()> {
     let machines = Machines::start("slt_vmkill")?;
-    let before = links().await?;
     let web = TenantFile::structured("web", 80, 1, 2).with(&machines.template());
     let mut scene = open("slt_vmkill", &machines, &web).await?;
     scene.settled(&web.name(), 1).await?;
@@ -90,7 +88,7 @@ async fn a_daemon_killed_while_it_scales_machines_is_repaired() -> Result<()> {
     let span = Duration::from_secs(3);
     scene.kill_while_scaling(&web.name(), [2, 1], span, number("SLUICE_KILLS", 2)).await?;
     held.close(&scene.observer).await?;
-    nothing_left(scene, &machines, &before).await
+    nothing_left(scene, &machines).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +108,6 @@ async fn what_can_not_be_made_is_said_and_the_next_cloud_is_used() -> Result<()>
     let others = format!(
         ", {{name: away, provider: libvirt, priority: 5, uri: '{URI}'}}, {{name: spare, provider: netns}}"
     );
-    let before = links().await?;
     let mut scene = Scene::open("slt_vmfault", &machines.settings(&others), &[&missing, &mute]).await?;
     scene.patience = PATIENCE;
     // What may be on a cloud that is away can't be removed: for the end it has to have left the host file, which the daemon
@@ -130,7 +127,7 @@ async fn what_can_not_be_made_is_said_and_the_next_cloud_is_used() -> Result<()>
     let clouds = scene.world.sluice(&["clouds"])?;
     let clouds = String::from_utf8_lossy(&clouds.stdout).into_owned();
     ensure!(clouds.contains("away does not answer") && clouds.contains(URI), "{clouds}");
-    nothing_left(scene, &machines, &before).await
+    nothing_left(scene, &machines).await
 }
 
 async fn open(name: &str, machines: &Machines, web: &TenantFile) -> Result<Scene> {
@@ -195,11 +192,11 @@ async fn counted(scene: &Scene, machines: &Machines) -> Result<Inventory> {
 }
 
 /// Takes everything down, and sees that it is so: domains, volumes, taps, leases, map entries, processes.
-async fn nothing_left(scene: Scene, machines: &Machines, before: &[String]) -> Result<()> {
+async fn nothing_left(scene: Scene, machines: &Machines) -> Result<()> {
     let name = scene.world.name().to_owned();
     scene.close().await?;
     machines.empty()?;
-    assert_eq!(links().await?, before);
+    assert_eq!(links(&name).await?, [""; 0], "links");
     let dhcp = processes_about(&format!("/run/{name}/"))?;
     ensure!(dhcp.is_empty(), "left: {dhcp:?}");
     Ok(())

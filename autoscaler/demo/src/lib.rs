@@ -1,6 +1,7 @@
 //! Real traffic in namespaces of its own: the demo, its world, and the end-to-end tests' clients.
 
 mod ground;
+pub mod host_load;
 pub mod observer;
 mod phases;
 pub mod report;

@@ -9,6 +9,8 @@ use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_northbound::api::{Event, EventKind, EventQuery, InstanceStatus, Status};
 use sluice_northbound::client::Client;
 
+use crate::host_load::LoadMeter;
+
 /// The counters of the load balancer are read about once a second: a count of this age has nothing in it from
 /// before the drain that it is compared with.
 const COUNTER_AGE: SignedDuration = SignedDuration::from_secs(2);
@@ -103,6 +105,7 @@ impl Observer {
         limit: Duration,
         condition: impl Fn(&Self) -> bool,
     ) -> Result<()> {
+        let meter = LoadMeter::start();
         let waiting = async {
             loop {
                 self.look().await?;
@@ -114,7 +117,10 @@ impl Observer {
         };
         match tokio::time::timeout(limit, waiting).await {
             Ok(outcome) => outcome,
-            Err(_) => anyhow::bail!("not within {limit:?}: {what}; the last status: {:#?}", self.status),
+            Err(_) => {
+                let load = meter.read();
+                anyhow::bail!("not within {limit:?}: {what}; {load}; the last status: {:#?}", self.status)
+            }
         }
     }
 }

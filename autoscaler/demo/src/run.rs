@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::ground::{Ground, Libvirtd};
+use crate::host_load::LoadMeter;
 use crate::observer::Observer;
 use crate::phases::Course;
 use crate::report;
@@ -100,6 +101,7 @@ struct Clients {
     pings: Pings,
     load: HttpLoad,
     arrivals: Arrivals,
+    meter: LoadMeter,
     _thread: ClientThread,
 }
 
@@ -142,7 +144,7 @@ impl Clients {
                 arrivals: arrivals.clone(),
             },
         )?;
-        Ok(Self { connections, pings, load, arrivals, _thread: thread })
+        Ok(Self { connections, pings, load, arrivals, meter: LoadMeter::start(), _thread: thread })
     }
 
     async fn stop(&self) {
@@ -230,6 +232,7 @@ fn summarise(observer: &Observer, clients: &Clients, course: &Course, length: Du
         connections: report::connections(&clients.connections, &clients.pings, &clients.load),
         new_flows_while_draining: report::strays(observer, &clients.arrivals),
         counted_while_draining: observer.new_flows_while_draining(),
+        host_load: clients.meter.read(),
         problems: Vec::new(),
     };
     summary.judge(tenant(observer).is_some_and(at_min), course.actions);

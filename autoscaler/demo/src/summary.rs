@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluice_northbound::api::{EventKind, XdpMode};
 
-use crate::traffic::{BrokenFlow, Failure, HttpCounts, PingCounts};
+use crate::host_load::HostLoad;
+use crate::traffic::{BrokenFlow, Failure, FailureKind, HttpCounts, PingCounts};
 
 /// The demo's result. Its JSON form is what `sluice demo --json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct Summary {
     pub new_flows_while_draining: u64,
     /// The same by the load balancer's counters.
     pub counted_while_draining: u64,
+    /// How busy the host was meanwhile.
+    #[serde(default)]
+    pub host_load: HostLoad,
     /// Why the demo failed; empty when it did not.
     pub problems: Vec<String>,
 }
@@ -83,12 +87,22 @@ impl Summary {
 
     /// Writes down every way in which the result is not what it should be; `actions` are the fewest each way.
     pub(crate) fn judge(&mut self, back_at_min: bool, actions: u64) {
-        let requests = &self.requests;
-        let lost = requests.sent - requests.answered;
+        let (requests, pings, load) = (&self.requests, &self.pings, &self.host_load);
+        let [lost, late] = self.unanswered(requests.sent - requests.answered, requests.late());
+        let [lost_pings, late_pings] = self.unanswered(pings.lost, pings.late());
+        let timed_out = |flow: &&BrokenFlow| flow.failure.kind == FailureKind::Timeout;
+        let timeouts = self.connections.broken_flows.iter().filter(timed_out).count() as u64;
+        let [broken, late_connections] = self.unanswered(self.connections.broken, timeouts);
         let checks = [
             (lost > 0, format!("{lost} of {} requests were lost", requests.sent)),
-            (self.pings.lost > 0, format!("{} of {} pings were lost", self.pings.lost, self.pings.sent)),
-            (self.connections.broken > 0, format!("{} held connections broke", self.connections.broken)),
+            (late > 0, format!("{late} of {} requests had no answer in time; {load}", requests.sent)),
+            (lost_pings > 0, format!("{lost_pings} of {} pings were lost", pings.sent)),
+            (late_pings > 0, format!("{late_pings} of {} pings had no answer in time; {load}", pings.sent)),
+            (broken > 0, format!("{broken} held connections broke")),
+            (
+                late_connections > 0,
+                format!("{late_connections} held connections had no answer in time; {load}"),
+            ),
             (
                 self.new_flows_while_draining > 0,
                 format!("{} new flows went to a draining instance", self.new_flows_while_draining),
@@ -102,10 +116,17 @@ impl Summary {
             ),
             (self.scale_outs < actions, format!("{} scale-outs, fewer than {actions}", self.scale_outs)),
             (self.scale_ins < actions, format!("{} scale-ins, fewer than {actions}", self.scale_ins)),
-            (requests.sent == 0 || self.pings.sent == 0, "no traffic".to_owned()),
+            (requests.sent == 0 || pings.sent == 0, "no traffic".to_owned()),
             (!back_at_min, "the group is not back at its minimum".to_owned()),
         ];
         self.problems.extend(checks.into_iter().filter_map(|(bad, problem)| bad.then_some(problem)));
+    }
+
+    /// Of so many failures, those that are a loss, and those that were only late: `timeouts` of them on a busy host. Either
+    /// is a problem, but only the first is the load balancer's.
+    fn unanswered(&self, failures: u64, timeouts: u64) -> [u64; 2] {
+        let late = if self.host_load.is_busy() { timeouts.min(failures) } else { 0 };
+        [failures - late, late]
     }
 }
 
@@ -173,6 +194,20 @@ mod tests {
         let mut summary = good();
         summary.judge(true, 2);
         assert!(summary.is_good(), "{:?}", summary.problems);
+    }
+
+    #[test]
+    fn what_timed_out_on_a_busy_host_is_called_late_and_what_was_reset_lost() {
+        let mut summary = good();
+        summary.requests.answered = 7;
+        summary.requests.failures = [(FailureKind::Timeout, 2), (FailureKind::Reset, 1)].into();
+        summary.host_load = HostLoad { average: Some(18.0), cpus: 2, stalled: Some(0.9) };
+        let mut quiet = Summary { host_load: HostLoad::default(), ..summary.clone() };
+        summary.judge(true, 2);
+        let late = "2 of 10 requests had no answer in time; the machine was busy: load 18.0 on 2 CPUs";
+        assert!(summary.problems[0] == "1 of 10 requests were lost" && summary.problems[1].starts_with(late));
+        quiet.judge(true, 2);
+        assert_eq!(quiet.problems, ["3 of 10 requests were lost"]);
     }
 
     #[test]

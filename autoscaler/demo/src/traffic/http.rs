@@ -67,6 +67,14 @@ pub struct HttpCounts {
     pub max_us: u64,
 }
 
+impl HttpCounts {
+    /// The failed requests that had no answer in time.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.failures.get(&FailureKind::Timeout).copied().unwrap_or_default()
+    }
+}
+
 /// `GET /` at a rate that can be changed, whatever the answers do (open loop), each on a connection of its own.
 #[derive(Debug)]
 pub struct HttpLoad {

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
 use super::ClientThread;
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use super::flows::FlowCounts;
 use super::held::{Client, Held, Life};
 use super::sources::Sources;
@@ -59,6 +59,14 @@ pub struct PingCounts {
     pub lost: u64,
     /// The streams; a stream with a lost request is broken.
     pub streams: FlowCounts,
+}
+
+impl PingCounts {
+    /// The lost requests whose reply did not come in time.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.streams.failures.get(&FailureKind::Timeout).copied().unwrap_or_default()
+    }
 }
 
 /// Streams of ICMP echo requests, each reply matched with its request.

@@ -13,6 +13,7 @@ use sluice_northbound::client::{Client, ClientError};
 use tokio::time::{sleep, timeout};
 
 use super::files::Files;
+use crate::host_load::LoadMeter;
 
 /// A daemon that does not answer so long after its start will not.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -39,6 +40,7 @@ pub(super) fn start(sluice: &Path, files: &Files) -> Result<Child> {
 /// Waits until the daemon's API answers.
 pub(super) async fn ready(daemon: &mut Child, client: &Client, files: &Files) -> Result<()> {
     let pid = daemon.id();
+    let meter = LoadMeter::start();
     let answering = async {
         loop {
             if let Some(status) = daemon.try_wait()? {
@@ -53,13 +55,15 @@ pub(super) async fn ready(daemon: &mut Child, client: &Client, files: &Files) ->
         }
     };
     let outcome = timeout(READY_WITHIN, answering).await;
-    let outcome = outcome.unwrap_or_else(|_| bail!("the daemon did not answer within {READY_WITHIN:?}"));
+    let outcome = outcome
+        .unwrap_or_else(|_| bail!("the daemon did not answer within {READY_WITHIN:?}; {}", meter.read()));
     outcome.with_context(|| format!("the last lines of {}:\n{}", files.log().display(), tail(&files.log())))
 }
 
 /// Ends the daemon by `SIGTERM`.
 pub(super) async fn stop(mut daemon: Child) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(daemon.id())?), Signal::SIGTERM)?;
+    let meter = LoadMeter::start();
     let ended = async {
         while daemon.try_wait()?.is_none() {
             sleep(TRY_EVERY).await;
@@ -67,7 +71,7 @@ pub(super) async fn stop(mut daemon: Child) -> Result<()> {
         anyhow::Ok(())
     };
     let outcome = timeout(READY_WITHIN, ended).await;
-    outcome.unwrap_or_else(|_| bail!("the daemon did not end within {READY_WITHIN:?}"))
+    outcome.unwrap_or_else(|_| bail!("the daemon did not end within {READY_WITHIN:?}; {}", meter.read()))
 }
 
 /// `sluice down`, also where no daemon runs.
