@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_common::abi::VERSION;
 use serde_json::Value;
 use sluice_demo::traffic::Arrivals;
 use sluice_demo::world::HostSettings;
@@ -40,13 +41,23 @@ fn shown(scene: &Scene) -> Result<(Child, Value)> {
     Ok((watcher, serde_json::from_str(&line)?))
 }
 
-/// The ids of the watchers' programs that the kernel has.
-fn programs() -> Result<BTreeSet<u64>> {
-    let done = Command::new("bpftool").args(["--json", "prog", "show"]).output().context("bpftool")?;
-    ensure!(done.status.success(), "bpftool: {}", String::from_utf8_lossy(&done.stderr));
-    let all: Value = serde_json::from_slice(&done.stdout)?;
-    let watchers = all.as_array().into_iter().flatten().filter(|program| program["name"] == "watch");
+/// The ids of the watchers' programs that the kernel has, of those on this world's maps.
+fn programs(scene: &Scene) -> Result<BTreeSet<u64>> {
+    let control = format!("/sys/fs/bpf/{}/v{VERSION}/control", scene.world.name());
+    let control = bpftool(&["map", "show", "pinned", &control])?;
+    let is_ours = |program: &&Value| {
+        let maps = program["map_ids"].as_array();
+        program["name"] == "watch" && maps.is_some_and(|maps| maps.contains(&control["id"]))
+    };
+    let all = bpftool(&["prog", "show"])?;
+    let watchers = all.as_array().into_iter().flatten().filter(is_ours);
     Ok(watchers.filter_map(|program| program["id"].as_u64()).collect())
+}
+
+fn bpftool(arguments: &[&str]) -> Result<Value> {
+    let done = Command::new("bpftool").arg("--json").args(arguments).output().context("bpftool")?;
+    ensure!(done.status.success(), "bpftool: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(serde_json::from_slice(&done.stdout)?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,12 +66,11 @@ async fn a_watcher_that_is_killed_leaves_its_place_and_nothing_else() -> Result<
     let mut scene = Scene::open("slt_watch", &HostSettings::default(), &[&web]).await?;
     scene.settled(&web.name(), 1).await?;
     let load = scene.load(web.vip(), 50.0, &Arrivals::default())?;
-    let before = programs()?;
     let mut ours = BTreeSet::new();
     for _ in 0..3 {
         let (mut watcher, decision) = shown(&scene)?;
         assert!(decision["outcome"].is_object(), "{decision:#}");
-        ours.extend(programs()?.difference(&before));
+        ours.extend(programs(&scene)?);
         watcher.kill()?;
         watcher.wait()?;
     }
@@ -70,8 +80,8 @@ async fn a_watcher_that_is_killed_leaves_its_place_and_nothing_else() -> Result<
     assert_eq!(String::from_utf8(next.stdout)?.lines().count(), 3);
 
     let began = Instant::now();
-    while !ours.is_disjoint(&programs()?) {
-        ensure!(began.elapsed() < PATIENCE, "of {ours:?} are left: {:?}", programs()?);
+    while !ours.is_disjoint(&programs(&scene)?) {
+        ensure!(began.elapsed() < PATIENCE, "of {ours:?} are left: {:?}", programs(&scene)?);
         sleep(Duration::from_millis(50)).await;
     }
     load.stop().await;

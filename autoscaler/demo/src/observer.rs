@@ -115,12 +115,10 @@ impl Observer {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        match tokio::time::timeout(limit, waiting).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let load = meter.read();
-                anyhow::bail!("not within {limit:?}: {what}; {load}; the last status: {:#?}", self.status)
-            }
+        if let Ok(outcome) = tokio::time::timeout(limit, waiting).await {
+            return outcome;
         }
+        let load = meter.read();
+        anyhow::bail!("not within {limit:?}: {what}; {load}; the last status: {:#?}", self.status)
     }
 }

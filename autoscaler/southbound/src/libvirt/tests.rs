@@ -162,7 +162,11 @@ impl Host {
         self.ask(move |connect| {
             let all = connect.list_all_domains(0)?;
             let names = all.iter().map(Domain::get_name).collect::<Result<BTreeSet<_>, _>>()?;
-            Ok(names.into_iter().filter(|domain| domain.starts_with(&name)).collect())
+            // Another test's name may begin with this one's: they end in numbers.
+            let is_ours = |domain: &String| {
+                domain.strip_prefix(&name).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+            };
+            Ok(names.into_iter().filter(is_ours).collect())
         })
         .await
     }

@@ -75,7 +75,11 @@ impl Host {
         let name = self.scope.name();
         let mut found = Vec::new();
         let own = format!("{name}-transit");
-        found.extend(Netns::names().expect("names").into_iter().filter(|n| n.starts_with(name) && *n != own));
+        // Another test's name may begin with this one's.
+        let is_ours = |netns: &str| netns.strip_prefix(name).is_some_and(|rest| rest.starts_with(['-', '.']));
+        found.extend(
+            Netns::names().expect("names").into_iter().filter(|netns| is_ours(netns) && *netns != own),
+        );
         for link in self.provider.0.ports.host().list().await.expect("links") {
             if link.group == self.scope.group() {
                 found.push(link.name);
