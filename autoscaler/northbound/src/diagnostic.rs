@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::terminal::is_harmful;
 use crate::value::Complaint;
 use crate::yaml::{Span, SyntaxFault};
 
@@ -95,7 +96,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, severity, .. } = self;
-        write!(f, "{file}:{line}:{column}: {severity}: {}", harmless(&self.message))?;
+        write!(f, "{}:{line}:{column}: {severity}: {}", harmless(file), harmless(&self.message))?;
         if !self.source_line.is_empty() {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
@@ -141,7 +142,8 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// A terminal must not obey what somebody wrote into a file.
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    // One character for one, so that carets stand below what they mean.
+    text.chars().map(|c| if is_harmful(c) && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// A place in a file together with the line that is there, so that it outlives the file's text.

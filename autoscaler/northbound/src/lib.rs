@@ -15,6 +15,7 @@ pub mod host;
 mod policies;
 mod reader;
 pub mod tenant;
+pub mod terminal;
 mod value;
 pub mod watch;
 mod yaml;

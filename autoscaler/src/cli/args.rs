@@ -10,11 +10,6 @@ use sluice_logic::spec::{MetricName, TenantName};
 use super::lb::LbArgs;
 use super::simulate::{SimulateArgs, TuneArgs};
 
-/// Where the daemon listens unless its host file says otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
-/// Where the host file is unless `--config` says otherwise.
-pub(crate) const DEFAULT_CONFIG: &str = "/etc/sluice/sluice.yml";
-
 const EXAMPLES: &str = "\
 Examples:
   sluice check sluice.yml tenants/demo.yml    find every fault before the daemon sees it
@@ -31,6 +26,9 @@ Examples:
   sluice down --config sluice.yml             remove everything Sluice made on this host
   sluice demo                                 all of it on real packets, in namespaces of its own
 
+Every command means the same daemon by `--config` and `--socket`. What is given on the command line counts first, then
+the variables SLUICE_SOCKET and SLUICE_CONFIG, then /etc/sluice/sluice.yml.
+
 Exit codes: 0 done, 1 failed, 2 the input was wrong.";
 
 /// Gives a tenant one public address, spreads its traffic over instances, and adds and removes instances as
@@ -38,9 +36,14 @@ Exit codes: 0 done, 1 failed, 2 the input was wrong.";
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// The daemon's Unix socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    pub(crate) socket: PathBuf,
+    /// The daemon's host file, which says where its socket, state and data plane are. Without it: the variable
+    /// `SLUICE_CONFIG`, then `/etc/sluice/sluice.yml`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The daemon's Unix socket, instead of what the host file says. Without it: the host file of `--config`, the variable
+    /// `SLUICE_SOCKET`, the host file of `SLUICE_CONFIG`, `/etc/sluice/sluice.yml`, and last `/run/sluice/sluice.sock`.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// How log lines are written to standard error. What is logged is said by `RUST_LOG`, e.g.
     /// `RUST_LOG=sluice=debug`.
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
@@ -64,7 +67,7 @@ pub(crate) enum Command {
     ///
     /// Takes over what an earlier daemon left, without a packet lost. Ends on SIGTERM or Ctrl-C and leaves
     /// instances and the data plane running; reads the tenants' directory again on SIGHUP. Needs root.
-    Run(RunArgs),
+    Run,
     /// Check host and tenant files, and print every fault with its line and column.
     ///
     /// A file with a `transit` key is a host file, any other a tenant file. Tenant files are also checked
@@ -127,13 +130,6 @@ pub(crate) enum Command {
     /// The built-in responder: what an instance runs when its template has no command.
     #[command(hide = true)]
     Responder,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// The host file.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -256,9 +252,6 @@ pub(crate) struct ExportArgs {
     /// Write to this file in place of standard output.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The host file, which says where the store is when no daemon runs.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    pub(crate) config: PathBuf,
 }
 
 /// What can be exported.
@@ -321,9 +314,6 @@ pub(crate) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DownArgs {
-    /// The host file that the daemon ran with.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    pub(crate) config: PathBuf,
     /// Stop the daemon first, if one runs.
     #[arg(long)]
     pub(crate) stop: bool,
@@ -385,9 +375,9 @@ mod tests {
     #[test]
     fn the_socket_may_stand_before_or_after_the_command() {
         for line in ["sluice --socket /x status", "sluice status --socket /x"] {
-            assert_eq!(parse(line).unwrap().socket, PathBuf::from("/x"));
+            assert_eq!(parse(line).unwrap().socket, Some(PathBuf::from("/x")));
         }
-        assert_eq!(parse("sluice status").unwrap().socket, PathBuf::from(DEFAULT_SOCKET));
+        assert_eq!(parse("sluice status").unwrap().socket, None);
     }
 
     #[test]

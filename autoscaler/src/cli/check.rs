@@ -1,14 +1,8 @@
-//! `sluice check`, and the host file of the commands that need one.
+//! `sluice check`.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::Context;
 use jiff::Timestamp;
 use sluice_northbound::check::check_files;
 use sluice_northbound::diagnostic::Diagnostic;
-use sluice_northbound::host::{self, HostConfig};
-use sluice_southbound::scope::Scope;
 
 use super::args::CheckArgs;
 use super::{Failure, output};
@@ -19,39 +13,22 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     if args.json {
         output::json(&report)?;
     } else {
-        anstream::println!("{report}");
+        output::say_lines(&report);
     }
     if report.has_errors() { Err(Failure::Faults) } else { Ok(()) }
-}
-
-/// Reads a host file; its faults are printed. With it comes the scope of all that its daemon makes.
-pub(super) fn host_config(path: &Path) -> Result<(HostConfig, Scope), Failure> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the host file {}; name it with `--config`", path.display()))
-        .map_err(|error| Failure::Wrong(format!("{error:#}")))?;
-    match host::parse(&path.display().to_string(), &text) {
-        Ok(host) => {
-            print(&host.warnings);
-            let scope = Scope::new(&host.config.name).map_err(|error| Failure::Wrong(error.to_string()))?;
-            Ok((host.config, scope))
-        }
-        Err(faults) => {
-            print(&faults);
-            Err(Failure::Faults)
-        }
-    }
 }
 
 /// Prints faults and warnings as they stand in a file.
 pub(super) fn print(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        anstream::eprintln!("{diagnostic}");
+        output::remark_lines(diagnostic);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sluice_northbound::host;
+    use sluice_southbound::scope::Scope;
 
     #[test]
     fn a_host_file_is_good_exactly_where_the_daemon_takes_its_name() {

@@ -1,7 +1,5 @@
 //! `sluice clouds`.
 
-use std::fmt::Write as _;
-
 use sluice_northbound::api::CloudStatus;
 use sluice_northbound::client::Client;
 
@@ -26,7 +24,7 @@ fn print(clouds: &[CloudStatus]) {
     for cloud in clouds {
         table.add_row(row(cloud));
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
     for cloud in clouds {
         print_state(cloud);
     }
@@ -50,14 +48,10 @@ fn print_state(cloud: &CloudStatus) {
     let name = &cloud.name;
     match &cloud.fault {
         Some(fault) => {
-            let mut text = format!("{BAD}{name} does not answer:{BAD:#} {fault}");
-            if let Some(seconds) = cloud.asked_again_in {
-                // Writing to a `String` does not fail.
-                let _ = write!(text, "; it is asked again in {seconds:.0} s");
-            }
-            anstream::println!("{text}");
+            let again = cloud.asked_again_in.map(|seconds| format!("; it is asked again in {seconds:.0} s"));
+            output::say!("{BAD}{name} does not answer:{BAD:#} {fault}{}", again.unwrap_or_default());
         }
-        None if cloud.troubles.is_empty() => anstream::println!("{GOOD}{name} is fine{GOOD:#}"),
+        None if cloud.troubles.is_empty() => output::say!("{GOOD}{name} is fine{GOOD:#}"),
         None => {}
     }
     for trouble in &cloud.troubles {
@@ -65,6 +59,6 @@ fn print_state(cloud: &CloudStatus) {
             0.0 => "the next one may be tried".to_owned(),
             seconds => format!("the next try is in {seconds:.0} s"),
         };
-        anstream::println!("{BAD}{name}, {}:{BAD:#} {}; {next}", trouble.tenant, trouble.reason);
+        output::say!("{BAD}{name}, {}:{BAD:#} {}; {next}", trouble.tenant, trouble.reason);
     }
 }

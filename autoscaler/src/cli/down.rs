@@ -16,7 +16,7 @@ use sluice_southbound::networks::Networks;
 use sluice_southbound::scope::Scope;
 
 use super::args::DownArgs;
-use super::check::host_config;
+use super::which::WhichDaemon;
 use super::{Failure, output};
 use crate::daemon::clouds::Clouds;
 use crate::daemon::lock::{self, Holder, Lock};
@@ -36,11 +36,13 @@ struct Removed {
     pins: Vec<String>,
     /// Directories and files.
     files: Vec<String>,
+    /// Directories on which something is mounted: they are empty now, and stay.
+    emptied: Vec<String>,
 }
 
 /// Removes everything, in an order in which packets to what still exists go on until it is gone.
-pub(super) async fn down(args: &DownArgs) -> Result<(), Failure> {
-    let (config, scope) = host_config(&args.config)?;
+pub(super) async fn down(daemon: &WhichDaemon, args: &DownArgs) -> Result<(), Failure> {
+    let (config, scope) = daemon.host_config()?;
     let lock = end_daemon(&config, &scope, args.stop).await?;
     let removed = remove(&config, &scope, args.purge).await?;
     drop(lock);
@@ -85,7 +87,7 @@ async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Remov
     removed.networks.extend(management);
     let pins = LoadBalancer::remove_pins(&config.pins).context("removing programs and maps")?;
     removed.pins = pins.iter().map(|pin| pin.display().to_string()).collect();
-    remove_files(config, scope, purge, &mut removed.files)?;
+    remove_files(config, scope, purge, &mut removed)?;
     Ok(removed)
 }
 
@@ -110,7 +112,7 @@ async fn remove_instances(config: &HostConfig, scope: &Scope) -> Result<Vec<Stri
 }
 
 /// Only what the daemon has made: the directories are named by a person, who may keep other things in them.
-fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut Vec<String>) -> Result<()> {
+fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut Removed) -> Result<()> {
     note(&config.api.socket, fs::remove_file(&config.api.socket), removed)?;
     let run = scope.run_dir();
     let instances = scope.instances_dir();
@@ -123,7 +125,7 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut V
     }
     note(&config.run, remove_if_empty(&config.run), removed)?;
     // These we have made ourselves, if only just now. The mark is left only where its namespace has gone.
-    let (lock, mut unremarkable) = (lock::path(&run), Vec::new());
+    let (lock, mut unremarkable) = (lock::path(&run), Removed::default());
     let mark = scope.forwarding_mark();
     note(&mark, fs::remove_file(&mark), &mut unremarkable)?;
     note(&lock, fs::remove_file(&lock), &mut unremarkable)?;
@@ -136,6 +138,10 @@ fn remove_if_empty(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(io::ErrorKind::NotFound.into()),
         done => done,
     }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The transit namespace; without it there is nothing in it to remove.
@@ -151,10 +157,14 @@ fn transit(config: &HostConfig) -> Result<Option<Netns>> {
     }
 }
 
-/// Notes what was removed; what was not there needs no note.
-fn note(path: &Path, result: io::Result<()>, removed: &mut Vec<String>) -> Result<()> {
+/// Notes what was removed; what was not there needs no note. What is left of a directory on which something is mounted
+/// is the mount point.
+fn note(path: &Path, result: io::Result<()>, removed: &mut Removed) -> Result<()> {
     match result {
-        Ok(()) => removed.push(path.display().to_string()),
+        Ok(()) => removed.files.push(path.display().to_string()),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_empty(path) => {
+            removed.emptied.push(path.display().to_string());
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("removing {}", path.display())),
     }
@@ -170,10 +180,49 @@ fn print(removed: &Removed) {
     ];
     for (kind, names) in parts {
         for name in names {
-            anstream::println!("removed {kind} {name}");
+            output::say!("removed {kind} {name}");
         }
     }
-    if parts.iter().all(|(_, names)| names.is_empty()) {
-        anstream::println!("there was nothing to remove");
+    for name in &removed.emptied {
+        output::say!("emptied {name}: something is mounted on it, so the directory stays");
+    }
+    if removed.emptied.is_empty() && parts.iter().all(|(_, names)| names.is_empty()) {
+        output::say!("there was nothing to remove");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+    use super::*;
+
+    /// Unmounts when it is dropped.
+    struct Mounted<'a>(&'a Path);
+
+    impl Drop for Mounted<'_> {
+        fn drop(&mut self) {
+            let _ = umount2(self.0, MntFlags::MNT_DETACH);
+        }
+    }
+
+    #[test]
+    fn a_mount_point_is_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        fs::create_dir(&state).unwrap();
+        mount(Some("none"), &state, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+            .expect("a mount: this test needs root");
+        let _mounted = Mounted(&state);
+        fs::create_dir(state.join("groups")).unwrap();
+        fs::write(state.join("groups/demo.json"), "{}").unwrap();
+        let mut removed = Removed::default();
+        let part = state.join("groups");
+        note(&part, fs::remove_dir_all(&part), &mut removed).unwrap();
+        note(&state, remove_if_empty(&state), &mut removed).unwrap();
+        assert_eq!(removed.files, [part.display().to_string()]);
+        assert_eq!(removed.emptied, [state.display().to_string()]);
+        // Also where a part has a disk of its own.
+        note(&state, fs::remove_dir_all(&state), &mut removed).unwrap();
     }
 }

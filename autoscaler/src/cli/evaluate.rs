@@ -16,9 +16,9 @@ pub(super) fn evaluate(args: &EvaluateArgs) -> Result<(), Failure> {
         Ok(question) => {
             let answer = question.answer();
             if args.summary {
-                anstream::println!("{}", answer.reason);
+                output::say!("{}", answer.reason);
                 for refused in &answer.samples.explained {
-                    anstream::eprintln!("a sample was refused: {refused}");
+                    output::remark!("a sample was refused: {refused}");
                 }
                 return Ok(());
             }
@@ -27,7 +27,7 @@ pub(super) fn evaluate(args: &EvaluateArgs) -> Result<(), Failure> {
         }
         Err(faults) => {
             for fault in faults {
-                anstream::eprintln!("{fault}");
+                output::remark_lines(&fault);
             }
             Err(Failure::Faults)
         }

@@ -50,7 +50,7 @@ fn print(event: &Event, json: bool) -> Result<(), Failure> {
         | EventKind::TenantRefused
         | EventKind::LogsMalformed
         | EventKind::LogsLost => BAD,
-        _ => anstyle::Style::new(),
+        _ => output::PLAIN,
     };
     let about = match (&event.instance, &event.tenant) {
         (Some(instance), _) => instance.as_str(),
@@ -59,6 +59,6 @@ fn print(event: &Event, json: bool) -> Result<(), Failure> {
     };
     let at = event.at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f");
     let kind = name_of(event.kind);
-    anstream::println!("{QUIET}{at}{QUIET:#}  {style}{kind:<16}{style:#}  {about:<20}  {}", event.message);
+    output::say!("{QUIET}{at}{QUIET:#}  {style}{kind:<16}{style:#}  {about:<20}  {}", event.message);
     Ok(())
 }

@@ -21,23 +21,23 @@ pub(super) async fn explain(client: &Client, args: &ExplainArgs) -> Result<(), F
 
 fn print(explanation: &Explanation, now: Timestamp) {
     let Explanation { tenant, desired, min, max, instances, decision, .. } = explanation;
-    anstream::println!(
+    output::say!(
         "{tenant}  desired {desired} ({min} to {max})  {} in service, {} pending, {} draining",
         instances.in_service,
         instances.pending,
         instances.draining,
     );
-    anstream::println!("{BUSY}now:{BUSY:#} {}", decision.reason);
+    output::say!("{BUSY}now:{BUSY:#} {}", decision.reason);
     for (number, policy) in decision.policies.iter().enumerate() {
-        anstream::println!("policy {}: {}  {}", number + 1, wish(policy.wish), policy.reason);
+        output::say!("policy {}: {}  {}", number + 1, wish(policy.wish), policy.reason);
     }
     list("why not more", &explanation.why_not_more);
     list("why not fewer", &explanation.why_not_fewer);
     if let Some(problem) = &explanation.store_problem {
-        anstream::println!("{BAD}history is not kept:{BAD:#} {problem}");
+        output::say!("{BAD}history is not kept:{BAD:#} {problem}");
     }
     for (why, count) in &explanation.refused {
-        anstream::println!("{BAD}refused samples:{BAD:#} {count}: {why}");
+        output::say!("{BAD}refused samples:{BAD:#} {count}: {why}");
     }
     if explanation.newest.is_empty() {
         return;
@@ -52,16 +52,16 @@ fn print(explanation: &Explanation, now: Timestamp) {
         };
         table.add_row([sample.metric.to_string(), of, value, ago(sample.at, now)]);
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
 }
 
 fn list(title: &str, reasons: &[String]) {
     if reasons.is_empty() {
         return;
     }
-    anstream::println!("{QUIET}{title}:{QUIET:#}");
+    output::say!("{QUIET}{title}:{QUIET:#}");
     for reason in reasons {
-        anstream::println!("  - {reason}");
+        output::say!("  - {reason}");
     }
 }
 

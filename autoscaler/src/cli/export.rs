@@ -1,26 +1,28 @@
 //! `sluice export`.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sluice_northbound::client::{self, Client, ClientError};
+use sluice_northbound::client::{self, ClientError};
 use sluice_northbound::export::{Archive, ExportError, Format, Kind, Query};
+use sluice_northbound::terminal::{escape, escape_json};
 use sluice_store::Store;
 
 use super::args::{ExportArgs, ExportKind};
-use super::check::host_config;
+use super::output::Screened;
+use super::which::WhichDaemon;
 use super::{Failure, in_runtime};
 use crate::daemon::open::{log_book, store_settings};
 
 /// Writes what was kept of a day.
-pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<(), Failure> {
-    let query = query(args)?;
+pub(super) fn export(daemon: &WhichDaemon, args: &ExportArgs) -> Result<(), Failure> {
+    let (client, query) = (daemon.client()?, query(args)?);
     query.span().map_err(failure)?;
-    let mut out = open(args.output.as_deref());
+    let mut out = open(args);
     let asked = in_runtime(async {
         match client.export(&query, &mut out).await {
             Err(client::ExportError::Daemon(error)) => Err(error.into()),
@@ -28,7 +30,7 @@ pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<(), Failure> 
         }
     });
     match asked {
-        Err(Failure::Failed(error)) if is_no_daemon(&error) => read(args, &query, &mut out)?,
+        Err(Failure::Failed(error)) if is_no_daemon(&error) => read(daemon, &query, &mut out)?,
         done => done?,
     }
     Ok(out.flush()?)
@@ -39,8 +41,8 @@ fn is_no_daemon(error: &anyhow::Error) -> bool {
 }
 
 /// Without a daemon the store is nobody's; the file's own lock keeps one that begins meanwhile from it.
-fn read(args: &ExportArgs, query: &Query, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    let (config, _) = host_config(&args.config)?;
+fn read(daemon: &WhichDaemon, query: &Query, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let (config, _) = daemon.host_config()?;
     let path = store_settings(&config).path;
     let store = Store::open_for_reading(&path).context("no daemon answers, and the store can't be read")?;
     let archive = Archive { store: &store, logs: &log_book(&config) };
@@ -68,9 +70,12 @@ fn query(args: &ExportArgs) -> Result<Query, Failure> {
     Ok(Query { kind, day, zone, tenant: args.tenant.clone(), format })
 }
 
-fn open(path: Option<&Path>) -> Box<dyn Write + Send> {
-    match path {
+fn open(args: &ExportArgs) -> Box<dyn Write + Send> {
+    match &args.output {
         Some(path) => Box::new(io::BufWriter::new(Output { path: path.to_owned(), file: None })),
+        None if io::stdout().is_terminal() => {
+            Box::new(Screened::new(io::stdout(), if args.json { escape_json } else { escape }))
+        }
         None => Box::new(io::BufWriter::new(io::stdout())),
     }
 }

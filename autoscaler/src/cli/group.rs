@@ -12,7 +12,7 @@ pub(super) async fn scale(client: &Client, args: &ScaleArgs) -> Result<(), Failu
     if args.json {
         return Ok(output::json(&answer)?);
     }
-    anstream::println!("{}: desired {} → {}", answer.tenant, answer.from, answer.to);
+    output::say!("{}: desired {} → {}", answer.tenant, answer.from, answer.to);
     Ok(())
 }
 
@@ -23,6 +23,6 @@ pub(super) async fn drain(client: &Client, args: &DrainArgs) -> Result<(), Failu
     if args.json {
         return Ok(output::json(&answer)?);
     }
-    anstream::println!("{} drains; {} instances are desired", answer.instance, answer.desired);
+    output::say!("{} drains; {} instances are desired", answer.instance, answer.desired);
     Ok(())
 }

@@ -15,16 +15,18 @@ mod push;
 mod run;
 mod simulate;
 mod status;
+mod which;
 
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sluice_logic::spec::ProviderKind;
-use sluice_northbound::client::{Client, ClientError};
+use sluice_northbound::client::ClientError;
 use sluice_southbound::responder;
 
 pub(crate) use self::args::{Cli, LogFormat};
 use self::args::{Command, DemoArgs, DemoProvider};
+use self::which::WhichDaemon;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Failure {
             Self::Wrong(message) => (message, 2),
             Self::Failed(error) => (format!("{error:#}"), 1),
         };
-        anstream::eprintln!("{}error:{:#} {message}", output::BAD, output::BAD);
+        output::remark!("{}error:{:#} {message}", output::BAD, output::BAD);
         ExitCode::from(code)
     }
 }
@@ -73,8 +75,8 @@ impl From<ClientError> for Failure {
 
 /// Does what was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let client = Client::new(cli.socket);
-    if !matches!(cli.command, Command::Responder | Command::Run(_) | Command::Demo(_)) {
+    let daemon = WhichDaemon::new(cli.config, cli.socket);
+    if !matches!(cli.command, Command::Responder | Command::Run | Command::Demo(_)) {
         end_with_the_reader();
     }
     match cli.command {
@@ -84,21 +86,21 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
                 responder::Options::from_env().map_err(|error| Failure::Wrong(error.to_string()))?;
             Ok(responder::run(options)?)
         }
-        Command::Run(args) => run::run(&args),
+        Command::Run => run::run(&daemon),
         Command::Check(args) => check::check(&args),
         Command::Evaluate(args) => evaluate::evaluate(&args),
-        Command::Status(args) => in_runtime(status::status(&client, &args)),
-        Command::Events(args) => in_runtime(events::events(&client, &args)),
-        Command::Explain(args) => in_runtime(explain::explain(&client, &args)),
-        Command::Export(args) => export::export(&client, &args),
-        Command::Push(args) => in_runtime(push::push(&client, &args)),
-        Command::Clouds(args) => in_runtime(clouds::clouds(&client, &args)),
-        Command::Scale(args) => in_runtime(group::scale(&client, &args)),
-        Command::Drain(args) => in_runtime(group::drain(&client, &args)),
-        Command::Lb(args) => lb::lb(&args),
+        Command::Status(args) => in_runtime(status::status(&daemon.client()?, &args)),
+        Command::Events(args) => in_runtime(events::events(&daemon.client()?, &args)),
+        Command::Explain(args) => in_runtime(explain::explain(&daemon.client()?, &args)),
+        Command::Export(args) => export::export(&daemon, &args),
+        Command::Push(args) => in_runtime(push::push(&daemon.client()?, &args)),
+        Command::Clouds(args) => in_runtime(clouds::clouds(&daemon.client()?, &args)),
+        Command::Scale(args) => in_runtime(group::scale(&daemon.client()?, &args)),
+        Command::Drain(args) => in_runtime(group::drain(&daemon.client()?, &args)),
+        Command::Lb(args) => lb::lb(&daemon, &args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Tune(args) => simulate::tune::run(&args),
-        Command::Down(args) => in_runtime(down::down(&args)),
+        Command::Down(args) => in_runtime(down::down(&daemon, &args)),
         Command::Demo(args) => demo(&args),
     }
 }

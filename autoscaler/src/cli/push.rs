@@ -19,6 +19,6 @@ pub(super) async fn push(client: &Client, args: &PushArgs) -> Result<(), Failure
     if args.json {
         return Ok(output::json(&answer)?);
     }
-    anstream::println!("{}: {} = {} of {}", answer.tenant, answer.metric, args.value, answer.at);
+    output::say!("{}: {} = {} of {}", answer.tenant, answer.metric, args.value, answer.at);
     Ok(())
 }

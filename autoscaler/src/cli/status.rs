@@ -28,7 +28,7 @@ pub(super) async fn status(client: &Client, args: &StatusArgs) -> Result<(), Fai
 
 fn print(status: &Status, now: Timestamp) {
     let daemon = &status.daemon;
-    anstream::println!(
+    output::say!(
         "{QUIET}sluice {} as `{}`, process {}, up {}, uplink {} ({} XDP){QUIET:#}",
         daemon.version,
         daemon.name,
@@ -41,12 +41,12 @@ fn print(status: &Status, now: Timestamp) {
         print_problem(problem, now);
     }
     if status.tenants.is_empty() {
-        anstream::println!("no tenants: write a tenant file into the tenants' directory");
+        output::say!("no tenants: write a tenant file into the tenants' directory");
     }
     if let Some(logs) = &status.logs {
         let sluice_northbound::api::LogStatus { listen, kept, malformed, declined, lost, unknown, refused } =
             logs;
-        anstream::println!(
+        output::say!(
             "{QUIET}logs at {listen}: {kept} kept, {malformed} of them no syslog, {declined} declined, {lost} lost, \
              {unknown} from unknown addresses, {refused} connections too many{QUIET:#}"
         );
@@ -56,23 +56,25 @@ fn print(status: &Status, now: Timestamp) {
     }
     for refused in &status.refused {
         let stays = if refused.tenant.is_some() { "; its last good form stays in force" } else { "" };
-        anstream::println!("\n{BAD}refused:{BAD:#} {}{stays}", refused.file.display());
+        output::say!("");
+        output::say!("{BAD}refused:{BAD:#} {}{stays}", refused.file.display());
         for fault in &refused.faults {
-            anstream::println!("{fault}");
+            output::say_lines(fault);
         }
     }
 }
 
 fn print_problem(problem: &HostProblem, now: Timestamp) {
     let HostProblem { since, about, what, way_out } = problem;
-    anstream::println!("{BAD}problem:{BAD:#} {about}: {what} {QUIET}(for {}){QUIET:#}", ago(*since, now));
-    anstream::println!("  {way_out}");
+    output::say!("{BAD}problem:{BAD:#} {about}: {what} {QUIET}(for {}){QUIET:#}", ago(*since, now));
+    output::say!("  {way_out}");
 }
 
 fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
     let in_service = tenant.instances.iter().filter(|i| i.state == InstanceState::InService).count();
-    anstream::println!(
-        "\n{}  {}  desired {} ({} in service, {} to {})  {}",
+    output::say!("");
+    output::say!(
+        "{}  {}  desired {} ({} in service, {} to {})  {}",
         tenant.name,
         tenant.services.join(" "),
         tenant.desired,
@@ -82,13 +84,13 @@ fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
         tenant.loads.iter().map(load).collect::<Vec<_>>().join("  "),
     );
     if tenant.leaving {
-        anstream::println!("{BUSY}being removed: its file is gone{BUSY:#}");
+        output::say!("{BUSY}being removed: its file is gone{BUSY:#}");
     }
     if let Some(problem) = &tenant.problem {
-        anstream::println!("{BAD}problem:{BAD:#} {problem}");
+        output::say!("{BAD}problem:{BAD:#} {problem}");
     }
     if let Some(decision) = &tenant.last_decision {
-        anstream::println!("{}  {QUIET}({} ago){QUIET:#}", decision.reason, ago(decision.at, now));
+        output::say!("{}  {QUIET}({} ago){QUIET:#}", decision.reason, ago(decision.at, now));
     }
     if !tenant.instances.is_empty() {
         let header = [
@@ -107,7 +109,7 @@ fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
         for instance in &tenant.instances {
             table.add_row(row(instance, now));
         }
-        anstream::println!("{table}");
+        output::say!("{table}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -13,6 +13,7 @@ use serde_json::Value;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{Event, EventKind, EventPage, EventQuery};
+use sluice_store::PruneClock;
 use tokio::sync::watch;
 
 /// Events kept in memory, which is what the API answers from.
@@ -68,6 +69,7 @@ struct Inner {
     directory: PathBuf,
     recent: VecDeque<Event>,
     file: Option<DayFile>,
+    clock: PruneClock,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,8 @@ impl EventLog {
         fs::create_dir_all(directory)?;
         let recent = read_back(directory)?;
         let newest = recent.back().map_or(0, |event| event.seq);
-        let inner = Inner { directory: directory.to_owned(), recent, file: None };
+        let clock = PruneClock::new(recent.back().map(|event| event.at), Instant::now());
+        let inner = Inner { directory: directory.to_owned(), recent, file: None, clock };
         Ok(Self { inner: Mutex::new(inner), newest: watch::Sender::new(newest) })
     }
 
@@ -150,7 +153,9 @@ impl Inner {
         let fits = |file: &DayFile| file.day == day && file.size < LARGEST_FILE;
         if !self.file.as_ref().is_some_and(fits) {
             self.file = Some(begin(&self.directory, day)?);
-            prune(&self.directory, event.at)?;
+            if self.clock.believes(event.at, Instant::now()) {
+                prune(&self.directory, event.at)?;
+            }
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         // One write a line: a crash leaves whole lines, or a torn last one, which reading skips.

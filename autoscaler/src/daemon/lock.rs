@@ -1,8 +1,8 @@
 //! One daemon per name, and none while everything is being removed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +42,10 @@ impl Lock {
 fn try_once(run: &Path) -> io::Result<std::result::Result<Lock, Holder>> {
     let path = path(run);
     fs::create_dir_all(run)?;
-    let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path)?;
+    // Who can open a file can lock it, also for reading only: then no daemon would start, and nothing be removed.
+    let file =
+        OpenOptions::new().create(true).read(true).write(true).truncate(false).mode(0o600).open(&path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             // Whoever had it may have removed the file; then the lock is on nothing.
@@ -84,6 +87,16 @@ mod tests {
         assert_eq!(Lock::take(&run).await.unwrap().unwrap_err(), Holder(pid()));
         drop(first);
         Lock::take(&run).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_else_can_open_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // As an older daemon has left it.
+        fs::write(path(dir.path()), "1\n").unwrap();
+        fs::set_permissions(path(dir.path()), Permissions::from_mode(0o644)).unwrap();
+        let _lock = Lock::take(dir.path()).await.unwrap().unwrap();
+        assert_eq!(fs::metadata(path(dir.path())).unwrap().mode() & 0o777, 0o600);
     }
 
     #[tokio::test]

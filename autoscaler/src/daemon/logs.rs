@@ -16,6 +16,7 @@ use sluice_northbound::api::LogStatus;
 use sluice_southbound::management::Management;
 use sluice_southbound::provider::InstanceSpec;
 use sluice_southbound::syslog::{Intake, IntakeLimits, Listener, Received, Room};
+use sluice_store::PruneClock;
 use sluice_store::logs::{LogBook, LogLine, LogOwner};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use self::notices::Notices;
 use self::senders::{Sender, Senders};
 use super::events::EventLog;
 use super::host::Host;
+use super::problems::{Finding, Problems};
 
 /// Messages are gathered for so long: a batch is a frame of its file, and larger ones compress better. A crash loses no
 /// more than this.
@@ -169,7 +171,9 @@ impl Keeping {
         let mut tasks: Vec<_> = places.map(task).collect();
         let (minded, until) = (host.clone(), end.clone());
         tasks.push(tokio::spawn(async move {
-            until.run_until_cancelled(mind(&minded.logs, &minded.events, TURN, Timestamp::now)).await;
+            let mut clock = clock(&minded.logs.book);
+            let now = || Some(Timestamp::now()).filter(|now| clock.believes(*now, std::time::Instant::now()));
+            until.run_until_cancelled(mind(&minded.logs, &minded.events, TURN, now)).await;
         }));
         Self { end, tasks }
     }
@@ -184,7 +188,7 @@ impl Keeping {
 }
 
 async fn keep(host: Arc<Host>, netns: Netns, address: SocketAddr, end: CancellationToken) {
-    let listening = listen(&host.logs, &netns, address);
+    let listening = listen(&host.logs, &host.problems, &host.events, &netns, address);
     let Some(mut listener) = end.run_until_cancelled(listening).await else { return };
     while let Some(batch) = gather(&mut listener.messages, &end).await {
         let (lines, rooms) = host.logs.sort(batch);
@@ -197,14 +201,24 @@ async fn keep(host: Arc<Host>, netns: Netns, address: SocketAddr, end: Cancellat
     }
 }
 
-/// Removes what is too old, and says what there is to say, also while nothing comes. Never returns.
-async fn mind(logs: &Logs, events: &EventLog, every: Duration, now: impl Fn() -> Timestamp) {
+/// Says whether logs are old.
+fn clock(book: &LogBook) -> PruneClock {
+    let newest = book.newest().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the logs can't be listed");
+        None
+    });
+    PruneClock::new(newest, std::time::Instant::now())
+}
+
+/// Removes what is too old, and says what there is to say, also while nothing comes. Nothing is too old while `now` is
+/// not known. Never returns.
+async fn mind(logs: &Logs, events: &EventLog, every: Duration, mut now: impl FnMut() -> Option<Timestamp>) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         logs.tell(events);
-        let (book, now) = (logs.book.clone(), now());
+        let (book, now) = (logs.book.clone(), now().unwrap_or(Timestamp::MIN));
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || book.prune(now)).await {
             tracing::warn!(%error, "old logs can't be removed; it is tried again");
         }
@@ -237,14 +251,44 @@ async fn gather(
     (!batch.is_empty()).then_some(batch)
 }
 
-async fn listen(logs: &Arc<Logs>, netns: &Netns, address: SocketAddr) -> Listener<Sender> {
+/// Listens once the address can be had; until then that is a problem of the host.
+async fn listen(
+    logs: &Arc<Logs>,
+    problems: &Problems,
+    events: &EventLog,
+    netns: &Netns,
+    address: SocketAddr,
+) -> Listener<Sender> {
+    let finder = format!("syslog at {address}");
     loop {
         let knowing = logs.clone();
         match Listener::open(netns, address, &logs.intake, move |from| knowing.sender(from)) {
-            Ok(listener) => return listener,
-            Err(error) => tracing::error!(%address, %error, "syslog can't be taken; it is tried again"),
+            Ok(listener) => {
+                problems.set(events, &finder, Vec::new());
+                return listener;
+            }
+            Err(error) => problems.set(events, &finder, vec![not_taken(address, &error)]),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn not_taken(address: SocketAddr, error: &std::io::Error) -> Finding {
+    let way_out = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "another program has the port, which `ss -lntup 'sport = :{}'` names there: end it, or give another address \
+             as `syslog.listen`; it is tried again every {} s",
+            address.port(),
+            RETRY.as_secs()
+        ),
+        _ => {
+            format!("give another address as `syslog.listen`; it is tried again every {} s", RETRY.as_secs())
+        }
+    };
+    Finding {
+        about: format!("syslog at {address}"),
+        what: format!("nothing is taken there, so what instances log is lost: {error}"),
+        way_out,
     }
 }
 
@@ -306,6 +350,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_that_another_has_is_a_problem_until_it_is_free() {
+        let (_directory, logs, events) = logs(1 << 20);
+        let (logs, problems, here) = (Arc::new(logs), Problems::default(), Netns::current().unwrap());
+        let other = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = other.local_addr().unwrap();
+        let listening = listen(&logs, &problems, &events, &here, address);
+        assert!(tokio::time::timeout(Duration::from_millis(50), listening).await.is_err());
+        let [problem] = problems.list().try_into().unwrap();
+        assert!(problem.what.contains("in use") && problem.way_out.contains("sport = :"), "{problem:?}");
+        drop(other);
+        listen(&logs, &problems, &events, &here, address).await;
+        assert_eq!(problems.list(), []);
+        let kinds: Vec<_> =
+            events.query(&EventQuery::default()).await.events.iter().map(|e| e.kind).collect();
+        assert_eq!(kinds, [EventKind::ProblemFound, EventKind::ProblemSolved]);
+    }
+
+    #[tokio::test]
     async fn a_day_that_is_full_is_an_event_of_its_tenant() {
         let (_directory, logs, events) = logs(1_600);
         while logs.book.counts().lost < 3 {
@@ -322,7 +384,7 @@ mod tests {
         let (_directory, logs, events) = logs(1 << 20);
         logs.write(vec![line("old")], &events);
         let turn = std::cell::Cell::new(0);
-        let now = || at(turn.replace(turn.get() + 1) * 2 * 86_400);
+        let now = || Some(at(turn.replace(turn.get() + 1) * 2 * 86_400));
         let gone = async {
             while !logs.book.owners().unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -16,6 +16,7 @@
 //! aside, one that can't be written is tried again, and what does not fit is counted as lost.
 
 mod activity;
+mod clock;
 mod disk;
 pub mod logs;
 mod minute;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use sluice_logic::spec::TenantName;
 
 pub use activity::{Activity, Following, Outcome};
+pub use clock::PruneClock;
 pub use disk::StoreError;
 pub use reading::MinuteRollups;
 pub use record::{Census, DecisionRecord};
@@ -75,6 +77,7 @@ impl Store {
             health: health.clone(),
             minutes: BTreeMap::new(),
             pruned: None,
+            clock: None,
             unpruned: 0,
             failed: None,
         };

@@ -116,6 +116,17 @@ pub(crate) fn shrink(
     }
 }
 
+/// The newest minute of which there is any row.
+pub(crate) fn newest(transaction: &WriteTransaction) -> Result<Option<i64>, Error> {
+    let mut newest = None;
+    for (tenant, table) in ledger(transaction)?.keys() {
+        let rows = transaction.open_table(table.rows())?;
+        let last = rows.range((tenant.as_str(), i64::MIN)..=(tenant.as_str(), i64::MAX))?.next_back();
+        newest = newest.max(last.transpose()?.map(|(key, _)| key.value().1));
+    }
+    Ok(newest)
+}
+
 /// The ledger.
 pub(crate) fn ledger(transaction: &WriteTransaction) -> Result<Ledger, Error> {
     let mut found = Ledger::new();

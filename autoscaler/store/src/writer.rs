@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sluice_logic::spec::TenantName;
 
+use crate::clock::PruneClock;
 use crate::disk::{Disk, StoreError};
 use crate::minute::{Minute, MinuteNumber};
 use crate::record::DecisionRecord;
@@ -58,6 +59,8 @@ pub(crate) struct Writer {
     pub(crate) health: SharedHealth,
     pub(crate) minutes: BTreeMap<(TenantName, MinuteNumber), Minute>,
     pub(crate) pruned: Option<Instant>,
+    /// Says whether rows are old; made when the file is first written.
+    pub(crate) clock: Option<PruneClock>,
     /// Bytes written since.
     pub(crate) unpruned: u64,
     /// The last failure, so that it is logged once.
@@ -175,7 +178,15 @@ impl Writer {
             return Ok(());
         }
         let (limits, mut left, mut written) = (&self.settings.limits, None, 0);
+        let clock = &mut self.clock;
         self.disk.write(|transaction| {
+            // Before anything is written by a clock that may be wrong.
+            let clock = if let Some(clock) = clock {
+                clock
+            } else {
+                let newest = table::newest(transaction)?.and_then(|minute| MinuteNumber(minute).begin());
+                clock.insert(PruneClock::new(newest, Instant::now()))
+            };
             for ((tenant, number), minute) in dirty {
                 for (table, row) in rows(minute) {
                     written += row.len() as u64;
@@ -183,7 +194,9 @@ impl Writer {
                 }
             }
             if prune {
-                left = Some(self::prune(transaction, limits, Timestamp::now())?);
+                let now = Timestamp::now();
+                let believed = clock.believes(now, Instant::now());
+                left = Some(self::prune(transaction, limits, believed.then_some(now))?);
             }
             Ok(())
         })?;
@@ -251,11 +264,15 @@ fn oldest(now: Timestamp, kept: Duration) -> MinuteNumber {
     MinuteNumber(MinuteNumber::of(now).0.saturating_sub(kept).saturating_sub(1))
 }
 
-/// Removes what is too old, and the oldest of whoever has most where all together is too large. Returns what is left,
-/// in bytes.
-fn prune(transaction: &redb::WriteTransaction, limits: &Limits, now: Timestamp) -> Result<u64, redb::Error> {
+/// Removes what is too old, where the time is known, and the oldest of whoever has most where all together is too
+/// large. Returns what is left, in bytes.
+fn prune(
+    transaction: &redb::WriteTransaction,
+    limits: &Limits,
+    now: Option<Timestamp>,
+) -> Result<u64, redb::Error> {
     let mut ledger = table::ledger(transaction)?;
-    for (tenant, table) in ledger.keys() {
+    for (now, (tenant, table)) in now.iter().flat_map(|now| ledger.keys().map(move |key| (*now, key))) {
         let oldest = oldest(now, limits.of(*table));
         table::remove(transaction, *table, tenant, i64::MIN..=oldest.0)?;
     }

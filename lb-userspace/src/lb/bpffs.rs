@@ -9,6 +9,9 @@ use super::Error;
 
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const MAGIC: FsType = FsType(0xcafe_4a11);
+/// Without it the kernel makes the root world-writable (1777), and whoever may load programs could pin theirs below
+/// our names.
+const MODE: &str = "mode=0700";
 /// Where a bpffs belongs: systemd mounts one there, a host without it may have none.
 const USUAL_PLACE: &str = "/sys/fs/bpf";
 
@@ -26,7 +29,7 @@ pub fn provide_bpffs(pin_root: &Path) -> Result<bool, Error> {
     if !pin_root.starts_with(USUAL_PLACE) {
         return Err(Error::NoBpffs { pin_root: pin_root.to_owned(), usual: USUAL_PLACE });
     }
-    mount(Some("bpf"), USUAL_PLACE, Some("bpf"), MsFlags::empty(), None::<&str>)
+    mount(Some("bpf"), USUAL_PLACE, Some("bpf"), MsFlags::empty(), Some(MODE))
         .map_err(|error| Error::file("mounting a bpffs on", USUAL_PLACE)(error.into()))?;
     Ok(true)
 }

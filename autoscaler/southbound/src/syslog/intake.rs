@@ -33,7 +33,7 @@ impl Default for IntakeLimits {
 /// What was not taken in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IntakeCounts {
-    /// Messages that found no room, all of them from UDP.
+    /// Messages that found no room, in their socket or here, all of them from UDP.
     pub lost: u64,
     /// Datagrams and connections from addresses that are nobody's.
     pub unknown: u64,
@@ -97,6 +97,11 @@ impl Intake {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
         room
+    }
+
+    /// Counts datagrams that found no room in their socket.
+    pub(super) fn lost(&self, datagrams: u32) {
+        self.0.lost.fetch_add(u64::from(datagrams), Ordering::Relaxed);
     }
 
     /// A place for a connection; `None` has been counted.

@@ -8,10 +8,11 @@ mod framing;
 mod intake;
 mod message;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use jiff::Timestamp;
 use lb_userspace::net::Netns;
@@ -22,6 +23,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use self::framing::trimmed;
 pub use self::framing::{Framing, LONGEST};
@@ -32,6 +34,8 @@ pub use self::message::read;
 const READ: usize = 8 << 10;
 /// A connection without a byte for so long has ended: its sender opens another.
 const IDLE: Duration = Duration::from_hours(2);
+/// What the kernel has dropped is counted so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// After an error of `accept`, such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A silent sender is asked after so many seconds whether it is still there,
@@ -124,8 +128,19 @@ impl<S> Door<S> {
 
 async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
     let mut buffer = vec![0; LONGEST];
+    let (mut dropped, mut counting) = (0, tokio::time::interval(COUNT_EVERY));
+    counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = counting.tick() => {
+                if let Ok(now) = drops(&socket) {
+                    door.intake.lost(now.wrapping_sub(mem::replace(&mut dropped, now)));
+                }
+                continue;
+            }
+        };
+        let Ok((length, from)) = received else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
@@ -139,6 +154,26 @@ async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
             return;
         }
     }
+}
+
+/// The datagrams that the kernel has dropped since the socket was made, as its buffer was full; modulo 2³².
+fn drops(socket: &UdpSocket) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS`, and how many there are (`linux/sock_diag.h`).
+    const DROPS: usize = 8;
+    const COUNT: usize = 9;
+    let mut numbers = [0_u32; COUNT];
+    let mut length = libc::socklen_t::try_from(size_of_val(&numbers)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes to the array, which has so many, and says how many in `length`.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if done == 0 { Ok(numbers[DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
 async fn connections<S: Clone + Send + Sync + 'static>(listener: TcpListener, door: Door<S>) {
@@ -214,6 +249,21 @@ mod tests {
     use nix::sys::socket::getsockopt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_kernel_drops_is_counted() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let sender = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..5_000 {
+            sender.send_to(&[b'x'; 1_000], socket.local_addr().unwrap()).unwrap();
+        }
+        let mut kept = 0;
+        while socket.try_recv(&mut [0; 1_000]).is_ok() {
+            kept += 1;
+        }
+        assert!(kept < 5_000, "the buffer holds more than this");
+        assert_eq!(drops(&socket).unwrap(), 5_000 - kept);
+    }
 
     #[tokio::test]
     async fn a_silent_sender_is_asked_whether_it_is_there() {

@@ -7,8 +7,6 @@ use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use lb_userspace::service::{ServiceKey, ServiceSelector};
 
-use super::super::args::DEFAULT_CONFIG;
-
 const EXAMPLES: &str = "\
 Examples:
   sluice lb services                          what clients address, and what it has counted
@@ -24,9 +22,6 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LbArgs {
-    /// The host file of the daemon; says where the data plane is pinned.
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    pub(crate) config: PathBuf,
     /// Where the data plane is pinned, instead of what the host file says: its `pins`.
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) pins: Option<PathBuf>,

@@ -6,7 +6,7 @@ use lb_userspace::lb::look::{Explanation, Look, Question};
 use lb_userspace::net::Netns;
 use lb_userspace::service::Protocol;
 
-use super::super::Failure;
+use super::super::{Failure, output};
 use super::args::{ClientEnd, ExplainArgs};
 use super::{failed, show};
 
@@ -17,7 +17,7 @@ pub(super) fn explain(look: &Look, transit: &Netns, json: bool, args: &ExplainAr
     let explained: Vec<Explanation> = look.explain(&questions(args)?, transit).map_err(failed)?;
     show(json, &explained, |all| {
         for explanation in all {
-            anstream::println!("{} {explanation}", packet(&explanation.question, args));
+            output::say_lines(&format!("{} {explanation}", packet(&explanation.question, args)));
         }
     })
 }

@@ -12,12 +12,12 @@ use lb_userspace::net::Netns;
 
 pub(super) use self::args::LbArgs;
 use self::args::{DropsArgs, FlowsArgs, LbCommand};
-use super::check::host_config;
+use super::which::WhichDaemon;
 use super::{Failure, output};
 
 /// Shows a part of the data plane.
-pub(super) fn lb(args: &LbArgs) -> Result<(), Failure> {
-    let place = place(args)?;
+pub(super) fn lb(daemon: &WhichDaemon, args: &LbArgs) -> Result<(), Failure> {
+    let place = place(daemon, args)?;
     let look = Look::open(&place.pins).map_err(failed)?;
     match &args.command {
         LbCommand::Services => show(args.json, &look.services().map_err(failed)?, |all| print::services(all)),
@@ -46,11 +46,11 @@ impl Place {
     }
 }
 
-fn place(args: &LbArgs) -> Result<Place, Failure> {
+fn place(daemon: &WhichDaemon, args: &LbArgs) -> Result<Place, Failure> {
     if let Some(pins) = &args.pins {
         return Ok(Place { pins: pins.clone(), transit: None });
     }
-    let (config, _) = host_config(&args.config)?;
+    let (config, _) = daemon.host_config()?;
     Ok(Place { pins: config.pins, transit: config.transit.namespace })
 }
 

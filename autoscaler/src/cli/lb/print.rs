@@ -10,7 +10,7 @@ use super::super::output::{self, QUIET, or_dash};
 
 pub(super) fn services(services: &[ServiceView]) {
     if services.is_empty() {
-        anstream::println!("no services: no tenant has instances yet");
+        output::say!("no services: no tenant has instances yet");
         return;
     }
     let header = [
@@ -43,12 +43,12 @@ pub(super) fn services(services: &[ServiceView]) {
         );
         table.add_row(row);
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
 }
 
 pub(super) fn backends(backends: &[BackendView]) {
     if backends.is_empty() {
-        anstream::println!("no backends: no instance is in service");
+        output::say!("no backends: no instance is in service");
         return;
     }
     let header = ["BACKEND", "STATE", "LIVE FLOWS", "NEW FLOWS", "PACKETS", "BYTES", "SHARE OF NEW FLOWS"];
@@ -60,12 +60,12 @@ pub(super) fn backends(backends: &[BackendView]) {
         row.push(Cell::new(backend.services.iter().map(share).collect::<Vec<_>>().join("  ")));
         table.add_row(row);
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
 }
 
 pub(super) fn flows(list: &FlowList) {
     if list.flows.is_empty() {
-        anstream::println!("no such flow is known");
+        output::say!("no such flow is known");
         return;
     }
     let mut table = output::table(&["CLIENT", "SERVICE", "VIP PORT", "BACKEND", "STATE", "IDLE"]);
@@ -79,23 +79,23 @@ pub(super) fn flows(list: &FlowList) {
             number_with(flow.idle, "s"),
         ]);
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
     if !list.complete {
         let shown = list.flows.len();
-        anstream::println!("{QUIET}{shown} of more: `--limit` shows more, a filter fewer{QUIET:#}");
+        output::say!("{QUIET}{shown} of more: `--limit` shows more, a filter fewer{QUIET:#}");
     }
 }
 
 pub(super) fn drops(drops: &[DropCount]) {
     if drops.is_empty() {
-        anstream::println!("no packet was dropped");
+        output::say!("no packet was dropped");
         return;
     }
     let mut table = output::table(&["REASON", "PACKETS"]);
     for drop in drops {
         table.add_row(vec![Cell::new(drop.reason), number(drop.packets)]);
     }
-    anstream::println!("{table}");
+    output::say!("{table}");
 }
 
 /// A client's end; an echo's identifier is no port, and is told apart.

@@ -58,7 +58,7 @@ async fn show_all(
             _ = terminate.recv() => return Ok(()),
             _ = follow.tick() => {
                 if watch.get_mut().follow().map_err(failed)? {
-                    anstream::eprintln!("{QUIET}a new program is on the uplink{QUIET:#}");
+                    output::remark!("{QUIET}a new program is on the uplink{QUIET:#}");
                 }
             }
             ready = watch.readable_mut() => {
@@ -97,12 +97,12 @@ fn print(sample: &Sample, json: bool) -> Result<(), Failure> {
     }
     let style = match sample.outcome {
         Outcome::Backend { new_flow: true, .. } => GOOD,
-        Outcome::Backend { .. } | Outcome::Kernel => anstyle::Style::new(),
+        Outcome::Backend { .. } | Outcome::Kernel => output::PLAIN,
         Outcome::Answered { .. } => BUSY,
         Outcome::Dropped { .. } => BAD,
     };
     let at = at.to_zoned_datetime(TimeZone::system()).strftime("%H:%M:%S%.3f");
-    anstream::println!("{QUIET}{at}{QUIET:#}  {style}{sample}{style:#}");
+    output::say!("{QUIET}{at}{QUIET:#}  {style}{sample}{style:#}");
     Ok(())
 }
 
@@ -115,5 +115,5 @@ fn summary(watched: Watched, shown: u64) {
             format!("; {lost} were lost: they came faster than they were read. Filters or `--every` help")
         }
     };
-    anstream::eprintln!("{QUIET}{shown} decisions shown, of {wanted} packets{lost}{QUIET:#}");
+    output::remark!("{QUIET}{shown} decisions shown, of {wanted} packets{lost}{QUIET:#}");
 }

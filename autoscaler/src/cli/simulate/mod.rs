@@ -36,7 +36,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
         let scored_from = part(steps, args.score_from);
         output::json(&Report { trace: &name, setup: &setup, scored_from, steps, outcomes: &outcomes })?;
     } else {
-        anstream::println!("{}", report::table(&outcomes));
+        output::say!("{}", report::table(&outcomes));
     }
     Ok(())
 }

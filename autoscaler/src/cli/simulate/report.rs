@@ -4,11 +4,10 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
-use comfy_table::Table;
 use serde::Serialize;
 use sluice_logic::simulate::{Change, Measures, Run, Setup};
 
-use crate::cli::output;
+use crate::cli::output::{self, Table};
 
 /// A contender and what it did.
 #[derive(Debug, Serialize)]

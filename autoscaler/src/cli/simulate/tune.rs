@@ -98,29 +98,29 @@ fn print(found: &Report<'_>, json: bool) -> Result<(), Failure> {
     }
     // The policy alone goes to standard output, so that it can be kept and checked.
     let percent = 100.0 * found.train;
-    anstream::eprintln!("Searched on the first {percent:.0} % of {}:", found.trace);
-    anstream::eprintln!("{}", against_hpa(&found.trained, &found.trained_hpa));
+    output::remark!("Searched on the first {percent:.0} % of {}:", found.trace);
+    output::remark!("{}", against_hpa(&found.trained, &found.trained_hpa));
     if let Some(seconds) = found.stabilization_in_seconds {
         let minutes = seconds / 60;
-        anstream::eprintln!(
+        output::remark!(
             "The group's pace is slower than it was, `in: {{stabilization: {minutes}m}}`: without that, no candidate changes \
              the number as rarely as {:.3} times an hour there.",
             found.most_changes
         );
     }
     if !found.calm_enough {
-        anstream::eprintln!(
+        output::remark!(
             "No candidate changes the number as rarely as {:.3} times an hour there; this is the calmest.",
             found.most_changes
         );
     }
-    anstream::eprintln!("On what comes after, which the search has not seen:");
+    output::remark!("On what comes after, which the search has not seen:");
     let of = |name| found.outcomes.iter().find(|outcome| outcome.name == name).map(|o| &o.measures);
     if let (Some(tuned), Some(hpa)) = (of(TUNED), of("hpa")) {
-        anstream::eprintln!("{}", against_hpa(tuned, hpa));
+        output::remark!("{}", against_hpa(tuned, hpa));
     }
-    anstream::eprintln!("{}", report::table(found.outcomes));
-    anstream::print!("{}", found.yaml);
+    output::remark!("{}", report::table(found.outcomes));
+    output::say_lines(&found.yaml.trim_end_matches('\n'));
     Ok(())
 }
 

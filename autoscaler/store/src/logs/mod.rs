@@ -183,6 +183,16 @@ impl LogBook {
         }
     }
 
+    /// The end of the newest day of which there is a file. Blocks.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn newest(&self) -> io::Result<Option<Timestamp>> {
+        let newest = self.files()?.into_iter().map(|file| file.day).max();
+        let end = |day: Date| day.tomorrow().ok()?.to_zoned_datetime(TimeZone::UTC).ok();
+        Ok(newest.and_then(end).map(|end| end.timestamp()))
+    }
+
     /// Of whom there are logs. Blocks.
     ///
     /// # Errors

@@ -1,23 +1,31 @@
 //! What is printed: tables, colours on a terminal only, JSON.
 
+mod screen;
+
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement};
 use jiff::Timestamp;
 use serde::Serialize;
 use sluice_logic::group::InstanceState;
+use sluice_northbound::terminal::{escape, escape_json};
+
+pub(crate) use self::screen::{Paint, Screened, print, print_error, remark, remark_lines, say, say_lines};
 
 /// For what is as it should be.
-pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const GOOD: Paint = Paint::new(AnsiColor::Green.on_default());
 /// For what is on its way.
-pub(super) const BUSY: Style = AnsiColor::Yellow.on_default();
+pub(super) const BUSY: Paint = Paint::new(AnsiColor::Yellow.on_default());
 /// For what went wrong.
-pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const BAD: Paint = Paint::new(AnsiColor::Red.on_default().bold());
 /// For what is beside the point.
-pub(super) const QUIET: Style = Style::new().dimmed();
+pub(super) const QUIET: Paint = Paint::new(Style::new().dimmed());
+/// For what is as it always is.
+pub(super) const PLAIN: Paint = Paint::new(Style::new());
 
 /// Prints a value as JSON for programs, indented, as one document.
 pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
@@ -30,21 +38,47 @@ pub(super) fn json_line(value: &impl Serialize) -> io::Result<()> {
 }
 
 /// A reader that has seen enough (`| head`) is an error like any other, not a panic.
-fn line(text: &str) -> io::Result<()> {
+fn line(json: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
+    writeln!(out, "{}", escape_json(json))?;
     out.flush()
+}
+
+/// A table whose cells are escaped as they are put in.
+#[derive(Debug)]
+pub(super) struct Table(comfy_table::Table);
+
+impl Table {
+    /// Adds a row.
+    pub(super) fn add_row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) {
+        self.0.add_row(cells.into_iter().map(|cell| escaped(cell.into())));
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        screen::obeyed(|| write!(f, "{}", self.0))
+    }
+}
+
+/// One that needs escaping loses its colour.
+fn escaped(cell: Cell) -> Cell {
+    let content = cell.content();
+    match escape(&content) {
+        std::borrow::Cow::Borrowed(_) => cell,
+        std::borrow::Cow::Owned(harmless) => Cell::new(harmless),
+    }
 }
 
 /// A table with aligned columns and nothing drawn, so that it can be cut and searched.
 pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !colours() {
         table.force_no_tty();
     }
     table.set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Dim)));
-    table
+    Table(table)
 }
 
 /// Whether standard output takes colours: a terminal, and nobody said `NO_COLOR` (<https://no-color.org>).
