@@ -12,6 +12,7 @@ mod source;
 mod span;
 mod step;
 mod template;
+mod vip;
 mod vm;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use self::cloud::{
 };
 pub use self::service::{Protocol, ServiceSpec, Spread};
 pub use self::template::{DockerTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec};
+pub use self::vip::VipFault;
 pub use self::vm::{
     CloudInit, DEFAULT_SHUTDOWN_TIMEOUT, GuestPassword, GuestUser, ImageFormat, LibvirtTemplate, VmBoot,
     VmDisk,

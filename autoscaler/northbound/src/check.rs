@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
-use crate::tenant::{self, Conflict, Tenant, check_dates, check_reserved, check_windows, cross_check};
+use crate::host::HostConfig;
+use crate::tenant::{
+    self, Conflict, Tenant, check_dates, check_host_addresses, check_reserved, check_windows, cross_check,
+};
 use crate::yaml::{self, Node, SyntaxFault};
 use crate::{file, host, watch};
 
@@ -70,6 +73,17 @@ impl fmt::Display for Report {
 /// nothing is changed. Dates are judged as of `now`.
 #[must_use]
 pub fn check_files<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Report {
+    check_files_on(paths, now, |_| Vec::new())
+}
+
+/// As [`check_files`], with what is known of the hosts whose host files are among the files: the addresses of their
+/// interfaces that are no VIPs, as far as they can be had here.
+#[must_use]
+pub fn check_files_on<P: AsRef<Path>>(
+    paths: &[P],
+    now: Timestamp,
+    addresses: impl Fn(&HostConfig) -> Vec<(String, Ipv4Net)>,
+) -> Report {
     let mut report = Report::default();
     let mut seen = Seen::default();
     for path in paths {
@@ -86,6 +100,9 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Report {
     let tenants: Vec<&Tenant> = seen.tenants.iter().collect();
     let reserved = seen.reserved.iter().flat_map(|reserved| check_reserved(&tenants, *reserved));
     let mut conflicts: Vec<Conflict> = cross_check(&tenants).into_iter().chain(reserved).collect();
+    for host in &seen.hosts {
+        conflicts.extend(check_host_addresses(&tenants, &addresses(host)));
+    }
     conflicts.extend(windows(&tenants, &seen.sample_intervals));
     conflicts.extend(check_dates(&tenants, now));
     report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
@@ -101,6 +118,8 @@ struct Seen {
     reserved: Vec<Ipv4Net>,
     /// Of the host files.
     sample_intervals: Vec<Duration>,
+    /// The host files.
+    hosts: Vec<HostConfig>,
 }
 
 /// Windows that are too long for the hosts; without a host file for one that has the default, as a warning.
@@ -147,6 +166,7 @@ fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Dia
             Ok(host) => {
                 seen.reserved.extend(host.config.management.reserved());
                 seen.sample_intervals.push(host.config.sample_interval);
+                seen.hosts.push(host.config);
                 (FileKind::Host, host.warnings)
             }
             Err(faults) => (FileKind::Host, faults),

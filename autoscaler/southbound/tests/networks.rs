@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
-use sluice_southbound::networks::{NetworkError, Networks, TenantNetwork, VipOwner, bridge_filter_warning};
+use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
@@ -197,7 +197,7 @@ async fn a_new_daemon_finds_and_removes_all_of_the_last_one_and_nothing_else() {
     world.network("demo", 1).await;
     let half = world.network("gone", 2).await;
     links(&world.host).delete(&half.link.peer).await.expect("deleted");
-    world.networks.ensure_vip(VIP).await.expect("a VIP");
+    world.networks.claim_vip(VIP).await.expect("a VIP");
     let other = Networks::between(scope("other"), &world.host, &world.transit, "uplink").expect("networks");
     let theirs = other.ensure(&tenant_name("demo"), &network_spec(3)).await.expect("a network");
 
@@ -262,8 +262,12 @@ async fn a_vip_is_found_by_clients_and_the_operators_addresses_stay() {
     let world = World::new().await;
     let operators = Ipv4Addr::new(10, 1, 0, 1);
     for _ in 0..2 {
-        assert_eq!(world.networks.ensure_vip(VIP).await.expect("a VIP"), VipOwner::Sluice);
-        assert_eq!(world.networks.ensure_vip(operators).await.expect("there"), VipOwner::Operator);
+        assert_eq!(world.networks.claim_vip(VIP).await.expect("a VIP"), Claim::Ours);
+        let refused = world.networks.claim_vip(operators).await.expect_err("it is the host's");
+        assert!(
+            matches!(refused, NetworkError::Vip(_)) && refused.to_string().contains("`uplink`"),
+            "{refused}"
+        );
     }
     assert_eq!(world.networks.vips().await.expect("list"), [VIP]);
     // On the same link: the client asks for the VIP itself.

@@ -1,21 +1,56 @@
 //! `sluice check`.
 
+use std::io;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use sluice_northbound::check::check_files;
+use lb_userspace::net::{Links, Netns};
+use sluice_northbound::check::check_files_on;
 use sluice_northbound::diagnostic::Diagnostic;
+use sluice_northbound::host::HostConfig;
+use sluice_southbound::networks::host_addresses;
 
 use super::args::CheckArgs;
 use super::{Failure, output};
 
+/// Netlink answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Checks files and prints all their faults.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let report = check_files(&args.files, Timestamp::now());
+    let report = check_files_on(&args.files, Timestamp::now(), addresses);
     if args.json {
         output::json(&report)?;
     } else {
         output::say_lines(&report);
     }
     if report.has_errors() { Err(Failure::Faults) } else { Ok(()) }
+}
+
+/// The addresses of this host, where the host file is this host's and its transit namespace can be entered. Without them
+/// the daemon still refuses a VIP that is among them.
+fn addresses(config: &HostConfig) -> Vec<(String, Ipv4Net)> {
+    let transit = match &config.transit.namespace {
+        Some(name) => Netns::open(name),
+        None => Netns::current(),
+    };
+    let listed = transit.and_then(|transit| addresses_in(&transit, &config.transit.uplink));
+    listed.unwrap_or_default()
+}
+
+/// The IPv4 addresses of a namespace's interfaces that are no VIPs; none where the namespace has no such uplink.
+fn addresses_in(transit: &Netns, uplink: &str) -> io::Result<Vec<(String, Ipv4Net)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let list = async {
+        let links = Links::open(transit)?;
+        match links.find(uplink).await? {
+            Some(_) => host_addresses(&links).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let listed = runtime.block_on(async { tokio::time::timeout(PATIENCE, list).await });
+    listed.map_err(io::Error::other)?.map_err(io::Error::other)
 }
 
 /// Prints faults and warnings as they stand in a file.

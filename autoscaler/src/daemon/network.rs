@@ -99,15 +99,6 @@ pub(crate) async fn retire(host: &Host, spec: &TenantSpec, in_use: &BTreeSet<&st
     Ok(none_left)
 }
 
-/// Makes the tenant's public addresses known on the uplink. Not before its services are in the load balancer:
-/// until then the kernel itself would answer for them.
-pub(crate) async fn announce(host: &Host, spec: &TenantSpec) -> Result<()> {
-    for vip in vips(spec) {
-        host.networks.ensure_vip(vip).await.with_context(|| format!("{vip} on the uplink"))?;
-    }
-    Ok(())
-}
-
 /// Takes the tenant's public addresses off the uplink.
 pub(crate) async fn withdraw(host: &Host, spec: &TenantSpec) -> Result<()> {
     for vip in vips(spec) {

@@ -4,6 +4,7 @@
 //! changes the namespace of the calling thread, and everything can be said twice.
 
 mod address;
+mod arp;
 mod device;
 mod error;
 mod link;
@@ -13,6 +14,7 @@ mod netns;
 mod veth;
 
 pub use address::Address;
+pub use arp::Arp;
 pub use error::LinkError;
 pub use link::{Link, Links, Mark};
 pub use mac::MacAddr;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use sluice_logic::samples::MOST_SAMPLES;
-use sluice_logic::spec::{Metric, Signal};
+use sluice_logic::spec::{Metric, Signal, VipFault};
 
 use super::Tenant;
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -36,7 +36,7 @@ pub fn cross_check(tenants: &[&Tenant]) -> Vec<Conflict> {
     conflicts
 }
 
-/// Finds the tenants that claim addresses of the management network.
+/// Finds the tenants that claim addresses of the management network, for their networks or as VIPs.
 #[must_use]
 pub fn check_reserved(tenants: &[&Tenant], reserved: Ipv4Net) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
@@ -51,8 +51,48 @@ pub fn check_reserved(tenants: &[&Tenant], reserved: Ipv4Net) -> Vec<Conflict> {
                 conflicts.push(Conflict { offender, diagnostic });
             }
         }
+        let within = |vip: IpAddr| {
+            within(vip, reserved).then(|| format!("the VIP {vip} is in the management network {reserved}"))
+        };
+        let help = "a VIP is an address that clients reach over the uplink; or choose another `management.subnet` in the host file";
+        conflicts
+            .extend(check_vips(tenant, within, help).map(|diagnostic| Conflict { offender, diagnostic }));
     }
     conflicts
+}
+
+/// Finds the VIPs that are the host's own, by the addresses that its interfaces have and that are no VIPs.
+#[must_use]
+pub fn check_host_addresses(tenants: &[&Tenant], addresses: &[(String, Ipv4Net)]) -> Vec<Conflict> {
+    let own = |vip: IpAddr| {
+        let IpAddr::V4(vip) = vip else { return None };
+        let addresses = addresses.iter().map(|(interface, net)| (interface.as_str(), *net));
+        VipFault::of(vip, addresses).map(|fault| fault.to_string())
+    };
+    let faults = |(offender, tenant): (usize, &&Tenant)| {
+        let found: Vec<_> =
+            check_vips(tenant, own, "give the service an address that no machine has").collect();
+        found.into_iter().map(move |diagnostic| Conflict { offender, diagnostic })
+    };
+    tenants.iter().enumerate().flat_map(faults).collect()
+}
+
+/// The faults of a tenant's VIPs, one for each place in its file.
+fn check_vips(
+    tenant: &Tenant,
+    fault: impl Fn(IpAddr) -> Option<String>,
+    help: &str,
+) -> impl Iterator<Item = Diagnostic> {
+    let mut judged = Vec::new();
+    let services = tenant.spec.services.iter().zip(&tenant.places.vips);
+    services.filter_map(move |(service, place)| {
+        if judged.contains(&place) {
+            return None;
+        }
+        judged.push(place);
+        let help = Some(help.to_owned());
+        Some(Diagnostic::at(&tenant.file, place, Severity::Error, fault(service.vip)?, help))
+    })
 }
 
 /// Finds the policies that look further back than an instance's samples are kept where one is taken every

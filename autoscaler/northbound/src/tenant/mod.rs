@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use sluice_logic::spec::TenantSpec;
 
-pub use conflicts::{Conflict, check_reserved, check_windows, cross_check};
+pub use conflicts::{Conflict, check_host_addresses, check_reserved, check_windows, cross_check};
 pub use dates::check_dates;
 pub(crate) use flat::policies as policy_by_name;
 

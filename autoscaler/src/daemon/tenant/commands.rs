@@ -10,6 +10,7 @@ use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer};
 
 use super::Tenant;
 use crate::daemon::change;
+use crate::daemon::network;
 use crate::daemon::refusal::Refusal;
 use crate::daemon::services::keys;
 
@@ -74,7 +75,8 @@ impl Tenant {
         // Its networks and public addresses may have changed: the next round looks.
         self.attached = None;
         self.old_networks = super::OldNetworks::Perhaps;
-        self.announced = false;
+        let vips = network::vips(&self.spec);
+        self.vips.restart(|vip| vips.contains(&vip));
         self.decide(Timestamp::now());
     }
 

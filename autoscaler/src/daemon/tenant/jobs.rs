@@ -1,5 +1,6 @@
 //! What takes time: making, removing and measuring instances, beside the tenant's task.
 
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::spec::{MetricName, ProviderKind};
 use sluice_northbound::api::EventKind;
+use sluice_southbound::networks::Claim;
 use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use sluice_store::Sample;
 use tokio::task::JoinError;
@@ -38,6 +40,8 @@ pub(super) enum Done {
     Removed(InstanceId, Result<()>),
     /// An instance has ended by itself, or was stopped.
     Ended(InstanceId),
+    /// A VIP is on the uplink, or is not.
+    Claimed(Ipv4Addr, Result<Claim>),
     /// The state file was written, or was not.
     Saved(Box<SavedTenant>, Result<()>),
     /// What a source of metrics has said.
@@ -88,8 +92,11 @@ impl Tenant {
             Ok(Done::Restored(samples)) => self.restored(samples),
             Ok(Done::LookedAhead(generation, lookouts)) => self.looked_ahead(generation, lookouts),
             Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
+            Ok(Done::Claimed(vip, result)) => self.claimed(vip, result),
             Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
-            // Jobs catch what panics inside of them; only the daemon's end cancels one.
+            // A VIP that is not wanted any more is not claimed.
+            Err(error) if error.is_cancelled() => {}
+            // Jobs catch what panics inside of them; a bug is left.
             Err(error) => tracing::error!(%error, "a job ended without a result"),
         }
     }

@@ -15,6 +15,7 @@ impl Tenant {
         self.leaving = true;
         let message = format!("{} is gone: its instances and networks are removed", self.file.display());
         self.host.events.record(self.event(EventKind::TenantLeaving, message));
+        self.vips.restart(|_| false);
         // Before the services go: without them the kernel itself would answer for the addresses.
         let withdrawn = network::withdraw(&self.host, &self.spec).await;
         self.outcome(Work::Addresses, withdrawn);

@@ -19,6 +19,7 @@ mod saving;
 mod services;
 mod sources;
 mod view;
+mod vips;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -47,6 +48,7 @@ use self::jobs::Done;
 use self::problems::Work;
 use self::saving::Saving;
 use self::sources::SourceState;
+use self::vips::Vips;
 use super::backoff::Backoff;
 use super::clouds::Sight;
 use super::events::NewEvent;
@@ -185,8 +187,8 @@ pub(crate) struct Tenant {
     holds: Holds,
     attached: Option<Attached>,
     old_networks: OldNetworks,
-    /// Its public addresses are on the uplink.
-    announced: bool,
+    /// Its public addresses.
+    vips: Vips,
     /// The tenant's services as the load balancer has them, as far as is known.
     services: Vec<Service>,
     /// What the load balancer has counted for them, at the last look.
@@ -248,7 +250,7 @@ impl Tenant {
             holds: Holds::default(),
             attached: None,
             old_networks: OldNetworks::Perhaps,
-            announced: false,
+            vips: Vips::default(),
             services,
             counters: BTreeMap::new(),
             keys,

@@ -44,9 +44,14 @@ impl Tenant {
 
     /// Makes the load balancer's services what the instances are now: for packets, one step a service.
     pub(super) async fn balance(&mut self) {
+        if !self.leaving {
+            self.judge_vips().await;
+        }
         let wanted = match &self.attached {
             _ if self.leaving => Vec::new(),
-            Some(attached) => services(&self.spec, &self.instances(), attached.egress, Timestamp::now()),
+            Some(attached) => {
+                self.allowed(services(&self.spec, &self.instances(), attached.egress, Timestamp::now()))
+            }
             // Without its network, what the load balancer has stays as it is.
             None => return,
         };
@@ -61,7 +66,7 @@ impl Tenant {
             }
         }
         self.taken_in();
-        self.announce().await;
+        self.announce();
     }
 
     /// The load balancer has taken in what the instances are now. Drains begin here and not with their decision: no
@@ -80,14 +85,5 @@ impl Tenant {
                 .events
                 .record(self.event(EventKind::Draining, format!("draining: {reason}")).about(&id));
         }
-    }
-
-    /// Makes its public addresses known, once its services are there.
-    async fn announce(&mut self) {
-        if self.announced || self.leaving {
-            return;
-        }
-        let known = network::announce(&self.host, &self.spec).await;
-        self.announced = self.outcome(Work::Addresses, known).is_some();
     }
 }

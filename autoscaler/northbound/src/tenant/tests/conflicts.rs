@@ -3,7 +3,7 @@
 use super::FLAT;
 use super::faults::marked;
 use crate::diagnostic::Severity;
-use crate::tenant::{Tenant, check_reserved, cross_check, parse};
+use crate::tenant::{Tenant, check_host_addresses, check_reserved, cross_check, parse};
 
 fn tenant(file: &str, text: &str) -> Tenant {
     parse(file, text).unwrap_or_else(|faults| panic!("{faults:#?}"))
@@ -64,4 +64,20 @@ fn the_management_networks_addresses_are_nobodys() {
         conflict.diagnostic.message,
         "the subnet 19.0.0.0/24 overlaps the management network 19.0.0.0/8"
     );
+}
+
+#[test]
+fn a_vip_is_no_address_of_the_host_and_not_of_the_management_network() {
+    let demo = tenant("a.yml", FLAT);
+    let [conflict] = &check_reserved(&[&demo], "45.45.0.0/16".parse().unwrap())[..] else {
+        panic!("one conflict")
+    };
+    assert_eq!(conflict.diagnostic.message, "the VIP 45.45.45.45 is in the management network 45.45.0.0/16");
+
+    let host = |net: &str| check_host_addresses(&[&demo], &[("eth0".to_owned(), net.parse().unwrap())]);
+    assert_eq!(host("45.45.45.1/24"), []);
+    let [conflict] = &host("45.45.45.45/24")[..] else { panic!("one conflict") };
+    let fault = &conflict.diagnostic;
+    assert!(fault.is_error() && fault.message.contains("of the host itself"), "{fault}");
+    assert_eq!(fault.line, FLAT.lines().position(|line| line.contains("45.45.45.45")).unwrap() + 1);
 }

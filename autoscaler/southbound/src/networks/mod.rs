@@ -13,21 +13,22 @@
 //! A trap: where `br_netfilter` is loaded (Docker does it), bridged frames pass the host's iptables `FORWARD`
 //! chain, whose policy Docker sets to `DROP`. [`bridge_filter_warning`] looks for it.
 
+mod vips;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::{Ipv4Subnet, TenantLink};
 use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, VethEnd};
-use sluice_logic::spec::{NetworkSpec, TenantName};
+use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
 use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
 
-/// Who put an address on the uplink: `S`, in the `proto` of `ip address` (`IFA_PROTO`, Linux 5.18). An address
-/// label would need room in the interface's name, and the operator may use labels.
-const VIP_PROTOCOL: u8 = b'S';
+use vips::is_our_vip;
+pub use vips::{Claim, host_addresses};
 
 /// Why a network could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,32 @@ pub enum NetworkError {
     /// There is nothing behind which connections could be masqueraded.
     #[error("outbound connections need an IPv4 address on the uplink `{0}` that is no tenant's VIP")]
     NoSource(String),
+    /// An address can't be a VIP on this host.
+    #[error("{0}; give the service an address that no machine has")]
+    Vip(#[from] VipFault),
+    /// Another machine has a VIP.
+    #[error(
+        "another machine on the link of `{uplink}`, {mac}, answers for {vip}: it is not taken from it; take the address off \
+         that machine, or give the service another one"
+    )]
+    Taken {
+        /// The address.
+        vip: Ipv4Addr,
+        /// The Ethernet address of the machine.
+        mac: MacAddr,
+        /// The uplink, on whose link the machine is.
+        uplink: String,
+    },
+    /// The link can't be asked who has an address.
+    #[error("the link of `{uplink}` can't be asked who has {vip}: {source}")]
+    Arp {
+        /// The address.
+        vip: Ipv4Addr,
+        /// The uplink.
+        uplink: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A setting of an interface can't be made.
     #[error("network setting: {0}")]
     Setting(#[source] io::Error),
@@ -87,15 +114,6 @@ pub struct OwnedNetwork {
     pub owner: Option<(TenantName, String)>,
     /// Its interfaces; any of them may be missing.
     pub links: NetworkLinks,
-}
-
-/// Who a VIP on the uplink belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VipOwner {
-    /// This program put it there and removes it.
-    Sluice,
-    /// It was there before; it stays.
-    Operator,
 }
 
 /// The networks of one daemon.
@@ -216,43 +234,6 @@ impl Networks {
         Ok(found.into_iter().map(|(links, owner)| OwnedNetwork { owner, links }).collect())
     }
 
-    /// Puts a VIP on the uplink, so that its address is asked for there and found. Idempotent. An address that
-    /// the operator has put there is left as it is.
-    pub async fn ensure_vip(&self, vip: Ipv4Addr) -> Result<VipOwner, NetworkError> {
-        let there = self.transit.addresses(&self.uplink).await?;
-        match there.iter().find(|address| address.net.addr() == IpAddr::V4(vip)) {
-            Some(found) if is_our_vip(found) => Ok(VipOwner::Sluice),
-            Some(_) => Ok(VipOwner::Operator),
-            None => {
-                let address = Address { net: host_net(vip), protocol: VIP_PROTOCOL };
-                self.transit.add_address(&self.uplink, &address).await?;
-                Ok(VipOwner::Sluice)
-            }
-        }
-    }
-
-    /// Takes a VIP off the uplink, if it is ours. Idempotent.
-    pub async fn remove_vip(&self, vip: Ipv4Addr) -> Result<(), NetworkError> {
-        if self.vips().await?.contains(&vip) {
-            self.transit.remove_address(&self.uplink, host_net(vip)).await?;
-        }
-        Ok(())
-    }
-
-    /// The VIPs on the uplink that are ours.
-    pub async fn vips(&self) -> Result<Vec<Ipv4Addr>, NetworkError> {
-        let addresses = match self.transit.addresses(&self.uplink).await {
-            // `down` must work where the uplink has gone.
-            Err(LinkError::Missing { .. }) => return Ok(Vec::new()),
-            addresses => addresses?,
-        };
-        let vip = |address: &Address| match address.net {
-            IpNet::V4(net) if is_our_vip(address) => Some(net.addr()),
-            _ => None,
-        };
-        Ok(addresses.iter().filter_map(vip).collect())
-    }
-
     /// Removes every network and VIP of this daemon, and nothing else. Returns what was removed.
     pub async fn remove_all(&self) -> Result<Vec<String>, NetworkError> {
         let mut removed = Vec::new();
@@ -360,14 +341,6 @@ pub(crate) async fn harden_bridge(host: &Links, bridge: &str) -> Result<(), Netw
 
 fn end<'a>(links: &'a Links, name: &'a str, mac: Option<MacAddr>, master: Option<u32>) -> VethEnd<'a> {
     VethEnd { links, name, mac, master }
-}
-
-fn host_net(vip: Ipv4Addr) -> IpNet {
-    IpNet::from(IpAddr::V4(vip))
-}
-
-fn is_our_vip(address: &Address) -> bool {
-    address.protocol == VIP_PROTOCOL && address.net.prefix_len() == address.net.max_prefix_len()
 }
 
 /// Makes settings of an interface: family, key, value.
