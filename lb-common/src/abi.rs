@@ -11,14 +11,16 @@ mod flow;
 mod fragment;
 mod hint;
 mod outbound;
+mod quota;
 mod slot;
 
 pub use address::{Address, EndpointKey};
 pub use drop::DropReason;
-pub use flow::{FLOWS_A_PART, FlowKey, FlowValue, flow_end, sweep};
+pub use flow::{FLOWS_A_PART, FlowKey, FlowValue, SweepOrder, flow_end, sweep_order};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
 pub use outbound::OutboundKey;
+pub use quota::{FlowUse, Quota};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
@@ -169,8 +171,8 @@ pub struct TenantValue {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Control {
-    /// Seconds since the maps were made, set by the daemon. A word to read where `bpf_ktime_get_ns` would be a call;
-    /// while no daemon runs it stands still, and so do the idle timeouts.
+    /// Seconds since the maps were made, as far as they are counted: see [`clock`](crate::clock). A word to read where
+    /// `bpf_ktime_get_ns` would be a call; while no daemon runs it moves when a flow is recorded.
     pub clock: u32,
     /// The uplink's interface index: answers leave here.
     pub uplink: u32,
@@ -196,6 +198,12 @@ pub struct Control {
     pub flow_room: u32,
     /// Always 0.
     pub reserved: u32,
+    /// The second of the host's monotonic clock up to which `clock` has counted the time, or has let it pass; 0 before it counts.
+    pub counted: u64,
+    /// Who may have how much of `flows`.
+    pub quota: Quota,
+    /// Always 0.
+    pub reserved_too: u32,
 }
 
 /// Value of `backend_counters` and `service_counters`, per CPU.
@@ -222,6 +230,10 @@ pub struct LiveFlows {
     pub live: u32,
     /// The count that the sweep under way has reached.
     pub counting: u32,
+    /// Entries of a service in the flow table at the last sweep, of live flows and of ended ones. 0 for a backend.
+    pub entries: u32,
+    /// Their count in the sweep under way.
+    pub counting_entries: u32,
 }
 
 /// Promises aya that the types may be copied to and from the kernel byte by byte.
@@ -229,8 +241,8 @@ pub struct LiveFlows {
 mod pod {
     use super::{
         Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
-        FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, OutboundKey, ServiceValue, Slot,
-        TenantKey, TenantValue,
+        FlowUse, FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, OutboundKey, ServiceValue,
+        Slot, TenantKey, TenantValue,
     };
 
     macro_rules! pod {
@@ -250,6 +262,7 @@ mod pod {
         EndpointKey,
         Exceptions,
         FlowKey,
+        FlowUse,
         FlowValue,
         FragmentKey,
         FragmentValue,
@@ -278,9 +291,10 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8 + 8 + 16);
+    assert!(size_of::<FlowUse>() == 16);
     assert!(size_of::<Counters>() == 40);
-    assert!(size_of::<LiveFlows>() == 8);
+    assert!(size_of::<LiveFlows>() == 16);
     assert!(size_of::<Table>() == 4 * TABLE_SLOTS);
     assert!(size_of::<Exceptions>() == 8 * EXCEPTION_WORDS);
 };

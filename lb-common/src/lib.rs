@@ -11,6 +11,7 @@
 pub mod abi;
 pub mod bench;
 pub mod checksum;
+pub mod clock;
 pub mod handshake;
 pub mod hash;
 pub mod packet;

@@ -24,6 +24,8 @@
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
 )]
 
+mod atomic;
+mod clock;
 mod error;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod flow;
@@ -35,6 +37,9 @@ mod maps;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod refusal;
 mod reply;
+#[expect(dead_code, reason = "what the daemon has run")]
+mod sweep;
+mod table;
 mod uplink;
 
 use aya_ebpf::bindings::xdp_action;
@@ -226,7 +231,7 @@ fn looked_up(ctx: &XdpContext) -> Result<(), Refusal> {
     // A few flows in a million aren't in the table: those whose tags in the cache of recent flows are another's.
     let control = maps::control()?;
     let hash = hash::of_flow(&key, control.seed);
-    let flow = maps::flow(control, hash, &key).ok_or(Refusal::Pass)?;
+    let flow = table::find(control, hash, &key).ok_or(Refusal::Pass)?;
     // SAFETY: the pointer is a live map value's; nothing removes flows during a run.
     let backend = maps::backend(unsafe { (*flow).backend.index }).ok_or(DropReason::Inconsistent)?;
     opaque(usize::from(backend.state));

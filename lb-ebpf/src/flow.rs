@@ -8,7 +8,7 @@ use lb_common::hash;
 use lb_common::packet::tcp_flag;
 use lb_common::recent::Mark;
 
-use crate::maps;
+use crate::{maps, table};
 
 /// A backend chosen for a packet.
 pub(crate) struct Choice {
@@ -157,8 +157,10 @@ fn owner(index: u16, new_flow: bool) -> Result<Choice, DropReason> {
 #[inline(always)]
 fn adopt(control: &Control, hash: u64, key: &FlowKey, signal: Signal, choice: &Choice) {
     if signal.ends(flow_end::CLIENT_FIN) == 0 {
-        // Where the table is full the flow stays with its slot.
-        let _ = maps::remember(control, hash, key, &begun(control, signal, choice));
+        // Where the table is full the flow stays with its slot, and its backend's answer has it recorded.
+        if !table::insert_if_room(control, hash, key, &begun(control, signal, choice)) {
+            maps::not_seen(mark(control, hash));
+        }
     }
 }
 
@@ -176,7 +178,7 @@ fn begun(control: &Control, signal: Signal, choice: &Choice) -> FlowValue {
 /// flow that has ended: the client uses its port again.
 #[inline(always)]
 fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) -> Option<Choice> {
-    let established = maps::flow(control, hash, key);
+    let established = table::find(control, hash, key);
     let nascent = established.is_none();
     let entry = established.or_else(|| maps::nascent(key))?;
     // SAFETY: the pointer is a live map value's. Another CPU may write the same fields: each is one word, and every
@@ -191,7 +193,7 @@ fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) ->
         if nascent {
             maps::forget_nascent(key);
         } else {
-            maps::forget(control, hash, key);
+            table::remove(control, hash, key);
         }
         return None;
     }
@@ -203,7 +205,10 @@ fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) ->
     // A repeated SYN is still the first packet: a flood may well repeat its own.
     if nascent && !(signal.protocol == PROTOCOL_TCP && signal.may_begin()) {
         let flow = *flow;
-        maps::promote(control, hash, key, &flow);
+        // Where the table is full the flow stays where it is.
+        if table::insert_if_room(control, hash, key, &flow) {
+            maps::forget_nascent(key);
+        }
     }
     Some(Choice { index, backend, new_flow: false })
 }
@@ -246,7 +251,7 @@ pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(
             let protocol = u32::from(PROTOCOL_TCP);
             let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
             // Where the table is full the flow stays with its slot.
-            let _ = maps::remember(control, hash, key, &flow);
+            let _ = table::insert(control, hash, key, &flow);
         }
         None => {}
     }
@@ -268,7 +273,7 @@ fn has(key: &FlowKey, hash: u64, entry: Option<*mut FlowValue>, backend: Handle)
 /// The flow's entry, wherever it is.
 #[inline(always)]
 pub(crate) fn known(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
-    maps::flow(control, hash, key).or_else(|| maps::nascent(key))
+    table::find(control, hash, key).or_else(|| maps::nascent(key))
 }
 
 /// Remembers when the flow was last seen, with a write a second only: a cache line that is only read is shared.

@@ -23,6 +23,8 @@
 )]
 
 mod answer;
+mod atomic;
+mod clock;
 mod error;
 mod flow;
 mod fragment;
@@ -31,6 +33,7 @@ mod maps;
 mod refusal;
 mod reply;
 mod sweep;
+mod table;
 mod uplink;
 
 use aya_ebpf::bindings::xdp_action;
@@ -57,7 +60,7 @@ pub fn receive(_ctx: XdpContext) -> u32 {
 }
 
 /// Ends idle flows of one part of a table and counts the live ones; run by the daemon through `BPF_PROG_TEST_RUN`, on a
-/// frame that only says which part.
+/// frame that is no packet but says what to do.
 #[xdp]
 pub fn sweep(ctx: XdpContext) -> u32 {
     sweep::run(&ctx)

@@ -1,7 +1,6 @@
 //! The pinned maps. Names, keys and values are the ABI of `lb_common::abi`; sizes are those of a small host, and the
 //! loader sets the configured ones.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -9,11 +8,12 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
-    Exceptions, FLOWS_A_PART, FlowKey, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows,
-    OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, port_hint_place,
+    Exceptions, FLOWS_A_PART, FlowKey, FlowUse, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint,
+    LiveFlows, OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place,
+    port_hint_place,
 };
+use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
-use lb_common::{handshake, hash};
 
 const SERVICES: usize = 512;
 const BACKENDS: usize = 4_096;
@@ -65,6 +65,15 @@ static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 /// In parts, by the flow's hash: each is swept on its own, so that no sweep holds up packets for long.
 #[btf_map(name = "flows")]
 static FLOWS_MAP: ArrayOfMaps<FlowPart, FLOW_PARTS> = ArrayOfMaps::new();
+/// When each part was swept last, in seconds since the host was started.
+#[btf_map(name = "flow_sweeps")]
+static FLOW_SWEEPS: Array<u64, FLOW_PARTS> = Array::new();
+/// What each service has of the flow table.
+#[btf_map(name = "flow_use")]
+static FLOW_USE: Array<FlowUse, SERVICES> = Array::new();
+/// What all services together have beyond their shares of it.
+#[btf_map(name = "flow_common")]
+static FLOW_COMMON: Array<u64, 1> = Array::new();
 #[btf_map(name = "nascent_flows")]
 pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
 #[btf_map(name = "recent_flows")]
@@ -101,6 +110,12 @@ pub(crate) fn watched(ctx: &XdpContext) {
 #[inline(always)]
 pub(crate) fn control() -> Result<&'static Control, DropReason> {
     CONTROL.get(0).ok_or(DropReason::Inconsistent)
+}
+
+/// The same, to change it.
+#[inline(always)]
+pub(crate) fn control_mut() -> Option<*mut Control> {
+    CONTROL.get_ptr_mut(0)
 }
 
 /// Whether an address is some service's VIP.
@@ -361,36 +376,37 @@ pub(crate) fn count_live(backend: u16, service: u16) {
     }
 }
 
+/// Counts an entry of a service in the sweep under way.
+#[inline(always)]
+pub(crate) fn count_entry(service: u16) {
+    if let Some(flows) = SERVICE_LIVE_FLOWS.get_ptr_mut(u32::from(service)) {
+        // SAFETY: as above.
+        unsafe { (*flows).counting_entries += 1 };
+    }
+}
+
 /// A part of the flow table.
 #[inline(always)]
 pub(crate) fn flow_part(number: u32) -> Option<&'static FlowPart> {
     FLOWS_MAP.get(number)
 }
 
-/// The part that has the flows of a hash.
+/// When a part of the flow table was swept last.
 #[inline(always)]
-fn part_of(control: &Control, hash: u64) -> Option<&'static FlowPart> {
-    flow_part(hash::part(hash, control.flow_parts))
+pub(crate) fn flow_sweep(number: u32) -> Option<*mut u64> {
+    FLOW_SWEEPS.get_ptr_mut(number)
 }
 
-/// The flow's entry in the flow table.
+/// What a service has of the flow table.
 #[inline(always)]
-pub(crate) fn flow(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
-    part_of(control, hash)?.get_ptr_mut(key)
+pub(crate) fn flow_use(service: u16) -> Option<*mut FlowUse> {
+    FLOW_USE.get_ptr_mut(u32::from(service))
 }
 
-/// Records a flow in the flow table, where no flood of first packets can push it out. Whether there was room.
+/// What all services together have beyond their shares.
 #[inline(always)]
-pub(crate) fn remember(control: &Control, hash: u64, key: &FlowKey, value: &FlowValue) -> bool {
-    part_of(control, hash).is_some_and(|part| part.insert(key, value, u64::from(BPF_NOEXIST)).is_ok())
-}
-
-/// Deletes a flow from the flow table.
-#[inline(always)]
-pub(crate) fn forget(control: &Control, hash: u64, key: &FlowKey) {
-    let Some(part) = part_of(control, hash) else { return };
-    // Another CPU may have done so already.
-    let _ = part.remove(key);
+pub(crate) fn flow_common() -> Option<*mut u64> {
+    FLOW_COMMON.get_ptr_mut(0)
 }
 
 /// The entry of a flow that has just begun.
@@ -412,13 +428,4 @@ pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
 pub(crate) fn forget_nascent(key: &FlowKey) {
     // Another CPU may have done so already.
     let _ = NASCENT_FLOWS_MAP.remove(key);
-}
-
-/// Moves a flow of which a second packet was seen to where no flood of first packets can push it out.
-#[inline(always)]
-pub(crate) fn promote(control: &Control, hash: u64, key: &FlowKey, value: &FlowValue) {
-    // Where the table is full the flow stays where it is.
-    if remember(control, hash, key, value) {
-        forget_nascent(key);
-    }
 }

@@ -8,23 +8,46 @@ use core::ptr;
 use aya_ebpf::helpers::bpf_for_each_map_elem;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
-    Control, FlowKey, FlowValue, PROTOCOL_TCP, PROTOCOL_UDP, backend_state, flow_end, sweep,
+    Control, FlowKey, FlowValue, PROTOCOL_TCP, PROTOCOL_UDP, SweepOrder, backend_state, flow_end, sweep_order,
 };
-use lb_common::hash;
 use lb_common::packet::Frame as _;
-use lb_common::recent::Mark;
+use lb_common::{clock as time, hash};
 
 use crate::frame::Window;
-use crate::maps;
+use crate::{clock, maps, table};
 
-/// Goes through the table that the frame names. Returns how many entries it has visited.
+/// Does what the frame says. Returns how many entries it has visited.
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
-    let Some(table) = Window::of_xdp(ctx).read(0).map(u32::from_ne_bytes) else { return 0 };
-    if table == sweep::NASCENT {
-        return visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>);
+    let Some(order) = Window::of_xdp(ctx).read(0) else { return 0 };
+    let SweepOrder { what, with, by } = SweepOrder::from_bytes(order);
+    match what {
+        sweep_order::NASCENT => visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>),
+        sweep_order::CLOCK if with == sweep_order::TIME_PASSED => {
+            clock::tick(clock::now());
+            0
+        }
+        sweep_order::CLOCK => {
+            clock::advance(with);
+            0
+        }
+        sweep_order::ADJUST => {
+            table::adjust(with, by);
+            0
+        }
+        sweep_order::CLEAR_REFUSED => {
+            table::clear_refused(with);
+            0
+        }
+        part => sweep_part(part),
     }
-    maps::flow_part(table).map_or(0, |part| visit_all(ptr::from_ref(part).cast(), visit::<false>))
+}
+
+#[inline(always)]
+fn sweep_part(number: u32) -> u32 {
+    let Some(part) = maps::flow_part(number) else { return 0 };
+    table::note_sweep(number);
+    visit_all(ptr::from_ref(part).cast(), visit::<false>)
 }
 
 type Visit = extern "C" fn(*mut c_void, *const FlowKey, *const FlowValue, *mut c_void) -> i64;
@@ -48,36 +71,28 @@ extern "C" fn visit<const NASCENT: bool>(
     let key = unsafe { *key };
     // SAFETY: as above.
     let value = unsafe { *value };
-    if is_over(&value, NASCENT) {
-        forget::<NASCENT>(&key);
-    } else {
+    if !is_over(&value, NASCENT) {
         count(&key, &value);
+        if !NASCENT {
+            maps::count_entry(key.service.index);
+        }
+    } else if NASCENT {
+        maps::forget_nascent(&key);
+    } else {
+        table::delete(&key);
     }
     0
 }
 
-/// Deletes the entry, and the flow's mark: a client may use the port again in the same epoch, and then that flow has to be
-/// recorded too.
+/// Whether a flow has ended for longer than it is kept, was idle for too long, or has lost its backend.
 #[inline(always)]
-fn forget<const NASCENT: bool>(key: &FlowKey) {
-    let Ok(control) = maps::control() else { return };
-    let hash = hash::of_flow(key, control.seed);
-    if NASCENT {
-        maps::forget_nascent(key);
-    } else {
-        maps::forget(control, hash, key);
-    }
-    maps::not_seen(Mark::of(hash, control.epoch, control.recent_mask));
-}
-
-#[inline(always)]
-fn is_over(flow: &FlowValue, nascent: bool) -> bool {
+pub(crate) fn is_over(flow: &FlowValue, nascent: bool) -> bool {
     let Ok(control) = maps::control() else { return false };
     let Some(backend) = maps::backend(flow.backend.index) else { return true };
     let is_gone = backend.incarnation != flow.backend.incarnation
         || backend.state == backend_state::FREE
         || backend.state == backend_state::DOWN;
-    is_gone || control.clock.wrapping_sub(flow.last_seen) > timeout(control, flow, nascent)
+    is_gone || time::idle(control.clock, flow.last_seen) > timeout(control, flow, nascent)
 }
 
 #[inline(always)]

@@ -22,6 +22,8 @@
     reason = "the verifier follows a packet pointer's bounds within a function, not through a call"
 )]
 
+mod atomic;
+mod clock;
 mod error;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod flow;
@@ -33,6 +35,9 @@ mod maps;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod refusal;
 mod reply;
+#[expect(dead_code, reason = "what the daemon has run")]
+mod sweep;
+mod table;
 mod uplink;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};

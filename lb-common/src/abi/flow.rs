@@ -51,16 +51,67 @@ pub struct FlowValue {
     pub protocol: u32,
 }
 
-/// What the program `sweep` is run on: a frame whose first four bytes, in host order, are the number of a part of `flows`, or
-/// one of these.
-pub mod sweep {
-    /// All of `nascent_flows`.
+/// What the program `sweep` is run on: a frame of these 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepOrder {
+    /// The number of a part of `flows`, which is swept, or one of [`sweep_order`].
+    pub what: u32,
+    /// What it is done with; see there.
+    pub with: u32,
+    /// Two's complement of a number; see there.
+    pub by: u64,
+}
+
+impl SweepOrder {
+    /// To sweep a part, or do what needs to be told no more.
+    #[must_use]
+    pub const fn of(what: u32) -> Self {
+        Self { what, with: 0, by: 0 }
+    }
+
+    /// The frame.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        let (what, with) = (self.what as u128, self.with as u128);
+        (what | with << 32 | (self.by as u128) << 64).to_le_bytes()
+    }
+
+    /// The order in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bytes(frame: [u8; 16]) -> Self {
+        let frame = u128::from_le_bytes(frame);
+        Self { what: frame as u32, with: (frame >> 32) as u32, by: (frame >> 64) as u64 }
+    }
+}
+
+/// What else than a part's number a [`SweepOrder`] may say.
+pub mod sweep_order {
+    /// Sweep all of `nascent_flows`.
     pub const NASCENT: u32 = u32::MAX;
+    /// Move the clock on by `with` seconds, or by the time that has passed.
+    pub const CLOCK: u32 = u32::MAX - 1;
+    /// Add `by` to what the service in the place `with` is counted to use of `flows`, or to what is used of the common half.
+    pub const ADJUST: u32 = u32::MAX - 2;
+    /// Set the count of flows that were refused to the service in the place `with` to 0.
+    pub const CLEAR_REFUSED: u32 = u32::MAX - 3;
+
+    /// `with` for [`CLOCK`]: the time that has passed.
+    pub const TIME_PASSED: u32 = u32::MAX;
+    /// `with` for [`ADJUST`]: the common half.
+    pub const COMMON: u32 = u32::MAX;
 }
 
 #[cfg(test)]
 mod tests {
-    use super::flow_end;
+    use super::{SweepOrder, flow_end, sweep_order};
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let order = SweepOrder { what: sweep_order::ADJUST, with: 0x0102_0304, by: 7_u64.wrapping_neg() };
+        assert_eq!(SweepOrder::from_bytes(order.to_bytes()), order);
+    }
 
     #[test]
     fn a_flow_is_closed_by_both_fins_or_one_reset() {

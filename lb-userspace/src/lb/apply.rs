@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{AnswerValue, EndpointKey, Handle, NO_BACKEND, Table, backend_state};
+use lb_common::abi::{
+    AnswerValue, EndpointKey, Handle, NO_BACKEND, SweepOrder, Table, backend_state, sweep_order,
+};
 
 use super::maglev::{self, Candidate};
 use super::registry::{Known, Recipe, answer_port, backend_value, endpoint};
@@ -46,6 +48,7 @@ impl LoadBalancer {
         self.maps.remove_service(&endpoint)?;
         self.retire(key, &endpoint, &Members::new())?;
         self.registry.remove_service(key);
+        self.share_flow_table()?;
         self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))?;
         rcu::synchronize();
         Ok(())
@@ -138,6 +141,8 @@ impl LoadBalancer {
         let incarnation = u16::try_from(incarnation).unwrap_or_default();
         let known = Known::new(Handle { index, incarnation }, service.target_port);
         self.registry.insert_service(*key, known);
+        self.order(SweepOrder { with: u32::from(index), ..SweepOrder::of(sweep_order::CLEAR_REFUSED) })?;
+        self.share_flow_table()?;
         self.maps.set_vip(&endpoint.address, self.registry.services_at(key.vip))
     }
 

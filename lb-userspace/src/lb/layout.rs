@@ -11,8 +11,8 @@ use aya::maps::MapInfo;
 use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Table,
-    TenantKey, TenantValue,
+    FlowKey, FlowUse, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue,
+    Table, TenantKey, TenantValue,
 };
 use lb_common::handshake;
 use lb_common::recent::Set;
@@ -38,13 +38,14 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "fragments" | "answer_fragments" => (size_of::<FragmentKey>(), size_of::<FragmentValue>()),
         "outbound_flows" => (size_of::<OutboundKey>(), size_of::<u32>()),
         "answer_budgets" => (INDEX, size_of::<AnswerBudget>()),
+        "flow_sweeps" | "flow_common" | "drops" => (INDEX, size_of::<u64>()),
+        "flow_use" => (INDEX, size_of::<FlowUse>()),
         "nascent_flows" => (size_of::<FlowKey>(), size_of::<FlowValue>()),
         "recent_flows" => (INDEX, size_of::<Set>()),
         "handshakes" => (INDEX, handshake::CELLS),
         "exceptions" => (INDEX, size_of::<Exceptions>()),
         "backend_counters" | "service_counters" => (INDEX, size_of::<Counters>()),
         "backend_live_flows" | "service_live_flows" => (INDEX, size_of::<LiveFlows>()),
-        "drops" => (INDEX, size_of::<u64>()),
         _ => return None,
     })
 }

@@ -48,10 +48,12 @@ pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf,
 }
 
 /// The sizes that the configuration decides.
-fn sizes(limits: &Limits) -> [(&'static str, u32); 15] {
+fn sizes(limits: &Limits) -> [(&'static str, u32); 17] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
         ("flows", Shape::for_flows(flows).parts),
+        ("flow_sweeps", Shape::for_flows(flows).parts),
+        ("flow_use", services),
         ("nascent_flows", nascent_flows),
         // Four flows a set of eight: room for those that share one by chance.
         ("recent_flows", (flows / 4).max(1).next_power_of_two()),

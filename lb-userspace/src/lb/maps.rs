@@ -8,7 +8,8 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::abi::{
     Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, Endpoint,
-    EndpointKey, Exceptions, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantKey, TenantValue,
+    EndpointKey, Exceptions, FlowUse, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantKey,
+    TenantValue,
 };
 
 use lb_common::recent::Set;
@@ -34,6 +35,9 @@ pub(super) const NAMES: &[&str] = &[
     "outbound_flows",
     "answer_budgets",
     "flows",
+    "flow_sweeps",
+    "flow_use",
+    "flow_common",
     "nascent_flows",
     "recent_flows",
     "handshakes",
@@ -58,6 +62,8 @@ pub(super) struct Maps {
     answers: HashMap<MapData, EndpointKey, AnswerValue>,
     pub(super) tenants: HashMap<MapData, TenantKey, TenantValue>,
     pub(super) subnets: LpmTrie<MapData, [u8; 16], u32>,
+    flow_use: Array<MapData, FlowUse>,
+    flow_common: Array<MapData, u64>,
     recent_flows: Array<MapData, Set>,
     exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -94,6 +100,8 @@ impl Maps {
             answers: take(source, "answers")?,
             tenants: take(source, "tenants")?,
             subnets: take(source, "subnets")?,
+            flow_use: take(source, "flow_use")?,
+            flow_common: take(source, "flow_common")?,
             recent_flows: take(source, "recent_flows")?,
             exceptions: take(source, "exceptions")?,
             backend_counters: take(source, "backend_counters")?,
@@ -120,6 +128,21 @@ impl Maps {
     /// How many backends there is room for.
     pub(super) fn backend_places(&self) -> u32 {
         self.backends.len().min(u32::from(NO_BACKEND))
+    }
+
+    /// What the service in a place has of the flow table.
+    pub(super) fn flow_use(&self, service: u16) -> Result<FlowUse, Error> {
+        self.flow_use.get(&u32::from(service), 0).map_err(Error::map("flow_use"))
+    }
+
+    /// What each place of a service has of the flow table, whether there is a service now or was one.
+    pub(super) fn flow_uses(&self) -> Result<Vec<FlowUse>, Error> {
+        self.flow_use.iter().collect::<Result<_, _>>().map_err(Error::map("flow_use"))
+    }
+
+    /// What all services together have beyond their shares of the flow table.
+    pub(super) fn flow_common(&self) -> Result<u64, Error> {
+        self.flow_common.get(&0, 0).map_err(Error::map("flow_common"))
     }
 
     /// The sets for which the cache of recent flows has room; a power of two.
@@ -222,11 +245,13 @@ impl Maps {
 
     /// Makes the backend's count that a sweep has reached the one that is shown, and returns it.
     pub(super) fn publish_backend_live_flows(&mut self, index: u16) -> Result<u32, Error> {
-        publish(&mut self.backend_live_flows, index).map_err(Error::map("backend_live_flows"))
+        let counted =
+            publish(&mut self.backend_live_flows, index).map_err(Error::map("backend_live_flows"))?;
+        Ok(counted.live)
     }
 
-    /// Makes the service's count that a sweep has reached the one that is shown.
-    pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<u32, Error> {
+    /// Makes the service's counts that a sweep has reached those that are shown, and returns them.
+    pub(super) fn publish_service_live_flows(&mut self, index: u16) -> Result<LiveFlows, Error> {
         publish(&mut self.service_live_flows, index).map_err(Error::map("service_live_flows"))
     }
 
@@ -257,9 +282,10 @@ where
     M::try_from(source(name)?).map_err(Error::map(name))
 }
 
-fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<u32, MapError> {
-    let counted = map.get(&u32::from(index), 0)?.counting;
-    map.set(u32::from(index), LiveFlows { live: counted, counting: 0 }, 0)?;
+fn publish(map: &mut Array<MapData, LiveFlows>, index: u16) -> Result<LiveFlows, MapError> {
+    let LiveFlows { counting, counting_entries, .. } = map.get(&u32::from(index), 0)?;
+    let counted = LiveFlows { live: counting, counting: 0, entries: counting_entries, counting_entries: 0 };
+    map.set(u32::from(index), counted, 0)?;
     Ok(counted)
 }
 

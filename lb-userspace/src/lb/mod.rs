@@ -16,6 +16,7 @@ mod maglev;
 mod maps;
 mod memory;
 mod parts;
+mod quota;
 mod rcu;
 mod registry;
 mod settings;
@@ -25,16 +26,16 @@ mod tenants;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use aya::Ebpf;
-use lb_common::abi::Control;
+use lb_common::abi::{Control, Quota, SweepOrder, sweep_order};
 
 pub use bpffs::provide_bpffs;
 pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};
 pub use memory::Memory;
+pub use quota::{FlowTableUse, ServiceUse};
 pub(crate) use registry::answers_clash;
 pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
 
@@ -57,8 +58,6 @@ pub struct LoadBalancer {
     transit: Netns,
     mode: XdpMode,
     adopted: bool,
-    /// Up to when the flows' clock has counted the time, or has let it pass.
-    counted: Instant,
     /// The flows' clock when tracked slots were last looked at.
     settled: u32,
 }
@@ -93,17 +92,24 @@ impl LoadBalancer {
         let registry = Registry::from_maps(&mut maps)?;
         let uplink = links::interface_index(&settings.transit, &settings.uplink)?;
         let before = maps.control()?;
+        let services = registry.services().count();
+        // What is pinned keeps its size.
+        let flow_room = if before.flow_room == 0 { settings.limits.flows } else { before.flow_room };
         let before = Control {
             flow_parts: flows.count(),
-            // What is pinned keeps its size.
-            flow_room: if before.flow_room == 0 { settings.limits.flows } else { before.flow_room },
+            flow_room,
+            quota: Quota::of(flow_room, u32::try_from(services).unwrap_or(u32::MAX)),
             ..before
         };
         maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
-        let (counted, settled) = (Instant::now(), before.clock);
-        Ok(Self { ebpf, maps, registry, pins, transit, mode, adopted, counted, settled })
+        let settled = before.clock;
+        let balancer = Self { ebpf, maps, registry, pins, transit, mode, adopted, settled };
+        // From now on the flows' clock counts the time, whether the daemon lives or not.
+        balancer
+            .order(SweepOrder { with: sweep_order::TIME_PASSED, ..SweepOrder::of(sweep_order::CLOCK) })?;
+        Ok(balancer)
     }
 
     /// Whether an earlier process had pinned the maps: services and flows are as it left them.
@@ -186,5 +192,8 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
         flow_parts: before.flow_parts,
         flow_room: before.flow_room,
         reserved: 0,
+        counted: before.counted,
+        quota: before.quota,
+        reserved_too: 0,
     }
 }

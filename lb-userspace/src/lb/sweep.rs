@@ -3,17 +3,11 @@
 use std::time::{Duration, Instant};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
-use lb_common::abi::{Control, sweep};
-use lb_common::recent::{FLOWS_A_SET, PARTS_OF_AN_EPOCH};
+use lb_common::abi::{Control, SweepOrder, sweep_order};
+use lb_common::recent::FLOWS_A_SET;
 
 use super::{Error, LoadBalancer, slots};
 use crate::service::ServiceKey;
-
-/// The kernel runs an XDP program on no frame that is shorter.
-const SHORTEST_FRAME: usize = 14;
-
-/// A flow in use tells the flow table so this often within its idle timeout.
-const EPOCHS: u32 = 8;
 
 /// Seconds between two looks at tracked slots: each may change a table, and none is urgent.
 const SETTLE_INTERVAL: u32 = 10;
@@ -22,23 +16,20 @@ impl LoadBalancer {
     /// Moves the flows' clock on, ends idle flows and counts the live ones. To be called about once a second.
     ///
     /// Where it could not be called for longer, on a host that was too busy or a daemon that was stopped, the clock
-    /// counts only a part of that time: a flow looks older than it is by as much as the clock moves at once, and one
-    /// in use must not look idle for that.
+    /// counts only a part of that time: see [`lb_common::clock`].
     pub fn sweep(&mut self) -> Result<(), Error> {
-        let passed = self.counted.elapsed().as_secs();
-        self.counted += Duration::from_secs(passed);
-        let longest = longest_step(&self.maps.control()?);
-        self.sweep_by(u32::try_from(passed).unwrap_or(u32::MAX).min(longest))
+        self.sweep_by(sweep_order::TIME_PASSED)
     }
 
     /// As [`sweep`](Self::sweep), as if `time` had passed: so that a test need not wait for an idle timeout.
     pub fn sweep_after(&mut self, time: Duration) -> Result<(), Error> {
-        self.sweep_by(u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+        self.sweep_by(u32::try_from(time.as_secs()).unwrap_or(sweep_order::TIME_PASSED - 1))
     }
 
-    /// Moves the flows' clock by so many seconds, and sweeps.
-    fn sweep_by(&mut self, step: u32) -> Result<(), Error> {
-        let control = self.advance_clock(step)?;
+    /// Moves the flows' clock by so many seconds, or by the time that has passed, and sweeps.
+    fn sweep_by(&mut self, seconds: u32) -> Result<(), Error> {
+        self.order(SweepOrder { with: seconds, ..SweepOrder::of(sweep_order::CLOCK) })?;
+        let control = self.maps.control()?;
         if control.clock.wrapping_sub(self.settled) < SETTLE_INTERVAL {
             let live = self.run_sweep()?;
             return self.fit_recent_flows(live);
@@ -63,16 +54,6 @@ impl LoadBalancer {
         Ok(table.iter().filter(|slot| slot.is_tracked()).count())
     }
 
-    fn advance_clock(&mut self, step: u32) -> Result<Control, Error> {
-        let before = self.maps.control()?;
-        let clock = before.clock.wrapping_add(step);
-        let control = Control { clock, epoch: epoch(clock, before.tcp_timeout), ..before };
-        if control != before {
-            self.maps.set_control(&control)?;
-        }
-        Ok(control)
-    }
-
     /// Gives the cache of recent flows as many sets as so many flows need.
     fn fit_recent_flows(&mut self, live: u32) -> Result<(), Error> {
         let before = self.maps.control()?;
@@ -83,14 +64,17 @@ impl LoadBalancer {
         self.maps.set_control(&Control { recent_mask: sets - 1, ..before })
     }
 
-    /// Runs the program on each part and shows what it has counted. Returns the number of live flows.
+    /// Sweeps part after part and shows what was counted. Returns the number of live flows.
     fn run_sweep(&mut self) -> Result<u32, Error> {
-        let started = Instant::now();
-        let mut longest = self.sweep_table(sweep::NASCENT)?;
-        for part in 0..self.maps.control()?.flow_parts {
-            longest = longest.max(self.sweep_table(part)?);
+        let (before, tolerance) = (self.maps.flow_uses()?, self.tolerance()?);
+        let (started, mut longest) = (Instant::now(), Duration::ZERO);
+        let parts = 0..self.maps.control()?.flow_parts;
+        for table in parts.chain([sweep_order::NASCENT]) {
+            let begun = Instant::now();
+            self.order(SweepOrder::of(table))?;
+            longest = longest.max(begun.elapsed());
         }
-        tracing::trace!(elapsed = ?started.elapsed(), longest, "swept the flow tables");
+        tracing::trace!(elapsed = ?started.elapsed(), ?longest, "swept the flow tables");
         let backends: Vec<u16> = self.registry.backends().map(|(index, _)| index).collect();
         let mut live: u32 = 0;
         for index in backends {
@@ -98,18 +82,20 @@ impl LoadBalancer {
         }
         let services: Vec<u16> = self.registry.services().map(|(_, known)| known.handle.index).collect();
         for index in services {
-            self.maps.publish_service_live_flows(index)?;
+            let entries = self.maps.publish_service_live_flows(index)?.entries;
+            let before = before.get(usize::from(index)).copied().unwrap_or_default();
+            self.put_use_right(index, before, entries, tolerance)?;
         }
+        self.put_common_right(tolerance)?;
         Ok(live)
     }
 
-    /// Runs the program on a part of a table. Returns how many entries it has visited.
-    fn sweep_table(&self, table: u32) -> Result<u32, Error> {
+    /// Has the program `sweep` do something. Returns how many entries it has visited.
+    pub(super) fn order(&self, order: SweepOrder) -> Result<u32, Error> {
         let failed = Error::program("sweep");
         let program = self.ebpf.program("sweep").ok_or(Error::MissingPart("sweep"))?;
         let program: &Xdp = program.try_into().map_err(|error: ProgramError| failed(error))?;
-        let mut frame = [0; SHORTEST_FRAME];
-        frame[..size_of::<u32>()].copy_from_slice(&table.to_ne_bytes());
+        let frame = order.to_bytes();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
         Ok(program.test_run(options).map_err(Error::program("sweep"))?.return_value)
     }
@@ -128,21 +114,6 @@ impl LoadBalancer {
     }
 }
 
-/// The most seconds by which the flows' clock may move at once: a quarter of the shortest time for which a flow may
-/// be idle. How long a closed flow is remembered doesn't matter here: nothing of it is lost.
-fn longest_step(control: &Control) -> u32 {
-    let Control { tcp_timeout, icmp_timeout, udp_timeout, nascent_timeout, .. } = *control;
-    let shortest = tcp_timeout.min(icmp_timeout).min(udp_timeout).min(nascent_timeout);
-    (shortest / 4).max(1)
-}
-
-/// The time in parts of an epoch. Wraps after 65,536 epochs.
-fn epoch(clock: u32, tcp_timeout: u32) -> u32 {
-    let length = u64::from((tcp_timeout / EPOCHS).max(1));
-    let parts = u64::from(clock) * u64::from(PARTS_OF_AN_EPOCH) / length;
-    u32::try_from(parts & u64::from(u32::MAX)).unwrap_or_default()
-}
-
 /// How many sets the cache of recent flows is to have for so many live flows, where it has had `sets` and has room for
 /// `room`; powers of two.
 ///
@@ -157,14 +128,7 @@ fn recent_sets(sets: u32, live: u32, room: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Control, epoch, longest_step, recent_sets};
-
-    #[test]
-    fn an_epoch_is_an_eighth_of_the_timeout() {
-        assert_eq!((epoch(0, 400), epoch(50, 400), epoch(100, 400)), (0, 65_536, 131_072));
-        assert_eq!(epoch(3, 1), 3 * 65_536, "a second at least");
-        assert_eq!(epoch(65_536, 8), 0, "it wraps");
-    }
+    use super::recent_sets;
 
     #[test]
     fn there_are_sets_for_the_flows_that_live() {
@@ -175,20 +139,5 @@ mod tests {
         assert_eq!(recent_sets(32_768, 65_536, ROOM), 32_768, "they aren't changed for a factor of two");
         assert_eq!(recent_sets(1_024, 0, 1_024), 1_024, "there may be room for less than the least");
         assert_eq!(recent_sets(ROOM, u32::MAX, ROOM), ROOM);
-    }
-
-    #[test]
-    fn the_clock_moves_by_less_than_a_flow_may_be_idle() {
-        let control = |tcp_timeout, icmp_timeout, nascent_timeout| Control {
-            tcp_timeout,
-            icmp_timeout,
-            udp_timeout: 120,
-            nascent_timeout,
-            ..Control::default()
-        };
-        assert_eq!(longest_step(&control(350, 30, 60)), 7);
-        assert_eq!(longest_step(&control(350, 5, 60)), 1);
-        assert_eq!(longest_step(&control(8, 30, 60)), 2);
-        assert_eq!(longest_step(&control(1, 1, 1)), 1);
     }
 }

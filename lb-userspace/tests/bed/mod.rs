@@ -53,11 +53,12 @@ impl Bed {
 
     /// With places for so many services.
     pub(crate) fn with_room_for(services: u32) -> Self {
-        Self::with_limits(Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 })
+        let limits = Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 };
+        Self::of(limits, FlowTimeouts::default())
     }
 
-    /// With maps of these sizes.
-    pub(crate) fn with_limits(limits: Limits) -> Self {
+    /// With maps of these sizes, and flows that end after these times.
+    pub(crate) fn of(limits: Limits, timeouts: FlowTimeouts) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root: it makes namespaces and loads BPF programs"
@@ -77,7 +78,7 @@ impl Bed {
             transit: netns.clone(),
             uplink: "up0".to_owned(),
             limits,
-            timeouts: FlowTimeouts::default(),
+            timeouts,
         };
         let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");
         lb.attach_tenant(&tenant_link(&peers_netns)).expect("the tenant attaches");

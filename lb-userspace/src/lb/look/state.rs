@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Look;
 use crate::lb::counters::FlowCounters;
-use crate::lb::{Error, address, registry};
+use crate::lb::{Error, FlowTableUse, ServiceUse, address, registry};
 use crate::net::MacAddr;
 use crate::service::{BackendState, ServiceKey};
 
@@ -28,6 +28,9 @@ pub struct ServiceView {
     pub down: u32,
     /// Slots of its table whose flows are looked up, because they have moved lately; of 65,537.
     pub tracked_slots: u32,
+    /// What it has of the flow table.
+    #[serde(flatten)]
+    pub flow_use: ServiceUse,
     /// What it has counted.
     #[serde(flatten)]
     pub counters: FlowCounters,
@@ -102,10 +105,16 @@ impl Look {
                 draining: count(backend_state::DRAINING),
                 down: count(backend_state::DOWN),
                 tracked_slots: self.slots(placed.handle)?.tracked,
+                flow_use: self.maps.service_use(placed.handle.index)?,
                 counters: self.maps.service_counters(placed.handle.index)?,
             })
         };
         self.placed()?.iter().map(view).collect()
+    }
+
+    /// How full the flow table is.
+    pub fn flow_table(&self) -> Result<FlowTableUse, Error> {
+        self.maps.flow_table_use()
     }
 
     /// All backends, sorted by address.
