@@ -20,3 +20,4 @@ pub mod scope;
 mod secret;
 pub mod syslog;
 mod turns;
+pub mod uplink;

@@ -35,6 +35,7 @@ mod tenant;
 #[cfg(test)]
 mod testing;
 mod unclaimed;
+mod uplink;
 mod weights;
 
 use std::io;
@@ -99,6 +100,9 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let mut supervisor = Supervisor::new(registry.clone(), directory);
     supervisor.begin(&found).await;
     let keeping = Keeping::begin(&host);
+    // Who sees that it runs sees what is wrong too.
+    uplink::poll(&host, &config.transit).await;
+    let watching = tokio::spawn(uplink::watch(host.clone(), config.transit.clone()));
     // Before anybody can see that it runs: whoever does may end it.
     let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;
@@ -110,6 +114,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let reason = Loop { config, host: host.clone(), supervisor, requests, signals }.run().await;
     tell_service_manager(NotifyState::Stopping);
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
+    watching.abort();
     keeping.end().await;
     let kept = host.clone();
     let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;

@@ -24,7 +24,7 @@ use super::found::Found;
 use super::host::Host;
 use super::logs::Logs;
 use super::look;
-use super::problems::{Finding, Problems};
+use super::problems::Problems;
 use super::state::StateDir;
 
 /// The event log, in the state directory.
@@ -73,8 +73,6 @@ pub(crate) async fn open(
     let settings = settings(config, &transit);
     let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
     let mode = balancer.mode();
-    let problems = Problems::default();
-    problems.set(&events, "uplink", uplink_findings(&config.transit.uplink, mode));
     tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
     let sight = clouds.look().await;
@@ -95,27 +93,13 @@ pub(crate) async fn open(
         management,
         transit,
         events,
-        problems,
+        problems: Problems::default(),
         state: state_dir,
         logs: Arc::new(logs),
         store,
         sample_interval: config.sample_interval,
     };
     Ok(Opened { host: Arc::new(host), found, mode })
-}
-
-/// What is not as it should be about the uplink.
-fn uplink_findings(uplink: &str, mode: XdpMode) -> Vec<Finding> {
-    if mode == XdpMode::Native {
-        return Vec::new();
-    }
-    vec![Finding {
-        about: format!("the uplink `{uplink}`"),
-        what: "native XDP can't be had: packets go through generic XDP, several times slower".to_owned(),
-        way_out: format!(
-            "a driver with native XDP; on a veth or a virtio card an MTU of 1500: `ip link set {uplink} mtu 1500`"
-        ),
-    }]
 }
 
 /// Makes a directory for root alone: what tenants' instances log and are given is nobody else's.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use lb_userspace::lb::provide_bpffs;
 use lb_userspace::net::Netns;
 use nix::sys::utsname::uname;
+use sluice_southbound::uplink::{UplinkFault, without_ethernet};
 
 /// What the compiled programs are fitted to this kernel with.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -74,6 +75,10 @@ fn open_transit(namespace: Option<&str>, uplink: &str) -> Result<Netns> {
     netns
         .run(move || nix::net::if_::if_nametoindex(name.as_str()))?
         .with_context(|| format!("an interface `{uplink}` (`transit.uplink`) in {place}"))?;
+    if !netns.is_ethernet(uplink)? {
+        let UplinkFault { what, way_out } = without_ethernet();
+        bail!("an uplink with Ethernet: `{uplink}` (`transit.uplink`) is there, but {what}; {way_out}");
+    }
     Ok(netns)
 }
 

@@ -8,6 +8,9 @@ use std::os::fd::AsRawFd;
 /// generic segmentation.
 const OFFLOADS: [u32; 3] = [0x17, 0x1f, 0x24];
 
+/// `ETHTOOL_GTXCSUM`, `ETHTOOL_GTSO` and `ETHTOOL_GGSO`: the same, read.
+const GET_OFFLOADS: [u32; 3] = [0x16, 0x1e, 0x23];
+
 /// `struct ethtool_value` of `linux/ethtool.h`.
 #[repr(C)]
 struct EthtoolValue {
@@ -16,6 +19,7 @@ struct EthtoolValue {
 }
 
 nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+nix::ioctl_read_bad!(get_address, libc::SIOCGIFHWADDR, libc::ifreq);
 nix::ioctl_write_ptr_bad!(ethtool, libc::SIOCETHTOOL, libc::ifreq);
 
 /// Sets an interface up.
@@ -28,6 +32,18 @@ pub(super) fn set_up(interface: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether an interface's frames are Ethernet's.
+pub(super) fn is_ethernet(interface: &str) -> io::Result<bool> {
+    let nothing = libc::__c_anonymous_ifr_ifru { ifru_flags: 0 };
+    let mut request = libc::ifreq { ifr_name: name_of(interface)?, ifr_ifru: nothing };
+    let socket = any_socket()?;
+    // SAFETY: the socket is open and the request is a complete ifreq for SIOCGIFHWADDR, which the kernel fills.
+    unsafe { get_address(socket.as_raw_fd(), &raw mut request) }?;
+    // SAFETY: the kernel has written an address there, whose family is the kind of hardware.
+    let kind = unsafe { request.ifr_ifru.ifru_hwaddr.sa_family };
+    Ok(kind == libc::ARPHRD_ETHER)
+}
+
 /// Turns transmit checksum offload and segmentation offloads off.
 pub(super) fn disable_offloads(interface: &str) -> io::Result<()> {
     let socket = any_socket()?;
@@ -35,6 +51,27 @@ pub(super) fn disable_offloads(interface: &str) -> io::Result<()> {
         run_ethtool(&socket, interface, &mut EthtoolValue { command, data: 0 })?;
     }
     Ok(())
+}
+
+/// What a veth's end leaves to the card that a frame will never meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// Transmit checksums: frames go out without them (`tx` of `ethtool -K`).
+    pub checksums: bool,
+    /// Segmentation: frames go out that are longer than the MTU (`tso` or `gso`).
+    pub segmentation: bool,
+}
+
+/// Reads transmit checksum offload and segmentation offloads.
+pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
+    let socket = any_socket()?;
+    let is_on = |command| {
+        let mut value = EthtoolValue { command, data: 0 };
+        run_ethtool(&socket, interface, &mut value)?;
+        io::Result::Ok(value.data != 0)
+    };
+    let [checksums, tcp, generic] = GET_OFFLOADS;
+    Ok(Offloads { checksums: is_on(checksums)?, segmentation: is_on(tcp)? || is_on(generic)? })
 }
 
 fn run_ethtool(socket: &UdpSocket, interface: &str, value: &mut EthtoolValue) -> io::Result<()> {
@@ -75,19 +112,6 @@ mod tests {
     use super::*;
     use crate::net::Netns;
 
-    /// `ETHTOOL_GTXCSUM`, `ETHTOOL_GTSO` and `ETHTOOL_GGSO`.
-    const READ: [u32; 3] = [0x16, 0x1e, 0x23];
-
-    fn offloads(interface: &str) -> Vec<u32> {
-        let socket = any_socket().expect("a socket");
-        let read = |command| {
-            let mut value = EthtoolValue { command, data: 7 };
-            run_ethtool(&socket, interface, &mut value).expect("ethtool can read");
-            value.data
-        };
-        READ.into_iter().map(read).collect()
-    }
-
     #[tokio::test]
     async fn offloads_go_off_and_stay_off() {
         let name = format!("slnet-off-{}", std::process::id());
@@ -96,14 +120,14 @@ mod tests {
         let mark = crate::net::Mark { group: 7, alias: "offload test".to_owned() };
         let end = |name| crate::net::VethEnd { links: &links, name, mac: None, master: None };
         links.ensure_veth(&mark, &end("va"), &end("vb")).await.expect("a veth");
-        let before = netns.run(|| offloads("va")).expect("in the namespace");
+        let before = netns.run(|| offloads("va")).expect("in the namespace").expect("read");
         netns.disable_offloads("va").expect("off");
         netns.disable_offloads("va").expect("off again");
-        let after = netns.run(|| offloads("va")).expect("in the namespace");
+        let after = netns.run(|| offloads("va")).expect("in the namespace").expect("read");
         let unknown = netns.disable_offloads("nope").expect_err("there is no such interface");
         Netns::delete(&name).expect("deleted");
-        assert_eq!(before, [1, 1, 1]);
-        assert_eq!(after, [0, 0, 0]);
+        assert_eq!(before, Offloads { checksums: true, segmentation: true });
+        assert_eq!(after, Offloads { checksums: false, segmentation: false });
         assert!(unknown.to_string().contains("nope") && unknown.to_string().contains(&name), "{unknown}");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_route::link::{
     BridgePortState, BridgeStpState, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached as Attached,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
@@ -38,6 +38,24 @@ pub struct Mark {
     pub alias: String,
 }
 
+/// What a link carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Ethernet frames.
+    Ethernet,
+    /// Something else, such as bare IP packets.
+    Other,
+}
+
+/// How an XDP program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpAttached {
+    /// In the driver, or in the hardware.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -53,12 +71,22 @@ pub struct Link {
     pub kind: Option<String>,
     /// Its group; 0 unless somebody set it.
     pub group: u32,
+    /// What its frames are.
+    pub framing: Framing,
     /// Whether it is up.
     pub up: bool,
+    /// Whether frames can pass: it is up, and so is what it leads to.
+    pub carrier: bool,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// The XDP program on it, if there is one.
+    pub xdp: Option<XdpAttached>,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
     /// Whether it is a bridge's port that carries frames.
     pub forwarding: bool,
+    /// The namespace of a veth's other end, by the kernel's number for it in this one; `None` where it is the same.
+    pub peer_netns: Option<i32>,
     /// The index of a veth's other end, in that one's namespace.
     pub peer: Option<u32>,
     /// Bytes that have come in by it since it was made.
@@ -284,9 +312,17 @@ impl From<LinkMessage> for Link {
             alias: None,
             kind: None,
             group: 0,
+            framing: match message.header.link_layer_type {
+                LinkLayerType::Ether => Framing::Ethernet,
+                _ => Framing::Other,
+            },
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            mtu: 0,
+            xdp: None,
             master: None,
             forwarding: false,
+            peer_netns: None,
             peer: None,
             received: 0,
             sent: 0,
@@ -300,6 +336,9 @@ impl From<LinkMessage> for Link {
                     link.kind = kind_of(&info);
                     link.forwarding = is_forwarding(&info);
                 }
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Xdp(xdp) => link.xdp = xdp_of(&xdp),
+                LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(netns),
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::Link(peer) => link.peer = Some(peer),
@@ -317,6 +356,15 @@ fn kind_of(info: &[LinkInfo]) -> Option<String> {
     info.iter().find_map(|info| match info {
         LinkInfo::Kind(InfoKind::Other(name)) => Some(name.clone()),
         LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    })
+}
+
+fn xdp_of(xdp: &[LinkXdp]) -> Option<XdpAttached> {
+    xdp.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(Attached::None) => None,
+        LinkXdp::Attached(Attached::SocketBuffer) => Some(XdpAttached::Generic),
+        LinkXdp::Attached(_) => Some(XdpAttached::Native),
         _ => None,
     })
 }

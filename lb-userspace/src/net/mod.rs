@@ -11,12 +11,16 @@ mod link;
 mod mac;
 mod mounts;
 mod netns;
+mod peer;
+mod routes;
 mod veth;
 
 pub use address::Address;
 pub use arp::Arp;
 pub use error::LinkError;
-pub use link::{Link, Links, Mark};
+pub use link::{Framing, Link, Links, Mark, XdpAttached};
 pub use mac::MacAddr;
 pub use netns::Netns;
+pub use peer::{NetnsPath, Offloads, Peer};
+pub use routes::DefaultRoutes;
 pub use veth::VethEnd;

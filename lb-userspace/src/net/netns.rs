@@ -147,6 +147,11 @@ impl Netns {
         })
     }
 
+    /// Whether the frames of an interface of this namespace are Ethernet's.
+    pub fn is_ethernet(&self, interface: &str) -> io::Result<bool> {
+        self.run(|| device::is_ethernet(interface))?
+    }
+
     fn sysctl_error(&self, key: &str, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{SYSCTL}/{key} in {self}: {error}"))
     }

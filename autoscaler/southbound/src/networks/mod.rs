@@ -21,11 +21,12 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::{Ipv4Subnet, TenantLink};
-use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, VethEnd};
+use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, NetnsPath, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
 use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
+use crate::uplink::Uplink;
 
 use vips::is_our_vip;
 pub use vips::{Claim, host_addresses};
@@ -232,6 +233,11 @@ impl Networks {
             }
         }
         Ok(found.into_iter().map(|(links, owner)| OwnedNetwork { owner, links }).collect())
+    }
+
+    /// Looks at the uplink. `netns` is the transit namespace as a person enters it.
+    pub async fn observe_uplink(&self, netns: NetnsPath) -> Result<Uplink, NetworkError> {
+        Ok(Uplink::observe(&self.transit, netns, &self.uplink).await?)
     }
 
     /// Removes every network and VIP of this daemon, and nothing else. Returns what was removed.

@@ -1,0 +1,45 @@
+//! Finds what keeps packets from coming in, or answers from leaving, by the uplink, for as long as it lasts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_userspace::net::NetnsPath;
+use sluice_northbound::host::TransitConfig;
+use sluice_southbound::uplink::UplinkFault;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use super::host::Host;
+use super::problems::Finding;
+
+/// From one poll to the next.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Netlink answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Polls until it is dropped.
+pub(crate) async fn watch(host: Arc<Host>, transit: TransitConfig) {
+    let mut polls = tokio::time::interval(INTERVAL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        polls.tick().await;
+        poll(&host, &transit).await;
+    }
+}
+
+/// Polls once. What can't be had now changes nothing.
+pub(crate) async fn poll(host: &Host, transit: &TransitConfig) {
+    let netns = transit.namespace.clone().map_or(NetnsPath::Here, NetnsPath::Name);
+    match timeout(PATIENCE, host.networks.observe_uplink(netns)).await {
+        Ok(Ok(uplink)) => {
+            let findings = uplink.faults().into_iter().map(|fault| finding(&transit.uplink, fault));
+            host.problems.set(&host.events, "uplink", findings.collect());
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "the uplink can't be looked at"),
+        Err(_) => tracing::warn!("the uplink could not be looked at in time"),
+    }
+}
+
+fn finding(uplink: &str, fault: UplinkFault) -> Finding {
+    let UplinkFault { what, way_out } = fault;
+    Finding { about: format!("the uplink `{uplink}`"), what, way_out }
+}
