@@ -101,7 +101,7 @@ fn bed(limits: Limits, timeouts: FlowTimeouts, ports: &[u16]) -> Bed {
 }
 
 fn usage(bed: &Bed, port: u16) -> ServiceUse {
-    bed.lb.flow_quotas().expect("the use of the table")[&service(port)]
+    bed.lb.counters().expect("counters").flow_uses[&service(port)]
 }
 
 /// Gives the program `sweep` an order, and tells how many entries it has visited.
@@ -148,7 +148,7 @@ fn no_service_takes_what_others_need() {
         "its share, and what was left of the common half"
     );
     assert!(last.flows_refused > 0);
-    let table = bed.lb.flow_table().expect("the table");
+    let table = bed.lb.counters().expect("counters").flow_table;
     assert_eq!((table.used, table.room), (2_048, 2_048));
 
     let look = Look::open(&bed.settings.pin_root).expect("what is pinned");

@@ -174,6 +174,7 @@ fn announce(event: &Event) {
         | EventKind::StepFailed
         | EventKind::TenantRefused
         | EventKind::ProblemFound
+        | EventKind::FlowTableFull
         | EventKind::LogsMalformed
         | EventKind::LogsLost => {
             tracing::warn!(kind, tenant, instance, "{}", event.message);

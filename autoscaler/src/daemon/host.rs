@@ -1,7 +1,7 @@
 //! What all tenants share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
@@ -12,6 +12,7 @@ use sluice_store::Store;
 use super::balancer::Balancer;
 use super::clouds::Clouds;
 use super::events::EventLog;
+use super::flow_table::FlowTableWatch;
 use super::logs::Logs;
 use super::problems::Problems;
 use super::state::StateDir;
@@ -30,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) transit: Netns,
     /// What happened.
     pub(crate) events: EventLog,
+    /// How full the flow table was at the last poll.
+    pub(crate) flow_table: Mutex<FlowTableWatch>,
     /// What is not as it should be.
     pub(crate) problems: Problems,
     /// What outlives the daemon.

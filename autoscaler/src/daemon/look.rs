@@ -1,6 +1,6 @@
 //! A look at the host: what the load balancer has counted, and what the clouds have.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,6 +30,11 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
         }
     };
     report(&host.events, &sight.news);
+    if let Some((_, counters)) = &counters {
+        let mut watch = host.flow_table.lock().unwrap_or_else(PoisonError::into_inner);
+        let findings = watch.poll(counters, Instant::now());
+        host.problems.set(&host.events, "the flow table", findings);
+    }
     Tick { began, counters, services, sight }
 }
 

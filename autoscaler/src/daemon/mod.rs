@@ -15,6 +15,7 @@ mod events;
 mod export;
 #[cfg(test)]
 mod faults;
+mod flow_table;
 mod found;
 mod host;
 pub(crate) mod lock;

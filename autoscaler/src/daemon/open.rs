@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
@@ -93,6 +93,7 @@ pub(crate) async fn open(
         management,
         transit,
         events,
+        flow_table: Mutex::default(),
         problems: Problems::default(),
         state: state_dir,
         logs: Arc::new(logs),

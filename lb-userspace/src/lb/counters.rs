@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lb_common::abi::{self, DropReason};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, LoadBalancer};
+use super::{Error, FlowTableUse, LoadBalancer, ServiceUse};
 use crate::service::ServiceKey;
 
 /// Counts since the maps were made.
@@ -35,6 +35,10 @@ pub struct Counters {
     pub services: BTreeMap<ServiceKey, FlowCounters>,
     /// Dropped packets, by the name of the reason.
     pub drops: BTreeMap<&'static str, u64>,
+    /// How full the flow table is.
+    pub flow_table: FlowTableUse,
+    /// What each service has of it.
+    pub flow_uses: BTreeMap<ServiceKey, ServiceUse>,
 }
 
 impl LoadBalancer {
@@ -50,6 +54,10 @@ impl LoadBalancer {
         }
         for reason in DropReason::ALL {
             counters.drops.insert(reason.name(), self.maps.drops(reason)?);
+        }
+        counters.flow_table = self.maps.flow_table_use()?;
+        for (key, service) in self.registry.services() {
+            counters.flow_uses.insert(*key, self.maps.service_use(service.handle.index)?);
         }
         Ok(counters)
     }

@@ -3,17 +3,14 @@
 //! The programs count entries as they are made and deleted, and keep each service within its quota. Here the quota is made from the
 //! number of services, and what was counted is compared with what a sweep has found.
 
-use std::collections::BTreeMap;
-
 use lb_common::abi::{Control, FlowUse, Quota, SweepOrder, sweep_order};
 use serde::{Deserialize, Serialize};
 
 use super::maps::Maps;
 use super::{Error, LoadBalancer};
-use crate::service::ServiceKey;
 
 /// How full the flow table is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowTableUse {
     /// Entries, of live flows and of those that have ended a moment ago.
     pub used: u64,
@@ -53,17 +50,6 @@ impl Maps {
 }
 
 impl LoadBalancer {
-    /// How full the flow table is.
-    pub fn flow_table(&self) -> Result<FlowTableUse, Error> {
-        self.maps.flow_table_use()
-    }
-
-    /// What each service has of the flow table.
-    pub fn flow_quotas(&self) -> Result<BTreeMap<ServiceKey, ServiceUse>, Error> {
-        let services = self.registry.services();
-        services.map(|(key, known)| Ok((*key, self.maps.service_use(known.handle.index)?))).collect()
-    }
-
     /// Shares the table among the services that there are.
     pub(super) fn share_flow_table(&mut self) -> Result<(), Error> {
         let before = self.maps.control()?;

@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   sluice lb services                          what clients address, and what it has counted
   sluice lb backends                          who answers, and the share each has of new flows
+  sluice lb tables                            how full the flow table is
   sluice lb flows --client 198.51.100.0/24    whose flow is where
   sluice lb drops                             why packets were dropped
   sluice lb explain 198.51.100.7:40000 45.45.45.45:80/tcp
@@ -34,10 +35,15 @@ pub(crate) struct LbArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LbCommand {
-    /// Show the services: backends, flows, packets, bytes.
+    /// Show the services: backends, flows, what each has of the flow table, packets, bytes.
+    ///
+    /// A service may have as many entries of the flow table as its quota says. REFUSED counts flows that weren't recorded since the
+    /// quota or the table was full: they may break when the service's backends change.
     Services,
     /// Show the backends: state, the share of each service's new flows, flows, packets, bytes.
     Backends,
+    /// Show how full the flow table is. What each service has of it is among `services`.
+    Tables,
     /// Show flows that the flow tables know.
     ///
     /// A TCP flow is there from its second packet on. Packets aren't stopped while the tables are read.

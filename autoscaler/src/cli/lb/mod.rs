@@ -7,6 +7,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+use lb_userspace::lb::FlowTableUse;
 use lb_userspace::lb::look::{FlowFilter, Look};
 use lb_userspace::net::Netns;
 
@@ -22,6 +23,7 @@ pub(super) fn lb(daemon: &WhichDaemon, args: &LbArgs) -> Result<(), Failure> {
     match &args.command {
         LbCommand::Services => show(args.json, &look.services().map_err(failed)?, |all| print::services(all)),
         LbCommand::Backends => show(args.json, &look.backends().map_err(failed)?, |all| print::backends(all)),
+        LbCommand::Tables => show(args.json, &tables(&look)?, |all| print::tables(all)),
         LbCommand::Flows(flows) => self::flows(&look, args.json, flows),
         LbCommand::Drops(drops) => self::drops(&look, args.json, drops),
         LbCommand::Explain(question) => explain::explain(&look, &place.transit()?, args.json, question),
@@ -52,6 +54,22 @@ fn place(daemon: &WhichDaemon, args: &LbArgs) -> Result<Place, Failure> {
     }
     let (config, _) = daemon.host_config()?;
     Ok(Place { pins: config.pins, transit: config.transit.namespace })
+}
+
+/// How full a table of the data plane is.
+#[derive(serde::Serialize)]
+struct TableView {
+    /// The map's name.
+    table: &'static str,
+    /// Entries.
+    used: u64,
+    /// Entries for which there is room.
+    room: u64,
+}
+
+fn tables(look: &Look) -> Result<[TableView; 1], Failure> {
+    let FlowTableUse { used, room } = look.flow_table().map_err(failed)?;
+    Ok([TableView { table: "flows", used, room }])
 }
 
 fn flows(look: &Look, json: bool, args: &FlowsArgs) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use lb_userspace::lb::look::{BackendView, DropCount, FlowList, FlowState, FlowVi
 use lb_userspace::service::BackendState;
 
 use super::super::output::{self, QUIET, or_dash};
+use super::TableView;
 
 pub(super) fn services(services: &[ServiceView]) {
     if services.is_empty() {
@@ -20,6 +21,9 @@ pub(super) fn services(services: &[ServiceView]) {
         "DOWN",
         "LIVE FLOWS",
         "NEW FLOWS",
+        "ENTRIES",
+        "QUOTA",
+        "REFUSED",
         "PACKETS",
         "BYTES",
         "REPLY PACKETS",
@@ -27,13 +31,16 @@ pub(super) fn services(services: &[ServiceView]) {
     ];
     let mut table = output::table(&header);
     for service in services {
-        let counters = &service.counters;
+        let (counters, usage) = (&service.counters, &service.flow_use);
         let mut row = vec![Cell::new(&service.service)];
         row.extend([service.active, service.draining, service.down].map(|count| number(u64::from(count))));
         row.extend(
             [
                 counters.live_flows,
                 counters.new_flows,
+                usage.flow_entries,
+                usage.flow_quota,
+                usage.flows_refused,
                 counters.packets,
                 counters.bytes,
                 counters.reply_packets,
@@ -44,6 +51,15 @@ pub(super) fn services(services: &[ServiceView]) {
         table.add_row(row);
     }
     output::say!("{table}");
+}
+
+pub(super) fn tables(tables: &[TableView]) {
+    let mut shown = output::table(&["TABLE", "USED", "ROOM", "FULL"]);
+    for TableView { table, used, room } in tables {
+        let percent = used.saturating_mul(100) / (*room).max(1);
+        shown.add_row(vec![Cell::new(table), number(*used), number(*room), Cell::new(format!("{percent}%"))]);
+    }
+    output::say!("{shown}");
 }
 
 pub(super) fn backends(backends: &[BackendView]) {

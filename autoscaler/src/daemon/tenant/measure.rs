@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_logic::samples::Rejected;
 use sluice_logic::spec::Metric;
+use sluice_northbound::api::EventKind;
 use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
 use sluice_store::{Sample, Subject};
 use tokio::time::Instant;
@@ -37,6 +38,7 @@ impl Tenant {
         let counted = tick.counters.iter().flat_map(|(_, counters)| &counters.services);
         self.counters =
             counted.filter(|(key, _)| self.keys.contains(key)).map(|(&key, &count)| (key, count)).collect();
+        self.tell_refused(tick);
         self.compare(tick);
         self.ask_sources();
         if self.measuring {
@@ -52,6 +54,16 @@ impl Tenant {
             let metrics = join_all(metrics).await;
             Done::Measured(tick, metrics)
         });
+    }
+
+    /// Tells of flows of its services that weren't recorded.
+    fn tell_refused(&mut self, tick: &Tick) {
+        let Some((_, counters)) = &tick.counters else { return };
+        let own = counters.flow_uses.iter().filter(|(key, _)| self.keys.contains(key));
+        for refused in self.refusals.poll(own, Instant::now()) {
+            let event = self.event(EventKind::FlowTableFull, refused.message());
+            self.host.events.record(event.with(refused.details()));
+        }
     }
 
     fn measurable(&self) -> Vec<InstanceSpec> {

@@ -52,6 +52,7 @@ use self::vips::Vips;
 use super::backoff::Backoff;
 use super::clouds::Sight;
 use super::events::NewEvent;
+use super::flow_table::Refusals;
 use super::host::Host;
 use super::network::Attached;
 use super::refusal::Refusal;
@@ -193,6 +194,8 @@ pub(crate) struct Tenant {
     services: Vec<Service>,
     /// What the load balancer has counted for them, at the last look.
     counters: BTreeMap<ServiceKey, FlowCounters>,
+    /// Their flows that weren't recorded.
+    refusals: Refusals,
     /// The keys of its services.
     keys: BTreeSet<ServiceKey>,
     /// Launches that failed before a cloud was asked.
@@ -253,6 +256,7 @@ impl Tenant {
             vips: Vips::default(),
             services,
             counters: BTreeMap::new(),
+            refusals: Refusals::default(),
             keys,
             launches: Backoff::default(),
             jobs: JoinSet::new(),
