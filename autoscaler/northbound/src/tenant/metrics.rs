@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluice_logic::spec::{Exporter, MetricName, MetricSource, MetricSpec, PromQuery};
 
-use crate::diagnostic::Faults;
+use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, Section, listed};
 use crate::value::{self, Complaint};
 use crate::yaml::{Kind, Node, Spanned};
@@ -160,16 +160,18 @@ fn url(node: &Node) -> Result<String, Complaint> {
     }
 }
 
-/// The name of a series or a label (<https://prometheus.io/docs/concepts/data_model>).
+/// The name of a series or a label (<https://prometheus.io/docs/concepts/data_model>): since Prometheus 3 it may have any
+/// characters. Those by which a series is written with its labels are a mistake all the same.
 fn series(node: &Node) -> Result<String, Complaint> {
+    const HELP: &str = "write the name alone here, and labels as `labels: {code: \"200\"}`";
     let text = value::text(node)?;
-    let begins = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
-    if text.starts_with(begins) && text.chars().all(|c| begins(c) || c.is_ascii_digit()) {
-        return Ok(text);
+    let begins_badly = text.starts_with(|c: char| c.is_ascii_digit() || c == '-') && text.is_ascii();
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "{}()[]\"'=,#".contains(c);
+    if text.is_empty() || begins_badly || text.contains(is_odd) {
+        let message = format!("{} is not a name as Prometheus has them", quote(&text));
+        return Err(Complaint::with_help(message, HELP));
     }
-    Err(Complaint::new(format!(
-        "`{text}` is not a name as Prometheus has them: letters, digits, `_` and `:`"
-    )))
+    Ok(text)
 }
 
 fn labels(node: &Node) -> Result<BTreeMap<String, String>, Complaint> {

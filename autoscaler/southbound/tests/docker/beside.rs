@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use sluice_logic::spec::{DockerTemplate, Exporter, MetricSource};
 use sluice_southbound::dhcp::{DhcpNetwork, Lease};
 use sluice_southbound::management::Management;
-use sluice_southbound::metrics::{SourceError, Target, read};
+use sluice_southbound::metrics::{Quota, SourceError, Target, read};
 use sluice_southbound::probe;
 use sluice_southbound::provider::{InstanceSpec, Provider};
 use sluice_southbound::syslog::{Intake, IntakeLimits, Listener};
@@ -95,7 +95,8 @@ async fn scrape(
     });
     let target =
         Target { id: spec.id.clone(), address: spec.nic.address, management: management.address_of(spec) };
-    let mut readings = read(&source, Some(management.netns()), bed.transit(), &[target], PATIENCE).await;
+    let mut readings =
+        read(&source, &Quota::default(), Some(management.netns()), bed.transit(), &[target], PATIENCE).await;
     readings.remove(0).map(|reading| reading.value)
 }
 

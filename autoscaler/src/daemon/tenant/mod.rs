@@ -37,6 +37,7 @@ use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
 use sluice_northbound::api::{
     DrainAnswer, EventKind, Explanation, InstanceStatus, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
 };
+use sluice_southbound::metrics::Quota;
 use sluice_southbound::provider::Observed;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -184,6 +185,8 @@ pub(crate) struct Tenant {
     pushed: BTreeSet<Metric>,
     /// The sources of metrics that are read.
     sources: BTreeMap<MetricName, SourceState>,
+    /// How much they may take at once.
+    source_quota: Quota,
     decision: Option<Decision>,
     holds: Holds,
     attached: Option<Attached>,
@@ -249,6 +252,7 @@ impl Tenant {
             ahead,
             pushed: BTreeSet::new(),
             sources: BTreeMap::new(),
+            source_quota: Quota::default(),
             decision: None,
             holds: Holds::default(),
             attached: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sluice_logic::group::{InstanceId, InstanceState};
-use sluice_logic::samples::Cadence;
+use sluice_logic::samples::{Cadence, Source};
 use sluice_logic::spec::{Metric, MetricName, MetricSource, MetricSpec};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::metrics::{self, Reading, SourceError, Target};
@@ -24,6 +24,8 @@ pub(super) struct SourceState {
     running: bool,
     /// The last count of each instance, where the value is its increase.
     counts: BTreeMap<Option<InstanceId>, (Timestamp, f64)>,
+    /// The newest time of each instance whose exporter tells the time of its values.
+    dated: BTreeMap<Option<InstanceId>, Timestamp>,
     /// What could not be had at the last reading.
     problem: Option<String>,
 }
@@ -72,9 +74,11 @@ impl Tenant {
             state.due = Some(now + spec.interval);
             let (spec, targets, transit) = (spec.clone(), targets.clone(), self.host.transit.clone());
             let management = management.as_ref().map(|management| management.netns().clone());
+            let quota = self.source_quota.clone();
             self.jobs.spawn(async move {
                 let (source, management) = (&spec.source, management.as_ref());
-                let readings = metrics::read(source, management, &transit, &targets, spec.timeout).await;
+                let readings =
+                    metrics::read(source, &quota, management, &transit, &targets, spec.timeout).await;
                 Done::Sourced(spec.name, readings)
             });
         }
@@ -96,7 +100,9 @@ impl Tenant {
                 Err(error) => faults.push(error.to_string()),
             }
         }
-        state.counts.retain(|id, _| id.as_ref().is_none_or(|id| self.members.contains_key(id)));
+        let is_here = |id: &Option<InstanceId>| id.as_ref().is_none_or(|id| self.members.contains_key(id));
+        state.counts.retain(|id, _| is_here(id));
+        state.dated.retain(|id, _| is_here(id));
         self.keep_samples(taken, now);
         let problem = summary(name, &faults);
         if let Some(problem) = &problem
@@ -108,7 +114,7 @@ impl Tenant {
         self.sources.insert(name.clone(), state);
     }
 
-    /// The sample of a reading; none where it is the first count of a rate.
+    /// The sample of a reading; none where it is the first count of a rate, or the value of before once more.
     fn take_reading(
         &mut self,
         spec: &MetricSpec,
@@ -116,11 +122,25 @@ impl Tenant {
         reading: Reading,
         now: Timestamp,
     ) -> Result<Option<Sample>, String> {
-        let Reading { instance, value } = reading;
+        let Reading { instance, value, at } = reading;
+        // It may be gone since it was asked.
+        if instance.as_ref().is_some_and(|id| !self.members.contains_key(id)) {
+            return Ok(None);
+        }
+        let whose = instance.as_ref().map_or("the group", InstanceId::as_str).to_owned();
+        if let Some(at) = at {
+            if let Some(old) = too_old(at, now, spec.stale_after) {
+                return Err(format!("{value} of {whose} is not taken: {old}"));
+            }
+            if state.dated.insert(instance.clone(), at) == Some(at) {
+                return Ok(None);
+            }
+        }
+        let at = at.unwrap_or(now);
         let rate = matches!(&spec.source, MetricSource::Exporter(exporter) if exporter.rate);
         let value = if rate {
-            let before = state.counts.insert(instance.clone(), (now, value));
-            let Some(value) = before.and_then(|before| per_second(before, (now, value))) else {
+            let before = state.counts.insert(instance.clone(), (at, value));
+            let Some(value) = before.and_then(|before| per_second(before, (at, value))) else {
                 return Ok(None);
             };
             value
@@ -128,22 +148,26 @@ impl Tenant {
             value
         };
         let metric = Metric::Custom(spec.name.clone());
-        let taken = match &instance {
-            // It may be gone since it was asked.
-            Some(id) if !self.members.contains_key(id) => return Ok(None),
-            Some(id) => self.samples.push(id, &metric, now, value),
-            None => self.samples.push_group(&metric, now, value),
-        };
-        let whose = instance.as_ref().map_or("the group", InstanceId::as_str);
+        let source = instance.clone().map_or(Source::Group, Source::Instance);
+        let taken = self.samples.take(&source, &metric, (at, value), now);
         taken.map_err(|why| format!("{value} of {whose} is not taken: {why}"))?;
         let subject = instance.map_or(Subject::Group, Subject::Instance);
-        Ok(Some(Sample { at: now, subject, metric, value }))
+        Ok(Some(Sample { at: at.min(now), subject, metric, value }))
     }
 
     /// What sources lack now.
     pub(super) fn source_problems(&self) -> impl Iterator<Item = &String> {
         self.sources.values().filter_map(|state| state.problem.as_ref())
     }
+}
+
+/// Why a value is none of now: it was measured longer ago than data of its metric count.
+fn too_old(at: Timestamp, now: Timestamp, stale_after: Duration) -> Option<String> {
+    let age = Duration::try_from(now.duration_since(at)).ok().filter(|age| *age > stale_after)?;
+    Some(format!(
+        "it is of {at:.0}, {} s ago, and data older than {stale_after:?} are missing",
+        age.as_secs()
+    ))
 }
 
 /// The increase a second; `None` where the counter has begun anew, or no time has passed.
@@ -171,6 +195,15 @@ mod tests {
         assert_eq!(per_second((at(0), 100.0), (at(0), 150.0)), None);
         assert_eq!(per_second((at(5), 1.0), (at(0), 2.0)), None, "a clock that was set back");
         assert_eq!(per_second((at(0), 1.0), (at(1), f64::NAN)), None);
+    }
+
+    #[test]
+    fn an_old_value_is_none_of_now() {
+        let after = Duration::from_secs(45);
+        assert_eq!(too_old(at(100), at(145), after), None);
+        assert_eq!(too_old(at(100), at(90), after), None, "of the future: that is for the samples to say");
+        let said = too_old(at(100), at(146), after).unwrap();
+        assert!(said.contains("46 s ago") && said.contains("45s"), "{said}");
     }
 
     #[test]

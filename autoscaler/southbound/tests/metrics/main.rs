@@ -1,19 +1,22 @@
 //! Metric sources: exporters, one of which hangs, and a real Prometheus server.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{Exporter, MetricSource, PromQuery};
-use sluice_southbound::metrics::{SourceError, Target, read};
+use sluice_southbound::metrics::{Quota, SourceError, Target, read};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+
+mod agreement;
+mod prometheus;
+
+use self::prometheus::Prometheus;
 
 const PAGE: &str = "# TYPE queue_length gauge\nqueue_length{queue=\"in\"} 7\nqueue_length{queue=\"out\"} 2\n";
 
@@ -70,7 +73,8 @@ async fn an_exporter_that_hangs_holds_up_no_other() {
     serve(&mut tasks, (host(4), port).into(), Some("something_else 1\n".to_owned())).await;
     let targets = [target(2), target(3), target(4), target(5)];
     let here = Netns::current().unwrap();
-    let mut found = read(&exporter(port), None, &here, &targets, TIMEOUT).await.into_iter();
+    let mut found =
+        read(&exporter(port), &Quota::default(), None, &here, &targets, TIMEOUT).await.into_iter();
     let hangs = found.next().unwrap().unwrap_err();
     assert!(matches!(&hangs, SourceError::TimedOut { target, .. } if target.contains("demo-2")), "{hangs}");
     assert_eq!(found.next().unwrap().unwrap().value.to_bits(), 7.0_f64.to_bits());
@@ -78,42 +82,6 @@ async fn an_exporter_that_hangs_holds_up_no_other() {
     assert!(other.contains("demo-4") && other.contains("queue_length{queue=\"in\"}"), "{other}");
     let nobody = found.next().unwrap().unwrap_err().to_string();
     assert!(nobody.contains("demo-5") && nobody.contains("refused"), "{nobody}");
-}
-
-/// Ends with the test.
-struct Prometheus {
-    server: Child,
-    /// Removed after it.
-    _directory: tempfile::TempDir,
-}
-
-impl Prometheus {
-    /// Debian's server, which scrapes that exporter each 200 ms.
-    fn start(port: u16, scraped: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let config = directory.path().join("prometheus.yml");
-        let text = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n  - job_name: test\n    \
-             static_configs: [{{targets: ['{scraped}']}}]\n"
-        );
-        fs::write(&config, text).expect("the configuration");
-        let server = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--log.level=error")
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("`prometheus` runs: `cargo xtask setup` installs it (apt-get install prometheus)");
-        Self { server, _directory: directory }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 fn query(port: u16, query: &str, by: Option<&str>) -> MetricSource {
@@ -131,9 +99,16 @@ async fn a_prometheus_server_is_asked() {
     let mut tasks = JoinSet::new();
     let exporter_port = serve(&mut tasks, (host(6), 0).into(), Some(PAGE.to_owned())).await;
     let port = StdListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
-    let _server = Prometheus::start(port, (host(6), exporter_port).into());
+    let scraped = SocketAddr::from((host(6), exporter_port));
+    let jobs = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n  - job_name: test\n    \
+         static_configs: [{{targets: ['{scraped}']}}]\n"
+    );
+    let _server = Prometheus::start(port, &jobs);
     let here = Netns::current().unwrap();
-    let ask = async |source: MetricSource| read(&source, None, &here, &[target(6)], TIMEOUT).await.remove(0);
+    let ask = async |source: MetricSource| {
+        read(&source, &Quota::default(), None, &here, &[target(6)], TIMEOUT).await.remove(0)
+    };
 
     let begin = Instant::now();
     let sum = loop {
