@@ -107,6 +107,12 @@ fn pretty(duration: Duration) -> String {
     format!("{:#}", SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX))
 }
 
+/// A mean interval is a number of whole seconds where it is so near to one.
+const NEARLY: f64 = 0.005;
+
+/// A trace begins with a whole interval where it is so near to one, in intervals.
+const ALIGNED: f64 = 0.1;
+
 /// What is made of missing points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Gaps {
@@ -132,13 +138,14 @@ impl Trace {
             }
         }
         let distances = distances(points)?;
-        let interval = most_common(&distances);
+        let (interval, is_even) = interval(&distances);
         let span = last.at.duration_since(first.at).unsigned_abs();
         let steps = span.as_nanos() / interval.as_nanos().max(1);
         if steps > u128::from(Self::MOST_STEPS) {
             return Err(BadTrace::TooLong { steps, interval });
         }
-        let mut trace = Self { start: first.at, interval, values: Vec::new(), silences: Vec::new() };
+        let start = if is_even { first.at } else { aligned(first.at, interval) };
+        let mut trace = Self { start, interval, values: Vec::new(), silences: Vec::new() };
         for (pair, &distance) in points.windows(2).zip(&distances) {
             let [before, after] = pair else { continue };
             trace.append(before, after, distance, gaps)?;
@@ -272,14 +279,45 @@ fn distances(points: &[Point]) -> Result<Vec<Duration>, BadTrace> {
         .collect()
 }
 
-/// The shortest of the most common ones.
-fn most_common(distances: &[Duration]) -> Duration {
+/// The time from one value to the next: the distance that most have, or the one about which they are.
+///
+/// Whoever measures once a minute measures some seconds too early or too late. Over the whole file that is nothing, so the mean
+/// over it is the interval, and one that is nearly a number of whole seconds is that. Also whether most agree.
+fn interval(distances: &[Duration]) -> (Duration, bool) {
+    let (common, count) = most_common(distances);
+    if 2 * count >= distances.len() {
+        return (common, true);
+    }
+    let mut sorted = distances.to_vec();
+    sorted.sort_unstable();
+    let usual = sorted.get(sorted.len() / 2).map_or(common, |median| *median).as_secs_f64();
+    let steps: f64 = distances.iter().map(|distance| (distance.as_secs_f64() / usual).round()).sum();
+    let span: f64 = distances.iter().map(Duration::as_secs_f64).sum();
+    let mean = span / steps.max(1.0);
+    let whole = mean.round();
+    let is_whole = whole >= 1.0 && (mean - whole).abs() <= NEARLY * whole;
+    let mean = Duration::try_from_secs_f64(if is_whole { whole } else { mean });
+    (mean.unwrap_or(common), false)
+}
+
+/// The shortest of the most common ones, and how many there are.
+fn most_common(distances: &[Duration]) -> (Duration, usize) {
     let mut counts: BTreeMap<Duration, usize> = BTreeMap::new();
     for &distance in distances {
         *counts.entry(distance).or_default() += 1;
     }
     let common = counts.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    common.map_or(Duration::from_mins(1), |(distance, _)| distance)
+    common.unwrap_or((Duration::from_mins(1), 0))
+}
+
+/// When an interval begins that was measured a little too early or too late: such beginnings are whole intervals since 1970.
+fn aligned(at: Timestamp, interval: Duration) -> Timestamp {
+    let (Ok(interval), now) = (i128::try_from(interval.as_nanos()), at.as_nanosecond()) else { return at };
+    let off = now.rem_euclid(interval.max(1));
+    let off = if 2 * off > interval { off - interval } else { off };
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let is_near = off.abs() as f64 <= ALIGNED * interval as f64;
+    if is_near { Timestamp::from_nanosecond(now - off).unwrap_or(at) } else { at }
 }
 
 #[cfg(test)]
@@ -369,5 +407,21 @@ mod tests {
             let expected = gaps == Gaps::Silent;
             assert_eq!(silent, [false, false, expected, expected, false, false]);
         }
+    }
+
+    #[test]
+    fn minutes_that_are_measured_too_early_or_too_late_stay_minutes() {
+        let mut points: Vec<Point> = points(&(0..2_880).map(|minute| (minute * 60, 1.0)).collect::<Vec<_>>());
+        // Any seconds will do, as long as no two minutes agree too often.
+        for (number, point) in (0..).zip(&mut points) {
+            let off = i64::from(u16::try_from(number * number * 7_919_u64 % 4_001).unwrap()) - 2_000;
+            point.at = point.at.checked_add(jiff::SignedDuration::from_millis(off)).unwrap();
+        }
+        let trace = Trace::from_points(&points, Gaps::Refuse).unwrap();
+        assert_eq!((trace.interval(), trace.values.len()), (Duration::from_mins(1), 2_880));
+        assert_eq!(trace.start(), Timestamp::UNIX_EPOCH);
+        points.drain(100..103);
+        assert!(matches!(Trace::from_points(&points, Gaps::Refuse), Err(BadTrace::Gap { line: 105, .. })));
+        assert_eq!(Trace::from_points(&points, Gaps::Hold).unwrap().values.len(), 2_880);
     }
 }

@@ -18,7 +18,8 @@ Examples:
   sluice simulate --trace requests.csv --compare --svg run.svg --csv run.csv
 
 A trace is a CSV file with a header and the columns `timestamp` and `value`: the load on the whole group from then on, in any
-unit, at even intervals. A timestamp is RFC 3339, `2026-11-25 08:00:00` (UTC), or seconds.
+unit, at even intervals, give or take some seconds. A timestamp is RFC 3339, `2026-11-25 08:00:00` (UTC), or seconds or
+milliseconds since 1970. Cells may be separated by `,`, `;`, tabs or `|`; an empty one, `null` or `NaN` is a gap.
 
 An instance is sized so that the peak needs 20 of them, unless --capacity or --peak-needs says otherwise. A policy on
 `cpu` or `memory` sees the load as a share of that capacity, one on any other metric sees it in the trace's unit: each instance its

@@ -1,6 +1,7 @@
 //! `sluice simulate`: policies against a load, in virtual time.
 
 mod args;
+mod cells;
 mod load;
 mod picture;
 mod progress;
