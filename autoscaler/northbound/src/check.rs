@@ -1,6 +1,8 @@
 //! `sluice check FILE…`: host and tenant files together, all of their faults at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,11 +10,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sluice_logic::spec::ProviderKind;
 
-use crate::diagnostic::{self, Diagnostic, Severity, Source};
+use crate::diagnostic::{self, Diagnostic, Place, Severity, Source};
 use crate::host::HostConfig;
 use crate::tenant::{
-    self, Conflict, Tenant, check_dates, check_host_addresses, check_reserved, check_windows, cross_check,
+    self, Conflict, Tenant, check_clouds, check_dates, check_host_addresses, check_reserved, check_windows,
+    cross_check,
 };
 use crate::yaml::{self, Node, SyntaxFault};
 use crate::{file, host, watch};
@@ -89,7 +93,12 @@ pub fn check_files_on<P: AsRef<Path>>(
     for path in paths {
         let path = path.as_ref();
         match files(path) {
-            Ok(files) => files.iter().for_each(|file| check_file(file, &mut report, &mut seen)),
+            Ok(files) => {
+                report.diagnostics.extend(files.is_empty().then(|| nothing_in(path)));
+                for file in files {
+                    check_file(&file, &mut report, &mut seen);
+                }
+            }
             Err(error) => {
                 let file = path.display().to_string();
                 report.diagnostics.push(Diagnostic::unreadable(&file, &error));
@@ -105,6 +114,9 @@ pub fn check_files_on<P: AsRef<Path>>(
     }
     conflicts.extend(windows(&tenants, &seen.sample_intervals));
     conflicts.extend(check_dates(&tenants, now));
+    let clouds = seen.hosts.iter().flat_map(|host| &host.clouds);
+    let kinds: Vec<ProviderKind> = clouds.map(|cloud| cloud.provider.kind()).collect();
+    conflicts.extend(check_clouds(&tenants, &kinds));
     report.diagnostics.extend(conflicts.into_iter().map(|conflict| conflict.diagnostic));
     diagnostic::sort(&mut report.diagnostics);
     report
@@ -120,6 +132,8 @@ struct Seen {
     sample_intervals: Vec<Duration>,
     /// The host files.
     hosts: Vec<HostConfig>,
+    /// The files, so that one that is named twice is no conflict with itself.
+    files: BTreeSet<PathBuf>,
 }
 
 /// Windows that are too long for the hosts; without a host file for one that has the default, as a warning.
@@ -141,7 +155,24 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if path.is_dir() { watch::tenant_files(path) } else { Ok(vec![path.to_owned()]) }
 }
 
+/// Says that a directory has no tenant in it: its daemon would have none, and a person would hardly ask for that.
+fn nothing_in(directory: &Path) -> Diagnostic {
+    let others = fs::read_dir(directory).map_or(0, Iterator::count);
+    let message = "no tenant file is in this directory".to_owned();
+    let help = match others {
+        0 => "it is empty".to_owned(),
+        _ => format!(
+            "the name of a tenant file ends with `.yml` or `.yaml`, and none of the {others} entries does"
+        ),
+    };
+    let file = directory.display().to_string();
+    Diagnostic::at(&file, &Place::default(), Severity::Warning, message, Some(help))
+}
+
 fn check_file(path: &Path, report: &mut Report, seen: &mut Seen) {
+    if fs::canonicalize(path).is_ok_and(|path| !seen.files.insert(path)) {
+        return;
+    }
     let label = path.display().to_string();
     let (kind, found) = match file::read(path) {
         Ok(bytes) => check_bytes(&label, &bytes, seen),
@@ -157,12 +188,18 @@ fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Dia
         Err(faults) => return (FileKind::Unknown, faults),
     };
     let source = Source { label, text };
-    let node = match yaml::parse(text) {
-        Ok(node) => node,
-        Err(fault) => return (FileKind::Unknown, vec![source.syntax_fault(fault)]),
-    };
-    match kind(&node) {
-        FileKind::Host => match host::read(source, &node) {
+    let mut found_kind = FileKind::Unknown;
+    let read = source.read(yaml::parse(text), |source, node| {
+        let (kind, found) = check_node(source, node, seen);
+        found_kind = kind;
+        if diagnostic::has_errors(&found) { Err(found) } else { Ok(found) }
+    });
+    (found_kind, read.unwrap_or_else(|found| found))
+}
+
+fn check_node(source: Source<'_>, node: &Node, seen: &mut Seen) -> (FileKind, Vec<Diagnostic>) {
+    match kind(node) {
+        FileKind::Host => match host::read(source, node) {
             Ok(host) => {
                 seen.reserved.extend(host.config.management.reserved());
                 seen.sample_intervals.push(host.config.sample_interval);
@@ -171,7 +208,7 @@ fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Dia
             }
             Err(faults) => (FileKind::Host, faults),
         },
-        FileKind::Tenant => match tenant::read(source, &node) {
+        FileKind::Tenant => match tenant::read(source, node) {
             Ok(tenant) => {
                 let warnings = tenant.warnings.clone();
                 seen.tenants.push(tenant);
@@ -180,11 +217,11 @@ fn check_bytes(label: &str, bytes: &[u8], seen: &mut Seen) -> (FileKind, Vec<Dia
             Err(faults) => (FileKind::Tenant, faults),
         },
         FileKind::Unknown => {
-            let fault = SyntaxFault {
-                span: node.span,
-                message: "this is neither a tenant file nor a host file".to_owned(),
-                help: Some("a tenant file has a key `tenant` or `t_name`, a host file has a key `transit`"),
-            };
+            let fault = SyntaxFault::new(
+                node.span,
+                "this is neither a tenant file nor a host file",
+                "a tenant file has a key `tenant` or `t_name`, a host file has a key `transit`",
+            );
             (FileKind::Unknown, vec![source.syntax_fault(fault)])
         }
     }
@@ -291,6 +328,71 @@ mod tests {
         let pushed = "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
                       group: {min: 1, max: 2}\npolicies: [{reactive: {metric: custom/queue, threshold: 3, window: 24h}}]\n";
         assert_eq!(found(&[file("a.yml", pushed), host("1s")]), [], "it comes at a pace of its own");
+    }
+
+    #[test]
+    fn a_tenant_that_no_cloud_can_run_is_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let tenant = "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
+                      group: {min: 1, max: 2}\ntemplate: {docker: {image: x}}\n";
+        let tenant = file("a.yml", tenant);
+        let host = |clouds: &str| file("host.yml", &format!("transit: {{uplink: eth0}}\n{clouds}"));
+        for clouds in ["", "clouds: [{name: l, provider: netns}]\n"] {
+            let [found] = &check_files(&[host(clouds), tenant.clone()], NOW).diagnostics[..] else {
+                panic!()
+            };
+            assert!(!found.is_error() && found.line == 1, "{found}");
+            assert!(
+                found.message.contains("for `docker` only") && found.message.contains("of `netns`"),
+                "{found}"
+            );
+        }
+        let both = "clouds: [{name: l, provider: netns}, {name: d, provider: docker}]\n";
+        assert_eq!(check_files(&[host(both), tenant.clone()], NOW).diagnostics, []);
+        assert_eq!(check_files(&[tenant], NOW).diagnostics, [], "its host is not known");
+    }
+
+    #[test]
+    fn a_directory_without_tenants_is_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let found = || check_files(&[directory.path()], NOW).diagnostics;
+        let [empty] = &found()[..] else { panic!("one warning") };
+        assert!(!empty.is_error() && empty.help.as_deref() == Some("it is empty"), "{empty}");
+        for name in ["README", ".hidden.yml", "demo.yml~"] {
+            fs::write(directory.path().join(name), TENANT).unwrap();
+        }
+        let [others] = &found()[..] else { panic!("one warning") };
+        assert!(others.help.as_ref().unwrap().contains("none of the 3 entries"), "{others}");
+        fs::write(directory.path().join("demo.yml"), TENANT).unwrap();
+        assert_eq!(found(), []);
+    }
+
+    #[test]
+    fn a_file_that_is_named_twice_is_checked_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("demo.yml");
+        fs::write(&path, TENANT).unwrap();
+        let report = check_files(&[directory.path(), &path], NOW);
+        assert_eq!((report.files.len(), report.diagnostics), (1, vec![]));
+    }
+
+    #[test]
+    fn no_fault_hides_another() {
+        let text = format!(
+            "{}policies:\n  - static: {{time_zone: Europe/Berln, entries: [{{cron: \"0 25 * * *\", duration: 1h, count: 9}}]}}\n",
+            "tenant: a\nnetworks: [{name: n, subnet: 19.0.0.0/24}]\nservices: [{vip: 45.0.0.1, protocol: tcp}]\n\
+             group: {min: 1, max: 5}\n"
+        );
+        let (kind, found) = check_bytes("a.yml", text.as_bytes(), &mut Seen::default());
+        assert_eq!((kind, found.len()), (Tenant, 3), "{found:#?}");
+        let anchored = text.replace("name: n", "name: &a n");
+        let (kind, found) = check_bytes("a.yml", anchored.as_bytes(), &mut Seen::default());
+        assert_eq!((kind, found.len()), (Tenant, 4), "{found:#?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::terminal::is_harmful;
 use crate::value::Complaint;
-use crate::yaml::{Span, SyntaxFault};
+use crate::yaml::{Node, Span, SyntaxFault, Unsound};
 
 /// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,10 +169,27 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Reads a document, of one whose syntax has faults as much as can be told apart from them: none hides another.
+    pub(crate) fn read<T>(
+        self,
+        parsed: Result<Node, Unsound>,
+        read: impl FnOnce(Self, &Node) -> Result<T, Vec<Diagnostic>>,
+    ) -> Result<T, Vec<Diagnostic>> {
+        match parsed {
+            Ok(node) => read(self, &node),
+            Err(unsound) => {
+                let rest = unsound.rest.and_then(|node| read(self, &node).err());
+                let faults = unsound.faults.into_iter().map(|fault| self.syntax_fault(fault));
+                let mut found: Vec<Diagnostic> = faults.chain(rest.into_iter().flatten()).collect();
+                sort(&mut found);
+                Err(found)
+            }
+        }
+    }
+
     /// A fault that leaves nothing to be read.
     pub(crate) fn syntax_fault(&self, fault: SyntaxFault) -> Diagnostic {
-        let help = fault.help.map(str::to_owned);
-        Diagnostic::at(self.label, &self.place(fault.span), Severity::Error, fault.message, help)
+        Diagnostic::at(self.label, &self.place(fault.span), Severity::Error, fault.message, fault.help)
     }
 
     pub(crate) fn place(&self, span: Span) -> Place {

@@ -22,7 +22,7 @@ pub(crate) fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Dia
         let span = Span { line: good.matches('\n').count() + 1, column: line.chars().count() + 1, width: 1 };
         let message = format!("the byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]);
         let text = String::from_utf8_lossy(bytes);
-        let fault = SyntaxFault { span, message, help: Some("save the file as UTF-8") };
+        let fault = SyntaxFault { span, message, help: Some("save the file as UTF-8".to_owned()) };
         vec![Source { label: file, text: &text }.syntax_fault(fault)]
     })
 }

@@ -5,6 +5,7 @@
 //! keeps the tenants' directory in force while people edit it.
 
 pub mod api;
+mod characters;
 pub mod check;
 pub mod client;
 pub mod diagnostic;

@@ -103,23 +103,51 @@ pub(crate) fn boolean(node: &Node) -> Result<bool, Complaint> {
     match scalar("`true` or `false`", node)? {
         "true" | "True" | "TRUE" | "1" => Ok(true),
         "false" | "False" | "FALSE" | "0" => Ok(false),
-        _ => Err(Complaint::expected("`true` (1) or `false` (0)", node)),
+        word => {
+            let meant = match word.to_ascii_lowercase().as_str() {
+                "yes" | "on" | "y" => Some("true"),
+                "no" | "off" | "n" => Some("false"),
+                _ => None,
+            };
+            let help = meant.map(|meant| format!("did you mean `{meant}`?"));
+            Err(Complaint { help, ..Complaint::expected("`true` (1) or `false` (0)", node) })
+        }
     }
 }
 
 /// A number that is not in quotes and is finite.
 pub(crate) fn number(node: &Node) -> Result<f64, Complaint> {
     let text = scalar("a number", node)?;
-    let Some(value) = parse_number(text) else { return Err(Complaint::expected("a number", node)) };
+    let Some(value) = parse_number(text) else {
+        return Err(Complaint { help: why_no_number(text), ..Complaint::expected("a number", node) });
+    };
     if matches!(node.kind, Kind::Scalar { plain: false, .. }) {
         return Err(Complaint::with_help("expected a number, found a text", "remove the quotes"));
     }
     Ok(value)
 }
 
-/// Rust's own parser takes `inf`, `nan` and `1e999` too.
+/// Rust's own parser takes `inf`, `nan` and `1e999` too, and `010`, which is 8 for others.
 pub(crate) fn parse_number(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite())
+    text.parse().ok().filter(|number: &f64| number.is_finite() && !begins_with_zero(text))
+}
+
+/// Whether a number is written as in C or YAML 1.1 one to the base of eight is.
+fn begins_with_zero(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit()
+}
+
+/// What in a text that looks like a number keeps it from being one.
+fn why_no_number(text: &str) -> Option<String> {
+    let plain = text.replace('_', "");
+    match text {
+        _ if begins_with_zero(text) => {
+            Some("some read a number that begins with 0 to the base of eight: leave the 0 out".to_owned())
+        }
+        _ if plain != text && parse_number(&plain).is_some() => Some(format!("write `{plain}`")),
+        _ => None,
+    }
 }
 
 /// A number within a range; `unit` follows the numbers of a message.
@@ -175,6 +203,7 @@ pub(crate) fn duration(range: RangeInclusive<Duration>, node: &Node) -> Result<D
     const HOW: &str = "write it as `90s`, `5m`, `2h30m` or `500ms`; a bare number is in seconds";
     let text = scalar("a duration", node)?.trim();
     let value = match text.parse::<f64>() {
+        Ok(_) if begins_with_zero(text) => None,
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => SpanParser::new().parse_unsigned_duration(text).ok(),
     };
@@ -221,37 +250,68 @@ fn shown(duration: Duration) -> String {
 /// One rule everywhere: a number up to 1 is a fraction (`0.3` is 30 %), a number above 1 is percent (`60` is
 /// 60 %), and a text with `%` is percent (`0.5%`).
 pub(crate) fn share(node: &Node) -> Result<f64, Complaint> {
-    const HOW: &str =
-        "a number up to 1 is a fraction (0.3 is 30 %), above 1 it is percent (60 is 60 %); `0.5%` is percent";
+    let share = percentage(node)?;
+    if share > 1.0 {
+        let message = format!("{} is more than 100 %", describe(node));
+        return Err(Complaint::with_help(message, HOW_TO_SHARE));
+    }
+    Ok(share)
+}
+
+const HOW_TO_SHARE: &str =
+    "a number up to 1 is a fraction (0.3 is 30 %), above 1 it is percent (60 is 60 %); `0.5%` is percent";
+
+/// A share as [`share`] reads it that may be more than the whole. One by which its author may mean one thing or a hundred
+/// times that is refused.
+pub(crate) fn percentage(node: &Node) -> Result<f64, Complaint> {
     let text = scalar("a number or a percentage", node)?.trim();
     let percent = text.strip_suffix('%').map(str::trim_end);
     let Some(number) = parse_number(percent.unwrap_or(text)) else {
         let message = format!("expected a number or a percentage, found {}", describe(node));
-        return Err(Complaint::with_help(message, HOW));
+        let help = why_no_number(percent.unwrap_or(text)).unwrap_or_else(|| HOW_TO_SHARE.to_owned());
+        return Err(Complaint::with_help(message, help));
     };
-    let share = if percent.is_some() || number > 1.0 { number / 100.0 } else { number };
-    if share <= 0.0 {
+    if number <= 0.0 {
         let message = format!("{} is not more than 0", quote(text));
-        return Err(Complaint::with_help(message, HOW));
+        return Err(Complaint::with_help(message, HOW_TO_SHARE));
     }
-    if share > 1.0 {
-        let message = format!("{} is more than 100 %", quote(text));
-        return Err(Complaint::with_help(message, HOW));
+    if percent.is_none() && number > 1.0 && number < 2.0 {
+        let message = format!("{} may be {number} % or {} %", quote(text), (number * 1e4).round() / 100.0);
+        return Err(Complaint::with_help(message, format!("write `{number}%`, or the other one")));
     }
-    Ok(share)
+    Ok(if percent.is_some() || number > 1.0 { number / 100.0 } else { number })
+}
+
+/// Whether a share is a bare 1, which is 100 % here and may be meant as 1 %.
+pub(crate) fn is_bare_one(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar { text, .. } if parse_number(text.trim()) == Some(1.0))
 }
 
 /// An IPv4 address.
 pub(crate) fn ipv4(node: &Node) -> Result<Ipv4Addr, Complaint> {
     const WHAT: &str = "an IPv4 address like `19.0.0.1`";
-    scalar(WHAT, node)?.parse().map_err(|_| Complaint::expected(WHAT, node))
+    let text = scalar(WHAT, node)?;
+    text.parse().map_err(|_| Complaint { help: without_zeros(text), ..Complaint::expected(WHAT, node) })
+}
+
+/// What to say of an address in which a number begins with 0: to the base of eight it is another address, and what reads it
+/// takes it for the one or the other.
+fn without_zeros(text: &str) -> Option<String> {
+    let (address, rest) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let plain: Option<Vec<String>> =
+        address.split('.').map(|part| Some(part.parse::<u8>().ok()?.to_string())).collect();
+    let plain = plain.filter(|parts| parts.len() == 4)?.join(".") + rest;
+    let help =
+        format!("a number that begins with 0 may be to the base of eight: write `{plain}`, if you mean that");
+    (plain != text).then_some(help)
 }
 
 /// An address that clients can address.
 pub(crate) fn vip(node: &Node) -> Result<IpAddr, Complaint> {
     const WHAT: &str = "an IPv4 address like `45.45.45.45`";
     let text = scalar(WHAT, node)?;
-    match text.parse::<IpAddr>().map_err(|_| Complaint::expected(WHAT, node))? {
+    let parsed = text.parse::<IpAddr>();
+    match parsed.map_err(|_| Complaint { help: without_zeros(text), ..Complaint::expected(WHAT, node) })? {
         IpAddr::V6(_) => {
             Err(Complaint::with_help("IPv6 addresses come later", "give the service an IPv4 address"))
         }
@@ -286,7 +346,13 @@ pub(crate) fn subnet(node: &Node) -> Result<Ipv4Net, Complaint> {
         let message = format!("{} has no prefix length", quote(text));
         return Err(Complaint::with_help(message, format!("write `{text}/24`, or the length you mean")));
     }
-    let net: Ipv4Net = text.parse().map_err(|_| Complaint::expected(WHAT, node))?;
+    let wrong = || Complaint { help: without_zeros(text), ..Complaint::expected(WHAT, node) };
+    // Its own parser takes `010.0.0.0/24` and `10.0.0.0/024`.
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    let is_plain = length.bytes().all(|byte| byte.is_ascii_digit()) && !begins_with_zero(length);
+    let length = length.parse().ok().filter(|_| is_plain).ok_or_else(wrong)?;
+    let net = Ipv4Net::new(address, length).map_err(|_| wrong())?;
     if !(8..=30).contains(&net.prefix_len()) {
         return Err(Complaint::new(format!("a /{} can't be used: /8 to /30", net.prefix_len())));
     }

@@ -3,7 +3,9 @@
 //! Built from the parser's events rather than with a loader, because a loader forgets what a good message needs:
 //! the text as written, the place of every key, and keys that come twice. Events also keep the nesting bounded.
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as ParserSpan};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span as ParserSpan};
+
+use crate::characters;
 
 /// Longest text taken, in bytes. The largest sensible tenant file is a hundredth of it.
 pub(crate) const LONGEST: usize = 256 * 1024;
@@ -83,48 +85,127 @@ impl Node {
 pub(crate) struct SyntaxFault {
     pub(crate) span: Span,
     pub(crate) message: String,
-    pub(crate) help: Option<&'static str>,
+    pub(crate) help: Option<String>,
 }
 
 impl SyntaxFault {
-    fn new(span: impl Into<Span>, message: impl Into<String>, help: &'static str) -> Self {
-        Self { span: span.into(), message: message.into(), help: Some(help) }
+    pub(crate) fn new(span: impl Into<Span>, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { span: span.into(), message: message.into(), help: Some(help.into()) }
     }
 }
 
+/// A text with faults of its syntax.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Unsound {
+    /// At least one.
+    pub(crate) faults: Vec<SyntaxFault>,
+    /// What the text says beside them, where that can be told.
+    pub(crate) rest: Option<Node>,
+}
+
+impl From<SyntaxFault> for Unsound {
+    fn from(fault: SyntaxFault) -> Self {
+        Self { faults: vec![fault], rest: None }
+    }
+}
+
+/// Most faults of the syntax that are collected: there are no more of one kind, or this is the wrong file.
+const MOST_FAULTS: usize = 50;
+
 /// Reads a text of exactly one document.
-pub(crate) fn parse(text: &str) -> Result<Node, SyntaxFault> {
+pub(crate) fn parse(text: &str) -> Result<Node, Unsound> {
     parse_up_to(LONGEST, text)
 }
 
 /// Reads a text of exactly one document and at most so many bytes.
-pub(crate) fn parse_up_to(longest: usize, text: &str) -> Result<Node, SyntaxFault> {
+pub(crate) fn parse_up_to(longest: usize, text: &str) -> Result<Node, Unsound> {
     if text.len() > longest {
         let message = format!("the file has more than {longest} bytes");
-        return Err(SyntaxFault::new(Span::START, message, "is this the right file?"));
+        return Err(SyntaxFault::new(Span::START, message, "is this the right file?").into());
     }
-    match build(Tree::default(), text)? {
-        Some(node) if !node.is_null() => Ok(node),
-        _ => Err(SyntaxFault::new(Span::START, "the file is empty", "is it still being written?")),
+    let forbidden = characters::forbidden(text, MOST_FAULTS);
+    if !forbidden.is_empty() {
+        return Err(Unsound { faults: forbidden, rest: None });
+    }
+    let tree = build(Tree { text, ..Tree::default() }, text);
+    let tree = tree.map_err(|faults| Unsound { faults, rest: None })?;
+    match tree.document {
+        Some(node) if !node.is_null() && tree.faults.is_empty() => Ok(node),
+        node if !tree.faults.is_empty() => {
+            let rest = node.filter(|_| !tree.is_incomplete);
+            Err(Unsound { faults: tree.faults, rest })
+        }
+        _ => Err(SyntaxFault::new(Span::START, "the file is empty", "is it still being written?").into()),
     }
 }
 
 /// Reads a document that is another program's: its tags have a meaning there, and it may be empty.
 pub(crate) fn parse_foreign(text: &str) -> Result<Option<Node>, SyntaxFault> {
-    build(Tree { is_foreign: true, ..Tree::default() }, text)
+    let (faults, document) = match build(Tree { text, is_foreign: true, ..Tree::default() }, text) {
+        Ok(tree) => (tree.faults, tree.document),
+        Err(faults) => (faults, None),
+    };
+    faults.into_iter().next().map_or(Ok(document), Err)
 }
 
-fn build(mut tree: Tree, text: &str) -> Result<Option<Node>, SyntaxFault> {
+/// The error has all faults that were found.
+fn build<'t>(mut tree: Tree<'t>, text: &'t str) -> Result<Tree<'t>, Vec<SyntaxFault>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for event in Parser::new_from_iter(text.chars()) {
-        let (event, span) = event.map_err(|error| SyntaxFault {
-            span: (*error.marker()).into(),
-            message: format!("not valid YAML: {}", error.info()),
-            help: (error.marker().index() >= text.chars().count()).then_some("the file ends here"),
-        })?;
-        tree.take(event, span.into())?;
+        let taken = match event {
+            Ok((event, span)) => tree.take(event, span),
+            Err(error) => Err(not_yaml(text, &error)),
+        };
+        if let Err(fault) = taken {
+            if tree.faults.iter().all(|known| known.span != fault.span) {
+                tree.faults.push(fault);
+            }
+            return Err(tree.faults);
+        }
     }
-    Ok(tree.document)
+    Ok(tree)
+}
+
+/// Why the parser went no further. What can't be seen is named, on its own line.
+fn not_yaml(text: &str, error: &ScanError) -> SyntaxFault {
+    let span = Span::from(*error.marker());
+    // It tells of a tab where the line before ends.
+    let near = text.lines().zip(1..).skip(span.line - 1).take(2);
+    for (line, number) in near {
+        let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(column) = line[..indentation].find('\t') {
+            let span = Span { line: number, column: column + 1, width: 1 };
+            return SyntaxFault::new(
+                span,
+                "a tab stands in the indentation",
+                "YAML indents with blanks only",
+            );
+        }
+    }
+    let message = format!("not valid YAML: {}", error.info());
+    // What can't be seen makes a value of what should have been a key, and the parser stops at the next one.
+    let near = text.lines().zip(1..).take(span.line).skip(span.line.saturating_sub(2));
+    for (line, number) in near.filter(|(line, _)| !line.trim_start().starts_with('#')) {
+        let invisible = |(column, c)| Some((column, characters::invisible(c)?));
+        if let Some((column, name)) = (1..).zip(line.chars()).find_map(invisible) {
+            let span = Span { line: number, column, width: 1 };
+            return SyntaxFault::new(
+                span,
+                characters::unseen(&name),
+                format!("write a blank, or nothing; {message}"),
+            );
+        }
+    }
+    let line = text.lines().nth(span.line - 1).unwrap_or_default();
+    if let Some(tab) = line.chars().position(|c| c == '\t') {
+        return SyntaxFault::new(
+            span,
+            message,
+            format!("there is a tab in column {}: write a blank", tab + 1),
+        );
+    }
+    let is_at_end = error.marker().index() >= text.chars().count();
+    SyntaxFault { span, message, help: is_at_end.then(|| "the file ends here".to_owned()) }
 }
 
 /// A collection that has begun and not yet ended.
@@ -134,15 +215,43 @@ enum Open {
 }
 
 #[derive(Default)]
-struct Tree {
+struct Tree<'t> {
+    text: &'t str,
     /// Tags are left to whose document it is.
     is_foreign: bool,
     open: Vec<Open>,
     document: Option<Node>,
+    /// Faults that leave the rest as it is.
+    faults: Vec<SyntaxFault>,
+    /// A part stands elsewhere, and what is said of the rest would be wrong.
+    is_incomplete: bool,
 }
 
-impl Tree {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxFault> {
+impl Tree<'_> {
+    fn take(&mut self, event: Event<'_>, place: ParserSpan) -> Result<(), SyntaxFault> {
+        let span = Span::from(place);
+        match &event {
+            Event::Alias(_) => {
+                self.is_incomplete = true;
+                self.fault(no_anchors(span));
+            }
+            Event::Scalar(_, _, anchor, _)
+            | Event::SequenceStart(anchor, _)
+            | Event::MappingStart(anchor, _)
+                if *anchor != 0 =>
+            {
+                self.fault(no_anchors(span));
+            }
+            Event::Scalar(_, _, _, Some(tag))
+            | Event::SequenceStart(_, Some(tag))
+            | Event::MappingStart(_, Some(tag))
+                if !self.is_foreign =>
+            {
+                let message = format!("the tag `{}{}` has no meaning here", tag.handle, tag.suffix);
+                self.fault(SyntaxFault::new(span, message, "remove it"));
+            }
+            _ => {}
+        }
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
             Event::DocumentStart(_) if self.document.is_none() => {}
@@ -153,31 +262,43 @@ impl Tree {
                     "put it into a file of its own, or remove the `---`",
                 ));
             }
-            Event::Alias(_) => return Err(no_anchors(span)),
-            Event::Scalar(_, _, anchor, _)
-            | Event::SequenceStart(anchor, _)
-            | Event::MappingStart(anchor, _)
-                if anchor != 0 =>
-            {
-                return Err(no_anchors(span));
-            }
-            Event::Scalar(_, _, _, Some(tag))
-            | Event::SequenceStart(_, Some(tag))
-            | Event::MappingStart(_, Some(tag))
-                if !self.is_foreign =>
-            {
-                let message = format!("the tag `{}{}` has no meaning here", tag.handle, tag.suffix);
-                return Err(SyntaxFault::new(span, message, "remove it"));
+            Event::Alias(_) => {
+                self.add(Node { span, kind: Kind::Scalar { text: String::new(), plain: true } });
             }
             Event::Scalar(text, style, ..) => {
                 let plain = style == ScalarStyle::Plain;
-                self.add(Node { span, kind: Kind::Scalar { text: text.into_owned(), plain } });
+                let text =
+                    if plain && !self.is_foreign { self.visible(&text, place) } else { text.into_owned() };
+                self.add(Node { span, kind: Kind::Scalar { text, plain } });
             }
             Event::SequenceStart(..) => self.begin(Open::Sequence(span, Vec::new()), span)?,
             Event::MappingStart(..) => self.begin(Open::Mapping(span, Vec::new(), None), span)?,
             Event::SequenceEnd | Event::MappingEnd => self.end(),
         }
         Ok(())
+    }
+
+    fn fault(&mut self, fault: SyntaxFault) {
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// A text that is not in quotes, without what can't be seen of it, which is a fault: its author doesn't know of it.
+    fn visible(&mut self, text: &str, place: ParserSpan) -> String {
+        if !text.chars().any(|c| characters::invisible(c).is_some()) {
+            return text.to_owned();
+        }
+        if self.faults.len() < MOST_FAULTS
+            && let Some((span, name)) =
+                characters::first_invisible(self.text, place.start.index(), place.start)
+        {
+            let help = "write a blank in its place, or nothing; if it is meant, put the text into quotes";
+            self.fault(SyntaxFault::new(span, characters::unseen(&name), help));
+        }
+        let visible: String =
+            text.chars().map(|c| if characters::invisible(c).is_some() { ' ' } else { c }).collect();
+        visible.trim().to_owned()
     }
 
     fn begin(&mut self, open: Open, span: Span) -> Result<(), SyntaxFault> {

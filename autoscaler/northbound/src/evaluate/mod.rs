@@ -99,10 +99,11 @@ pub struct SampleReport {
 /// All faults of the input, each with its line and column.
 pub fn parse(file: &str, text: &str) -> Result<Request, Vec<Diagnostic>> {
     let source = Text { label: file, text };
-    let node = yaml::parse_up_to(LONGEST, text).map_err(|fault| vec![source.syntax_fault(fault)])?;
-    let mut faults = Faults::new(source);
-    let made = read::request(&mut faults, &node);
-    faults.conclude(made).map(|(request, _)| request)
+    source.read(yaml::parse_up_to(LONGEST, text), |source, node| {
+        let mut faults = Faults::new(source);
+        let made = read::request(&mut faults, node);
+        faults.conclude(made).map(|(request, _)| request)
+    })
 }
 
 impl Request {
@@ -178,7 +179,7 @@ impl Request {
                 std::cmp::Ordering::Equal => Action::Nothing,
                 std::cmp::Ordering::Greater => Action::In,
             };
-            history.record(&Decision {
+            let taken = Decision {
                 at: past.at,
                 exceeds: self.exceeded(),
                 from,
@@ -188,7 +189,12 @@ impl Request {
                 cooldown: past.cooldown,
                 settling: self.was_settling(past.at),
                 ..Decision::default()
-            });
+            };
+            history.record(&taken);
+            // It is of that moment: nobody has said that it was so later too.
+            let silent =
+                Decision { action: Action::Nothing, from: to, recommended: None, cooldown: None, ..taken };
+            history.record(&silent);
         }
         history
     }

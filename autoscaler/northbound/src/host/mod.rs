@@ -147,7 +147,7 @@ pub struct Host {
 /// All faults of the file, and its warnings, sorted by place.
 pub fn parse(file: &str, text: &str) -> Result<Host, Vec<Diagnostic>> {
     let source = Source { label: file, text };
-    read(source, &crate::yaml::parse(text).map_err(|fault| vec![source.syntax_fault(fault)])?)
+    source.read(crate::yaml::parse(text), read)
 }
 
 pub(crate) fn read(source: Source<'_>, node: &Node) -> Result<Host, Vec<Diagnostic>> {

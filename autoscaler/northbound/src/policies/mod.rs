@@ -13,6 +13,7 @@ use sluice_logic::spec::{Custom, Dynamic, PolicySpec, Static};
 
 pub(crate) use self::contradictions::check as contradictions;
 pub(crate) use self::pace::pace;
+pub(crate) use self::signal::warn_of_bare_one;
 use crate::diagnostic::{Faults, quote};
 use crate::reader::{Fields, listed, nearest};
 use crate::yaml::{Kind, Node, Spanned};

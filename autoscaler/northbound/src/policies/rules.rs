@@ -40,7 +40,9 @@ pub(super) fn rules(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Li
     };
     let items = fields.optional_list(faults, "profiles");
     fields.end(faults);
-    let (zone, items) = (zone?, items?);
+    let items = items?;
+    // A zone that is not known leaves the rest to be judged.
+    let judged = zone.clone().unwrap_or_default();
     if let Some(items) = items.filter(|items| items.value.len() > MOST_PROFILES) {
         let message =
             format!("{} profiles are more than the {MOST_PROFILES} there may be", items.value.len());
@@ -49,8 +51,9 @@ pub(super) fn rules(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: Li
     let profiles: Vec<_> = items
         .map_or(&[][..], |items| items.value)
         .iter()
-        .map(|item| timed(faults, item, &zone, limits))
+        .map(|item| timed(faults, item, &judged, limits))
         .collect();
+    zone?;
     Some(Rules { default: default?, profiles: profiles.into_iter().collect::<Option<_>>()? })
 }
 

@@ -36,9 +36,10 @@ pub(super) fn entries(
         );
         return None;
     }
-    let zone = zone?;
-    let read: Vec<_> = items.value.iter().map(|item| entry(faults, item, &zone, limits)).collect();
-    read.into_iter().collect()
+    // A zone that is not known leaves the rest to be judged.
+    let judged = zone.clone().unwrap_or_default();
+    let read: Vec<_> = items.value.iter().map(|item| entry(faults, item, &judged, limits)).collect();
+    zone.and(read.into_iter().collect())
 }
 
 /// The key `time_zone`; left out it is UTC.

@@ -8,7 +8,7 @@ use crate::diagnostic::{Faults, quote};
 use crate::reader::Fields;
 use crate::tenant::DEFAULT_WINDOW;
 use crate::value::{self, Complaint};
-use crate::yaml::{Node, Spanned};
+use crate::yaml::{Node, Span, Spanned};
 
 /// The longest window: a day is the longest that the large clouds offer.
 const LONGEST_WINDOW: Duration = Duration::from_hours(24);
@@ -91,11 +91,22 @@ pub(super) fn bound(
     name: &'static str,
     signal: Option<&Signal>,
 ) -> Option<Spanned<f64>> {
-    fields.required(faults, &[name], |node| match signal {
-        None => Ok(f64::NAN),
-        Some(signal) if signal.is_share() => value::share(node),
-        Some(signal) => rate(&signal.metric, node),
-    })
+    let is_share = signal.is_some_and(Signal::is_share);
+    let bound = fields.required(faults, &[name], |node| match signal {
+        None => Ok((f64::NAN, false)),
+        Some(_) if is_share => Ok((value::share(node)?, value::is_bare_one(node))),
+        Some(signal) => Ok((rate(&signal.metric, node)?, false)),
+    })?;
+    if bound.value.1 {
+        warn_of_bare_one(faults, name, bound.span);
+    }
+    Some(Spanned::new(bound.value.0, bound.span))
+}
+
+/// Says that a share of 1 is all.
+pub(crate) fn warn_of_bare_one(faults: &mut Faults<'_>, name: &str, span: Span) {
+    let message = format!("a `{name}` of 1 is 100 %");
+    faults.warning(span, message, "write `100%`, or `1%` if you mean that");
 }
 
 /// A number in the unit of what is no share, or not any more.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use sluice_logic::samples::MOST_SAMPLES;
-use sluice_logic::spec::{Metric, Signal, VipFault};
+use sluice_logic::spec::{Metric, ProviderKind, Signal, VipFault};
 
 use super::Tenant;
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -121,6 +121,37 @@ pub fn check_windows(tenants: &[&Tenant], sample_interval: Duration) -> Vec<Conf
     }
     // `policy: dynamic` is two policies with one window.
     conflicts.dedup();
+    conflicts
+}
+
+/// Finds the tenants whose template says nothing of any of the clouds there are, by the kinds of these: their instances can
+/// be started nowhere. The host file may be another host's, so these are warnings.
+#[must_use]
+pub fn check_clouds(tenants: &[&Tenant], kinds: &[ProviderKind]) -> Vec<Conflict> {
+    let names = |kinds: &mut dyn Iterator<Item = ProviderKind>| {
+        let names: Vec<String> = kinds.map(|kind| format!("`{}`", kind.as_str())).collect();
+        names.join(" and ")
+    };
+    let mut conflicts = Vec::new();
+    for (offender, tenant) in tenants.iter().enumerate() {
+        let template = &tenant.spec.template;
+        if kinds.is_empty() || kinds.iter().any(|kind| template.is_for(*kind)) {
+            continue;
+        }
+        let all = [ProviderKind::Netns, ProviderKind::Docker, ProviderKind::Libvirt];
+        let message = format!(
+            "no instance can be started: the template is for {} only, and the host file has clouds of {}",
+            names(&mut all.into_iter().filter(|kind| template.is_for(*kind))),
+            names(&mut all.into_iter().filter(|kind| kinds.contains(kind)))
+        );
+        let help = Some(
+            "add a cloud of that kind to the host file, or what an instance is on another to `template`"
+                .to_owned(),
+        );
+        let place = &tenant.places.name;
+        let diagnostic = Diagnostic::at(&tenant.file, place, Severity::Warning, message, help);
+        conflicts.push(Conflict { offender, diagnostic });
+    }
     conflicts
 }
 

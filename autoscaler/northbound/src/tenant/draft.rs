@@ -189,7 +189,7 @@ pub(super) fn network_name(node: &Node) -> Result<String, Complaint> {
 }
 
 /// At least one: with no instance there is no load that could ask for one.
-pub(super) fn min_instances(node: &Node) -> Result<u32, Complaint> {
+pub(crate) fn min_instances(node: &Node) -> Result<u32, Complaint> {
     match value::whole(0..=MOST_INSTANCES, node)? {
         0 => Err(Complaint::with_help(
             "0 is out of range: an empty group has no load from which it could grow again",

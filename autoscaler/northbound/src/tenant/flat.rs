@@ -9,6 +9,7 @@ use sluice_logic::spec::{Metric, Outbound, Pace, PolicySpec, Proactive, Protocol
 use super::draft::{self, Draft, GroupDraft, NetworkDraft, ServiceDraft};
 use super::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, DEFAULT_WINDOW, structured, template};
 use crate::diagnostic::Faults;
+use crate::policies::warn_of_bare_one;
 use crate::reader::Fields;
 use crate::value::{self, Complaint};
 use crate::yaml::{Node, Spanned};
@@ -144,7 +145,16 @@ pub(crate) fn policies(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Opti
             _ => value::choice(&choices, &[], node),
         }
     });
-    let threshold = fields.optional(faults, &["threshold"], value::share);
+    let threshold = fields
+        .optional(faults, &["threshold"], |node| Ok((value::share(node)?, value::is_bare_one(node))))
+        .map(|threshold| {
+            threshold.map(|Spanned { value: (share, is_bare_one), span }| {
+                if is_bare_one {
+                    warn_of_bare_one(faults, "threshold", span);
+                }
+                Spanned::new(share, span)
+            })
+        });
     let window = fields.optional(faults, &["window"], draft::window)?;
     let policy = policy?;
     let span = window.map_or(policy.span, |window| window.span);

@@ -47,8 +47,11 @@ use std::time::Duration;
 
 use sluice_logic::spec::TenantSpec;
 
-pub use conflicts::{Conflict, check_host_addresses, check_reserved, check_windows, cross_check};
+pub use conflicts::{
+    Conflict, check_clouds, check_host_addresses, check_reserved, check_windows, cross_check,
+};
 pub use dates::check_dates;
+pub(crate) use draft::min_instances;
 pub(crate) use flat::policies as policy_by_name;
 
 use crate::diagnostic::{Diagnostic, Faults, Place, Source};
@@ -114,7 +117,7 @@ struct Places {
 /// All faults of the file, and its warnings, sorted by place.
 pub fn parse(file: &str, text: &str) -> Result<Tenant, Vec<Diagnostic>> {
     let source = Source { label: file, text };
-    read(source, &crate::yaml::parse(text).map_err(|fault| vec![source.syntax_fault(fault)])?)
+    source.read(crate::yaml::parse(text), read)
 }
 
 pub(crate) fn read(source: Source<'_>, node: &Node) -> Result<Tenant, Vec<Diagnostic>> {

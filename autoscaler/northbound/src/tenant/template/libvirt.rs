@@ -143,7 +143,7 @@ fn find_passwords(faults: &mut Faults<'_>, span: Span, text: &str, encrypt: bool
                 "whether the user data has a password can't be told: line {}: {}",
                 fault.span.line, fault.message
             );
-            faults.add(span, Severity::Error, message, fault.help.map(str::to_owned));
+            faults.add(span, Severity::Error, message, fault.help);
         }
         Err(_) => {}
     }
