@@ -22,7 +22,7 @@ const MOST: usize = 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// What was recommended, from when on: each holds until the next.
+    /// What was recommended, from when on: each holds until the next, or until the policies did not know any more.
     recommendations: VecDeque<Recommendation>,
     /// Changes of the desired number.
     changes: VecDeque<Change>,
@@ -38,6 +38,9 @@ pub struct History {
 struct Recommendation {
     from: Timestamp,
     count: u32,
+    /// When it ended without another; `None`: it holds, or another followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
 }
 
 /// A change of the desired number.
@@ -84,10 +87,15 @@ impl History {
         let at = decision.at;
         self.rewind(at);
         // A repair or a person's word is no recommendation of the policies.
-        if let Some(count) = decision.recommended
-            && self.recommendations.back().is_none_or(|last| last.count != count)
-        {
-            self.recommendations.push_back(Recommendation { from: at, count });
+        let last = self.recommendations.back_mut();
+        match (decision.recommended, last) {
+            (Some(count), Some(last)) if last.count == count => last.until = None,
+            (Some(count), _) => {
+                self.recommendations.push_back(Recommendation { from: at, count, until: None });
+            }
+            // What is not recommended any more goes out of force, also where nothing else is.
+            (None, Some(last)) => last.until = last.until.or(Some(at)),
+            (None, None) => {}
         }
         if decision.from != decision.to && matches!(decision.action, Action::Out | Action::In) {
             self.changes.push_back(Change { at, from: decision.from, to: decision.to });
@@ -106,6 +114,7 @@ impl History {
     pub fn rewind(&mut self, now: Timestamp) {
         for recommendation in &mut self.recommendations {
             recommendation.from = recommendation.from.min(now);
+            recommendation.until = recommendation.until.map(|until| until.min(now));
         }
         for change in &mut self.changes {
             change.at = change.at.min(now);
@@ -120,6 +129,7 @@ impl History {
         // The recommendation in force at the oldest moment began before it.
         while self.recommendations.len() > MOST
             || self.recommendations.get(1).is_some_and(|next| next.from <= oldest)
+            || self.recommendations.front().and_then(|first| first.until).is_some_and(|until| until <= oldest)
         {
             self.recommendations.pop_front();
         }
@@ -131,8 +141,9 @@ impl History {
     /// The recommendations in force within a window that ends now, the oldest first.
     pub(crate) fn recommended(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = u32> {
         let oldest = before(now, window);
-        let until = self.recommendations.iter().skip(1).map(|next| next.from).chain([Timestamp::MAX]);
-        let spans = self.recommendations.iter().zip(until);
+        let next = self.recommendations.iter().skip(1).map(|next| next.from).chain([Timestamp::MAX]);
+        let spans =
+            self.recommendations.iter().zip(next).map(|(span, next)| (span, span.until.unwrap_or(next)));
         spans.filter(move |(_, until)| !window.is_zero() && *until > oldest).map(|(span, _)| span.count)
     }
 
@@ -161,4 +172,32 @@ impl History {
 fn before(now: Timestamp, span: Duration) -> Timestamp {
     let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
     now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recommendation_is_in_force_until_the_next_or_until_nothing_is_known() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut history = History::default();
+        let mut record = |second, recommended| {
+            history.record(&Decision { at: at(second), recommended, ..Decision::default() });
+            history.clone()
+        };
+        let window = Duration::from_mins(5);
+        let within = |history: &History, now| history.recommended(window, at(now)).collect::<Vec<_>>();
+        assert_eq!(within(&record(0, Some(9)), 1_000), [9], "it still holds");
+        let unknown = record(60, None);
+        assert_eq!(within(&unknown, 359), [9]);
+        assert_eq!(within(&unknown, 360), [0; 0], "nobody has recommended it for the whole window");
+        assert_eq!(within(&record(400, None), 400), [0; 0], "it does not begin anew");
+        assert_eq!(within(&record(410, Some(3)), 420), [3]);
+        let text = serde_json::to_string(&record(500, None)).unwrap();
+        assert_eq!(serde_json::from_str::<History>(&text).unwrap(), record(500, None));
+        let older = r#"{"recommendations": [{"from": "1970-01-01T00:00:00Z", "count": 9}]}"#;
+        let older: History = serde_json::from_str(older).unwrap();
+        assert_eq!(within(&older, 1_000), [9], "as it was kept before");
+    }
 }

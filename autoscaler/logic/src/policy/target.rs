@@ -126,7 +126,8 @@ fn restrained(policy: &TargetTracking, growing: bool, wish: Wish, reason: String
         Wish::In(_) | Wish::Hold if policy.disable_scale_in => {
             (Wish::Abstain, format!("{reason}; it only adds"))
         }
-        Wish::In(_) if growing => {
+        // The HPA leaves out those that are not ready, and goes in by the others.
+        Wish::In(_) if growing && policy.missing == MissingData::Hold => {
             (Wish::Hold, format!("{reason}, but none goes while instances are starting or warming up"))
         }
         wish => (wish, reason),

@@ -14,7 +14,7 @@ use super::{Past, Request, Written, first_twin, instance, unnamed};
 use crate::diagnostic::{Faults, quote};
 use crate::policies::{self, Limits};
 use crate::reader::{Fields, Section};
-use crate::tenant::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, policy_by_name};
+use crate::tenant::{DEFAULT_BUFFER_TIME, DEFAULT_COOL_DOWN, min_instances, policy_by_name};
 use crate::value::{self, Complaint};
 use crate::yaml::{Kind, Node, Spanned};
 
@@ -105,7 +105,7 @@ fn group(faults: &mut Faults<'_>, fields: &mut Fields<'_>, now: Timestamp) -> Op
     };
     let wait = |node: &Node| value::duration(Duration::ZERO..=value::LONGEST_WAIT, node);
     let count = |node: &Node| value::whole(0..=10_000, node);
-    let min = fields.required(faults, &["min"], count);
+    let min = fields.required(faults, &["min"], min_instances);
     let max = fields.required(faults, &["max"], count);
     let buffer_time = fields.defaulted(faults, &["buffer_time"], DEFAULT_BUFFER_TIME, wait);
     let cool_down = fields.defaulted(faults, &["cool_down"], DEFAULT_COOL_DOWN, wait);
@@ -253,7 +253,7 @@ fn past(faults: &mut Faults<'_>, node: &Node, now: Timestamp) -> Option<Past> {
     let from = fields.optional(faults, &["from"], count);
     let to = fields.optional(faults, &["to"], count);
     let cooldown = fields.optional(faults, &["cooldown"], |node| {
-        value::duration(Duration::ZERO..=Duration::from_hours(1), node)
+        value::duration(Duration::ZERO..=Duration::from_hours(7 * 24), node)
     });
     fields.finish(faults);
     let (from, to) = (from?, to?);

@@ -74,6 +74,41 @@ fn a_number_of_the_past_above_the_maximum_is_one_that_it_was_raised_to() {
     assert_eq!(answer(&raised).to, 25, "nobody goes while the load is not known");
 }
 
+/// A question of the HPA, and what it answers.
+#[test]
+fn what_the_hpa_may_be_asked_is_answered_as_by_it() {
+    let ask = |group: &str, policy: &str, metric: &str, value: &str, history: &str| {
+        answer(&format!(
+            r#"{{"time": "2026-11-25T08:00:00Z", "group": {{"min": 1, "max": 200, "buffer_time": "0s", {group}}},
+            "policies": [{{"target_tracking": {{"metric": "{metric}", {policy}}}}}],
+            "samples": [{{"metric": "{metric}", "value": {value}}}], "history": [{history}]}}"#
+        ))
+    };
+    let stabilized = |history: &str| {
+        let group = r#""instances": 10, "in": {"stabilization": "5m"}"#;
+        ask(group, r#""target": "50%""#, "cpu", "\"15%\"", history)
+    };
+    assert_eq!(stabilized(r#"{"at": "-9m", "recommended": 9}"#).to, 3, "from before the window");
+    assert_eq!(stabilized(r#"{"at": "-5m", "recommended": 9}"#).to, 3, "at the edge of the window");
+    assert_eq!(stabilized(r#"{"at": "-4m", "recommended": 9}"#).to, 9, "within the window");
+    let both = r#"{"at": "-9m", "recommended": 9}, {"at": "-4m", "recommended": 5}"#;
+    assert_eq!(stabilized(both).to, 5, "each is of its own time");
+
+    let tolerance = r#""target": 100, "tolerance": {"out": "200%", "in": "10%"}"#;
+    for (value, expected) in [("190", 3), ("300", 3), ("310", 10), ("80", 3), ("60", 2)] {
+        let found = ask(r#""instances": 3"#, tolerance, "custom/x", value, "");
+        assert_eq!(found.to, expected, "{value}: {}", found.reason);
+    }
+
+    let limits = r#""instances": 100, "out": {"limits": [{"most": "10000%", "per": "60s"}]}"#;
+    assert_eq!(ask(limits, r#""target": "10%""#, "cpu", "\"50%\"", "").to, 200);
+
+    let unready = r#""desired": 5, "instances":
+        [{"id": "a"}, {"id": "b"}, {"id": "c"}, {"id": "d", "state": "pending"}, {"id": "e", "state": "pending"}]"#;
+    let assume = r#""target": "50%", "tolerance": "10%", "missing": "assume""#;
+    assert_eq!(ask(unready, assume, "cpu", "\"30%\"", "").to, 2);
+}
+
 #[test]
 fn faults_have_their_place_and_a_way_out() {
     let table = [
@@ -86,6 +121,7 @@ fn faults_have_their_place_and_a_way_out() {
         (QUESTION.replace("SAMPLES", r#"{"metric": "cpu"}"#), 5, "the key `value` is missing"),
         (QUESTION.replace("SAMPLES", r#"{"metric": "cpu", "value": 1, "at": "-x"}"#), 5, "`-5m`"),
         (QUESTION.replace("SAMPLES]", ""), 6, "not valid YAML"),
+        (QUESTION.replace("\"min\": 1", "\"min\": 0"), 3, "the smallest is 1"),
     ];
     for (text, line, fragment) in table {
         let text = text.replace("SAMPLES", "");

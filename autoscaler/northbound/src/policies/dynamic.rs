@@ -68,17 +68,20 @@ pub(super) fn warm_up(node: &Node) -> Result<Duration, Complaint> {
     value::duration(Duration::ZERO..=Duration::from_hours(1), node)
 }
 
+/// Largest tolerance on the way out: a thousand times the target.
+const LARGEST_EXCESS: f64 = 1_000.0;
+
 /// One number for both directions, or one for each.
 fn tolerance(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Tolerance> {
     let Some(found) = fields.take(faults, &["tolerance"]) else { return Some(Tolerance::default()) };
     if let Kind::Mapping(_) = &found.value.kind {
         let mut fields = Fields::open(faults, "tolerance", found.value)?;
-        let out = fields.defaulted(faults, &["out"], 0.0, share_or_nothing);
-        let r#in = fields.defaulted(faults, &["in"], 0.0, share_or_nothing);
+        let out = fields.defaulted(faults, &["out"], 0.0, excess);
+        let r#in = fields.defaulted(faults, &["in"], 0.0, shortfall);
         fields.end(faults);
         return Some(Tolerance { out: out?, r#in: r#in? });
     }
-    match share_or_nothing(found.value) {
+    match shortfall(found.value) {
         Ok(both) => Some(Tolerance { out: both, r#in: both }),
         Err(complaint) => {
             faults.complain(found.value.span, "tolerance", complaint);
@@ -87,14 +90,32 @@ fn tolerance(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Toleran
     }
 }
 
-fn share_or_nothing(node: &Node) -> Result<f64, Complaint> {
-    match value::number(node) {
-        Ok(0.0) => Ok(0.0),
-        _ => value::share(node).and_then(|share| {
-            let message = "a tolerance of 100 % would let nothing ever change";
-            if share < 1.0 { Ok(share) } else { Err(Complaint::new(message)) }
-        }),
+/// By how much a load may be above its target. Twice the target and more is what some can bear.
+fn excess(node: &Node) -> Result<f64, Complaint> {
+    if matches!(value::number(node), Ok(0.0)) {
+        return Ok(0.0);
     }
+    let excess = value::percentage(node)?;
+    if excess <= LARGEST_EXCESS {
+        return Ok(excess);
+    }
+    Err(Complaint::new(format!(
+        "{:.0} % is out of range: 0 to {:.0} %",
+        excess * 100.0,
+        LARGEST_EXCESS * 100.0
+    )))
+}
+
+/// By how much a load may be below its target: no load is below 0.
+fn shortfall(node: &Node) -> Result<f64, Complaint> {
+    let shortfall = excess(node)?;
+    if shortfall < 1.0 {
+        return Ok(shortfall);
+    }
+    Err(Complaint::with_help(
+        "with a tolerance of 100 % or more it would never go in",
+        "write `{out: 200%, in: 10%}` for one that is so large on the way out only; `disable_scale_in: true` keeps all",
+    ))
 }
 
 pub(super) fn predictive(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Predictive> {

@@ -11,6 +11,9 @@ use crate::reader::{Fields, Section};
 use crate::value::{self, Complaint};
 use crate::yaml::Node;
 
+/// The HPA's largest rate: people write one that limits nothing.
+const MOST: u32 = i32::MAX.unsigned_abs();
+
 /// The keys of the pace, which stand among the group's. `None` has been reported.
 pub(crate) fn pace(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<Pace> {
     let warm_up = fields.defaulted(faults, &["warm_up"], Duration::ZERO, warm_up);
@@ -20,7 +23,12 @@ pub(crate) fn pace(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<P
         Section::Absent => Some(None),
         Section::Refused => None,
         Section::Open(mut fields) => {
-            let most = fields.required(faults, &["most"], amount);
+            let most = fields.required(faults, &["most"], |node| match amount(node)? {
+                Amount::Percent(percent) if percent > 100 => {
+                    Err(Complaint::with_help("there is no more than 100% to go", "leave the control out"))
+                }
+                most => Ok(most),
+            });
             let window = fields.defaulted(faults, &["window"], Duration::from_mins(10), memory);
             fields.end(faults);
             most.zip(window).map(|(most, window)| Some(ScaleInControl { most: most.value, window }))
@@ -53,7 +61,8 @@ fn direction(faults: &mut Faults<'_>, fields: &mut Fields<'_>, name: &'static st
 fn limit(faults: &mut Faults<'_>, node: &Node) -> Option<RateLimit> {
     let mut fields = Fields::open(faults, "limit", node)?;
     let most = fields.required(faults, &["most"], amount);
-    let period = fields.required(faults, &["per"], memory);
+    let period = fields
+        .required(faults, &["per"], |node| value::duration(Duration::from_secs(1)..=LONGEST_MEMORY, node));
     fields.end(faults);
     Some(RateLimit { most: most?.value, period: period?.value })
 }
@@ -67,10 +76,9 @@ fn memory(node: &Node) -> Result<Duration, Complaint> {
 fn amount(node: &Node) -> Result<Amount, Complaint> {
     let text = value::text(node)?;
     let Some(percent) = text.trim().strip_suffix('%') else {
-        return value::whole(1..=10_000, node).map(Amount::Count);
+        return value::whole(1..=MOST, node).map(Amount::Count);
     };
-    let percent = percent.trim().parse().ok().filter(|percent| (1..=1000).contains(percent));
-    percent
-        .map(Amount::Percent)
-        .ok_or_else(|| Complaint::new(format!("expected 1% to 1000%, found {}", quote(&text))))
+    let percent = percent.trim().parse().ok().filter(|percent| (1..=MOST).contains(percent));
+    let expected = || format!("expected a number of percent from 1% to {MOST}%, found {}", quote(&text));
+    percent.map(Amount::Percent).ok_or_else(|| Complaint::new(expected()))
 }

@@ -189,9 +189,9 @@ pub(super) fn simple(faults: &mut Faults<'_>, fields: &mut Fields<'_>, limits: L
     })
 }
 
-/// A cooldown beyond an hour is beyond what a group remembers.
+/// Azure's longest cooldown is a week; AWS's is shorter.
 pub(super) fn cooldown(node: &Node) -> Result<Duration, Complaint> {
-    value::duration(Duration::ZERO..=Duration::from_hours(1), node)
+    value::duration(Duration::ZERO..=Duration::from_hours(7 * 24), node)
 }
 
 /// As a sign in quotes, or as a word: YAML takes a bare `>` for the beginning of a text.

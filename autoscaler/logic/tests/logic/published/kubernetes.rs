@@ -98,7 +98,7 @@ fn an_instance_that_is_not_ready_counts_at_0_on_the_way_out() {
         (InstanceState::InService, Some(minute), 0.85, 4, "one that warms up is not ready either"),
         (InstanceState::Pending, None, 0.95, 5, "71.25 % each"),
         (InstanceState::Pending, None, 0.7, 4, "it would turn the direction"),
-        (InstanceState::Pending, None, 0.2, 4, "none goes while one is starting"),
+        (InstanceState::Pending, None, 0.2, 1, "on the way in it does not count at all"),
     ];
     for (state, warm_up, load, expected, why) in cases {
         let policy = PolicySpec::TargetTracking(TargetTracking { warm_up, ..assuming(0.6) });

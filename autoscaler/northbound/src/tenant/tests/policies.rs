@@ -95,7 +95,7 @@ fn what_a_policy_looks_at() {
                 "a total or a count of `cpu` is not in percent",
             ),
             ("[{reactive: {threshold: »60%, metric: packets}}]", "only `cpu` and `memory`"),
-            ("[{target_tracking: {target: 50%, tolerance: »100%}}]", "let nothing ever change"),
+            ("[{target_tracking: {target: 50%, tolerance: »100%}}]", "it would never go in"),
             ("[{target_tracking: {target: 50%, warm_up: »2h}}]", "0s to 1h"),
             ("[{target_tracking: {target: 50%, missing: »zero}}]", "expected `hold` or `assume`"),
             ("[{predictive: {target: 50%, scheduling_buffer: »1h}}]", "out of range"),
