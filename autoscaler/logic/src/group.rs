@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Decision;
+use crate::easing::Easing;
 use crate::history::History;
 use crate::spec::{CloudName, GroupSpec, TenantName};
 use crate::starts::StartTimes;
@@ -221,6 +222,9 @@ pub struct GroupState {
     pub history: History,
     /// How long its instances took to start.
     pub starts: StartTimes,
+    /// Its way down to a maximum that was edited below the desired number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub easing: Option<Easing>,
 }
 
 impl GroupState {
@@ -274,6 +278,7 @@ impl GroupState {
     pub fn rewind(&mut self, now: Timestamp) {
         self.last_action = self.last_action.map(|at| at.min(now));
         self.history.rewind(now);
+        self.easing.iter_mut().for_each(|easing| easing.rewind(now));
         for since in self.draining_since.values_mut().chain(self.in_service_since.values_mut()) {
             *since = (*since).min(now);
         }

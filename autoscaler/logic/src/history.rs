@@ -163,6 +163,12 @@ impl History {
         self.settled
     }
 
+    /// Whether a policy has let the desired number go beyond this maximum.
+    #[must_use]
+    pub fn exceeds_by_policy(&self, max: u32) -> bool {
+        self.exceeded.is_some_and(|exceeded| exceeded <= max)
+    }
+
     /// The group's own maximum of the last decision, where that was above it. One that has been edited since is another.
     pub(crate) fn exceeded(&self) -> Option<u32> {
         self.exceeded

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod decision;
+pub mod easing;
 pub mod forecast;
 pub mod group;
 pub mod history;

@@ -1,6 +1,7 @@
 //! The steps from the instances there are to the number there should be.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,42 @@ pub fn plan(spec: &GroupSpec, desired: u32, instances: &[Instance], now: Timesta
     steps
 }
 
+/// A tenant that leaves keeps its instances for so long, or for the group's cool-down where that is shorter, also without a
+/// live flow: it may be back.
+pub const RETURNS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What should be done now for the group of a tenant that has been leaving since then. Nothing is launched or replaced, and
+/// its instances take no new flow.
+///
+/// - One is terminated when it has no live flow left, but not before [`RETURNS_WITHIN`], or when the cool-down is over.
+/// - One that was draining before, or has failed, goes as in [`plan`].
+#[must_use]
+pub fn plan_leaving(spec: &GroupSpec, since: Timestamp, instances: &[Instance], now: Timestamp) -> Vec<Step> {
+    let passed = elapsed(since, now);
+    let leaving = |instance: &Instance| {
+        if instance.failed || !instance.is_capacity() {
+            return ending(spec, instance, now);
+        }
+        let is_idle = instance.state == InstanceState::Pending || instance.live_flows == Some(0);
+        let reason = if passed >= spec.cool_down {
+            format!("its tenant leaves, {}", cool_down_is_over(spec, instance))
+        } else if is_idle && passed >= RETURNS_WITHIN {
+            "its tenant leaves, and it has no live flow".to_owned()
+        } else {
+            return None;
+        };
+        Some(Step::Terminate { id: instance.id.clone(), reason })
+    };
+    instances.iter().filter_map(leaving).collect()
+}
+
+fn cool_down_is_over(spec: &GroupSpec, instance: &Instance) -> String {
+    let cool_down = SignedDuration::try_from(spec.cool_down).unwrap_or(SignedDuration::MAX);
+    let flows =
+        instance.live_flows.map_or_else(|| "an unknown number of".to_owned(), |flows| flows.to_string());
+    format!("its cool-down of {cool_down:#} is over, {flows} live flows are cut")
+}
+
 fn launches(desired: u32, count: u32) -> impl Iterator<Item = Step> {
     (count..desired).map(move |_| Step::Launch {
         reason: format!("{desired} are desired, {count} are pending or in service"),
@@ -92,11 +129,7 @@ fn ending(spec: &GroupSpec, instance: &Instance, now: Timestamp) -> Option<Step>
         _ if leaves => return None,
         _ if instance.failed => format!("it failed while {}", instance.state),
         Some(0) if drains => "it has drained: no live flow is left".to_owned(),
-        flows if drains && elapsed(instance.since, now) >= spec.cool_down => {
-            let cool_down = SignedDuration::try_from(spec.cool_down).unwrap_or(SignedDuration::MAX);
-            let flows = flows.map_or_else(|| "an unknown number of".to_owned(), |flows| flows.to_string());
-            format!("its cool-down of {cool_down:#} is over, {flows} live flows are cut")
-        }
+        _ if drains && elapsed(instance.since, now) >= spec.cool_down => cool_down_is_over(spec, instance),
         _ => return None,
     };
     Some(Step::Terminate { id: instance.id.clone(), reason })

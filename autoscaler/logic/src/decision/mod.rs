@@ -18,7 +18,7 @@ use self::combine::combine;
 use crate::group::{Instance, InstanceState};
 use crate::history::History;
 use crate::outlook::Outlook;
-pub use crate::planner::{Step, plan};
+pub use crate::planner::{RETURNS_WITHIN, Step, plan, plan_leaving};
 use crate::policy::{Evaluation, Situation, Wish, evaluate};
 use crate::samples::Samples;
 use crate::spec::{GroupSpec, PolicySpec};

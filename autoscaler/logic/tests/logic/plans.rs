@@ -1,7 +1,9 @@
 //! The steps of a plan.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
-use sluice_logic::decision::{Step, plan};
+use sluice_logic::decision::{Step, plan, plan_leaving};
 use sluice_logic::group::{Event, Instance, InstanceId, InstanceState};
 
 use crate::fixture::{at, id, in_service, instance, limits};
@@ -105,6 +107,28 @@ fn an_instance_drained_by_hand_is_replaced_also_at_the_maximum() {
     let mut instances = in_service(5);
     instances[1].apply(Event::Drain, at(0)).expect("it serves");
     assert_eq!(short(&plan(&limits(2, 5), 5, &instances, at(0))), ["launch"]);
+}
+
+#[test]
+fn a_tenant_that_leaves_keeps_its_instances_for_live_flows_and_for_a_while() {
+    let mut instances = in_service(2);
+    (instances[0].live_flows, instances[1].live_flows) = (Some(0), Some(3));
+    instances.push(instance(2, InstanceState::Pending));
+    let mut failed = instance(3, InstanceState::InService);
+    failed.failed = true;
+    instances.push(failed);
+    let mut group = limits(0, 20);
+    group.cool_down = Duration::from_mins(2);
+    let steps = |seconds| short(&plan_leaving(&group, at(0), &instances, at(seconds)));
+    let ended = |numbers: &[u32]| -> Vec<String> {
+        numbers.iter().map(|number| format!("terminate demo-{number:08x}")).collect()
+    };
+    assert_eq!(steps(29), ended(&[3]), "what has failed goes, and nothing is launched in its place");
+    assert_eq!(steps(30), ended(&[0, 2, 3]));
+    assert_eq!(steps(120), ended(&[0, 1, 2, 3]));
+    group.cool_down = Duration::from_secs(5);
+    assert_eq!(short(&plan_leaving(&group, at(0), &instances, at(4))), ended(&[3]));
+    assert_eq!(short(&plan_leaving(&group, at(0), &instances, at(5))), ended(&[0, 1, 2, 3]));
 }
 
 #[test]
