@@ -10,6 +10,7 @@
 //! | `GET /v1/tenants/{tenant}/explain` | | [`Explanation`] |
 //! | `POST /v1/tenants/{tenant}/samples` | [`PushRequest`] | [`PushAnswer`] |
 //! | `GET /v1/export?kind=&day=&zone=&tenant=&format=` | | CSV or lines of JSON: [`Query`](crate::export::Query) |
+//! | `POST /v1/confirm-removal` | [`ConfirmRequest`] | [`ConfirmAnswer`] |
 //! | `POST /v1/rescan` | | [`RescanAnswer`] |
 //! | `POST /v1/stop` | | [`StopAnswer`] |
 //!
@@ -47,6 +48,9 @@ pub struct Status {
     pub problems: Vec<HostProblem>,
     /// By name.
     pub tenants: Vec<TenantStatus>,
+    /// Tenants whose files are gone, and that stay until a person confirms their removal.
+    #[serde(default)]
+    pub held: Vec<HeldRemoval>,
     /// Tenant files that are not in force as they stand, with all their faults.
     pub refused: Vec<RefusedFile>,
     /// Dropped packets since the maps were made, by the name of the reason; those that are zero are left out.
@@ -123,8 +127,36 @@ pub struct RefusedFile {
     pub file: PathBuf,
     /// The tenant whose last good form stays in force, where there was one.
     pub tenant: Option<TenantName>,
+    /// It is good by itself, and waits for what another tenant has.
+    #[serde(default)]
+    pub waits: bool,
     /// Its faults, each with line and column, as `sluice check` prints them.
     pub faults: Vec<String>,
+}
+
+/// A tenant whose file is gone, with too many others at once for that to be a person's will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRemoval {
+    /// The tenant, which stays in force.
+    pub tenant: TenantName,
+    /// The file that is gone.
+    pub file: PathBuf,
+}
+
+/// Lets tenants go whose files are gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// Which; none is all that are held.
+    #[serde(default)]
+    pub tenants: Vec<TenantName>,
+}
+
+/// Their removal has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmAnswer {
+    /// Whose.
+    pub tenants: Vec<TenantName>,
 }
 
 /// A tenant and its group.
@@ -152,6 +184,9 @@ pub struct TenantStatus {
     pub last_action: Option<Timestamp>,
     /// Set while the tenant is being removed.
     pub leaving: bool,
+    /// By then its instances are gone, while it is being removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving_until: Option<Timestamp>,
     /// Why its network or its services are not as they should be, where they are not.
     pub problem: Option<String>,
     /// Its instances, oldest first.
@@ -344,6 +379,8 @@ pub mod path {
     pub const PUSH: &str = "/v1/tenants/{tenant}/samples";
     /// `GET`, with a [`Query`](crate::export::Query).
     pub const EXPORT: &str = "/v1/export";
+    /// `POST`, with a [`ConfirmRequest`](super::ConfirmRequest).
+    pub const CONFIRM: &str = "/v1/confirm-removal";
     /// `POST`, without a body.
     pub const RESCAN: &str = "/v1/rescan";
     /// `POST`, without a body.

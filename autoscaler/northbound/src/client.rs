@@ -15,8 +15,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::api::{
-    CloudStatus, DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer,
-    PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
+    CloudStatus, ConfirmAnswer, ConfirmRequest, DrainAnswer, DrainRequest, EventPage, EventQuery,
+    Explanation, Problem, PushAnswer, PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status,
+    StopAnswer, path,
 };
 use crate::export::Query;
 
@@ -148,6 +149,11 @@ impl Client {
     /// Has the tenants' directory read again.
     pub async fn rescan(&self) -> Result<RescanAnswer, ClientError> {
         self.post(path::RESCAN, &()).await
+    }
+
+    /// Lets tenants go whose files are gone, and whose removal is held; all that are held where none is named.
+    pub async fn confirm_removal(&self, tenants: &[TenantName]) -> Result<ConfirmAnswer, ClientError> {
+        self.post(path::CONFIRM, &ConfirmRequest { tenants: tenants.to_vec() }).await
     }
 
     /// Asks the daemon to end; instances and the data plane stay.

@@ -9,8 +9,13 @@ use crate::yaml::{LONGEST, Span, SyntaxFault};
 
 /// A file's bytes, of a huge file only as many as it takes to refuse it.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_open(&File::open(path)?)
+}
+
+/// The same of a file that is open.
+pub(crate) fn read_open(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use sluice_logic::spec::{MetricName, TenantName};
 
+use super::confirm::{self, ConfirmArgs};
 use super::lb::LbArgs;
 use super::simulate::{SimulateArgs, TuneArgs};
 
@@ -110,6 +111,16 @@ pub(crate) enum Command {
     ///
     /// Another instance takes its place unless `--decrement` is given.
     Drain(DrainArgs),
+    /// Let tenants go whose files are gone: `sluice status` lists those that wait for this.
+    ///
+    /// When more than one tenant's file, and more than a half of all, are gone within a minute, that may be an accident: a
+    /// wrong `rsync --delete`, another branch, a volume that is not mounted. So these tenants stay in force until their files
+    /// are back, or a person says here that they are to go. Then each drains as in a scale-in: live connections go on until
+    /// they end or the cool-down is over. A file that is written again before then keeps its tenant.
+    ///
+    /// `confirm_removal: false` in the host file lets all go without this. `sluice down` asks for no confirmation.
+    #[command(after_help = confirm::EXAMPLES)]
+    ConfirmRemoval(ConfirmArgs),
     /// Look into the data plane: services, backends, flows, drops.
     ///
     /// Reads what is pinned, so that it works while no daemon runs. Needs root; changes nothing.
@@ -354,7 +365,7 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
 }
 
-fn tenant_name(text: &str) -> Result<TenantName, String> {
+pub(super) fn tenant_name(text: &str) -> Result<TenantName, String> {
     TenantName::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 

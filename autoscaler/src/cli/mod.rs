@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod clouds;
+mod confirm;
 mod down;
 mod evaluate;
 mod events;
@@ -97,6 +98,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Clouds(args) => in_runtime(clouds::clouds(&daemon.client()?, &args)),
         Command::Scale(args) => in_runtime(group::scale(&daemon.client()?, &args)),
         Command::Drain(args) => in_runtime(group::drain(&daemon.client()?, &args)),
+        Command::ConfirmRemoval(args) => in_runtime(confirm::confirm(&daemon.client()?, &args)),
         Command::Lb(args) => lb::lb(&daemon, &args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Tune(args) => simulate::tune::run(&args),

@@ -17,6 +17,7 @@ pub(super) async fn status(client: &Client, args: &StatusArgs) -> Result<(), Fai
             return Err(Failure::Wrong(format!("no tenant {tenant}: see `sluice status`")));
         }
         status.tenants.retain(|found| found.name == *tenant);
+        status.held.retain(|held| held.tenant == *tenant);
         status.refused.retain(|file| file.tenant.as_ref() == Some(tenant));
     }
     if args.json {
@@ -52,12 +53,18 @@ fn print(status: &Status, now: Timestamp) {
         );
     }
     for tenant in &status.tenants {
-        print_tenant(tenant, now);
+        let held = status.held.iter().any(|held| held.tenant == tenant.name);
+        print_tenant(tenant, held, now);
     }
     for refused in &status.refused {
         let stays = if refused.tenant.is_some() { "; its last good form stays in force" } else { "" };
         output::say!("");
-        output::say!("{BAD}refused:{BAD:#} {}{stays}", refused.file.display());
+        let file = refused.file.display();
+        if refused.waits {
+            output::say!("{BUSY}waiting:{BUSY:#} {file} takes effect when what it asks for is free{stays}");
+        } else {
+            output::say!("{BAD}refused:{BAD:#} {file}{stays}");
+        }
         for fault in &refused.faults {
             output::say_lines(fault);
         }
@@ -70,7 +77,7 @@ fn print_problem(problem: &HostProblem, now: Timestamp) {
     output::say!("  {way_out}");
 }
 
-fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
+fn print_tenant(tenant: &TenantStatus, held: bool, now: Timestamp) {
     let in_service = tenant.instances.iter().filter(|i| i.state == InstanceState::InService).count();
     output::say!("");
     output::say!(
@@ -84,7 +91,18 @@ fn print_tenant(tenant: &TenantStatus, now: Timestamp) {
         tenant.loads.iter().map(load).collect::<Vec<_>>().join("  "),
     );
     if tenant.leaving {
-        output::say!("{BUSY}being removed: its file is gone{BUSY:#}");
+        let rest = tenant
+            .leaving_until
+            .map_or_else(String::new, |until| format!(" for at most {} more", ago(now, until)));
+        output::say!(
+            "{BUSY}leaving: its file is gone; it drains{rest}, and stays when the file is back before then{BUSY:#}"
+        );
+    }
+    if held {
+        output::say!(
+            "{BAD}held:{BAD:#} its file is gone, and it stays until you say `sluice confirm-removal {}`",
+            tenant.name
+        );
     }
     if let Some(problem) = &tenant.problem {
         output::say!("{BAD}problem:{BAD:#} {problem}");

@@ -15,8 +15,9 @@ use axum::{Json, Router};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{
-    CloudStatus, DrainAnswer, DrainRequest, EventPage, EventQuery, Explanation, Problem, PushAnswer,
-    PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status, StopAnswer, path,
+    CloudStatus, ConfirmAnswer, ConfirmRequest, DrainAnswer, DrainRequest, EventPage, EventQuery,
+    Explanation, Problem, PushAnswer, PushRequest, RescanAnswer, ScaleAnswer, ScaleRequest, Status,
+    StopAnswer, path,
 };
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
@@ -59,6 +60,7 @@ fn router(registry: Arc<Registry>) -> Router {
         .route(path::EXPLAIN, get(explain))
         .route(path::PUSH, post(push))
         .route(path::EXPORT, get(super::export::export))
+        .route(path::CONFIRM, post(confirm_removal))
         .route(path::RESCAN, post(rescan))
         .route(path::STOP, post(stop))
         .fallback(async || Refusal::Unknown("no such path; see the API's documentation".to_owned()))
@@ -110,6 +112,13 @@ async fn push(
 ) -> Result<Json<PushAnswer>, Refusal> {
     let handle = registry.tenant(&tenant)?;
     ask(&handle, |reply| Message::Push(request, reply)).await.map(Json)
+}
+
+async fn confirm_removal(
+    State(registry): Shared,
+    Json(request): Json<ConfirmRequest>,
+) -> Result<Json<ConfirmAnswer>, Refusal> {
+    registry.ask(|reply| Request::Confirm(request.tenants, reply)).await?.map(Json)
 }
 
 async fn rescan(State(registry): Shared) -> Result<Json<RescanAnswer>, Refusal> {

@@ -33,6 +33,7 @@ impl Found {
         observed.extend(saved.into_iter().flat_map(|saved| self.out_of_sight(saved)));
         Beginning {
             group: saved.map_or_else(GroupState::default, |saved| saved.group.clone()),
+            leaving: saved.and_then(|saved| saved.leaving),
             observed,
             services: self.services.clone(),
             file,

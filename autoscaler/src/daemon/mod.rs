@@ -42,7 +42,7 @@ mod weights;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -55,7 +55,7 @@ use sluice_southbound::scope::Scope;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep_until};
 
 use self::clouds::Clouds;
 use self::events::NewEvent;
@@ -64,6 +64,7 @@ use self::lock::{Holder, Lock};
 use self::logs::Keeping;
 use self::open::Opened;
 use self::registry::{Registry, Request};
+use self::state::Departure;
 use self::supervisor::{Ended, Supervisor};
 
 pub(crate) use self::events::name_of;
@@ -90,12 +91,20 @@ pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
 /// Does what the daemon is for, until it is told to end.
 async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()> {
     let Opened { host, found, mode } = opened;
-    let directory = TenantDirectory::new(&config.tenants)
+    let mut directory = TenantDirectory::new(&config.tenants)
         .reserving(config.management.reserved())
         .sampled_every(config.sample_interval)
         .remembering(config.state.join(open::ACCEPTED))
         .with_context(|| format!("cannot use the state directory {}", config.state.display()))?
-        .recalling(found.saved.values().map(|saved| (saved.file.as_path(), &saved.spec)));
+        .recalling(found.saved.values().map(|saved| (saved.file.as_path(), &saved.spec)))
+        .removing_all_at_once(!config.confirm_removal);
+    for saved in found.saved.values() {
+        if let Some(Departure { since, is_confirmed }) = saved.leaving {
+            let passed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+            let since = Instant::now().checked_sub(passed).unwrap_or_else(Instant::now);
+            directory = directory.resuming(saved.spec.name.clone(), since, is_confirmed);
+        }
+    }
 
     let (registry, requests) = Registry::new(host.clone(), daemon_status(config, mode));
     let mut supervisor = Supervisor::new(registry.clone(), directory);
@@ -191,6 +200,8 @@ impl Loop<'_> {
         // One look at a time: a slow host gets fewer, not overlapping ones.
         let mut looks = JoinSet::new();
         loop {
+            let next_look = self.supervisor.next_look();
+            let (waits, next_look) = (next_look.is_some(), next_look.unwrap_or_else(Instant::now));
             tokio::select! {
                 _ = ticks.tick() => if looks.is_empty() {
                     looks.spawn(look::look(self.host.clone()));
@@ -201,6 +212,7 @@ impl Loop<'_> {
                     Err(error) => tracing::error!(%error, "a look at the host failed by a bug"),
                 },
                 () = watcher.changed() => { self.supervisor.rescan().await; }
+                () = sleep_until(next_look.into()), if waits => { self.supervisor.rescan().await; }
                 _ = self.signals.hangup.recv() => { self.supervisor.rescan().await; }
                 ended = self.supervisor.ended() => match ended {
                     Ended::Gone(name) => self.supervisor.forget(&name).await,
@@ -209,6 +221,9 @@ impl Loop<'_> {
                 Some(request) = self.requests.recv() => match request {
                     Request::Rescan(reply) => {
                         let _ = reply.send(self.supervisor.rescan().await);
+                    }
+                    Request::Confirm(tenants, reply) => {
+                        let _ = reply.send(self.supervisor.confirm(&tenants).await);
                     }
                     Request::Stop(reply) => {
                         let _ = reply.send(StopAnswer { pid: std::process::id() });

@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use lb_userspace::lb::Counters;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
-use sluice_northbound::api::{DaemonStatus, RefusedFile, RescanAnswer, Status, StopAnswer};
+use sluice_northbound::api::{
+    ConfirmAnswer, DaemonStatus, HeldRemoval, RefusedFile, RescanAnswer, Status, StopAnswer,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::host::Host;
@@ -19,6 +21,8 @@ use super::tenant::Handle;
 pub(crate) enum Request {
     /// Read the tenants' directory again.
     Rescan(oneshot::Sender<RescanAnswer>),
+    /// Let these tenants go whose removal is held; none is all.
+    Confirm(Vec<TenantName>, oneshot::Sender<Result<ConfirmAnswer, Refusal>>),
     /// End; everything stays as it is.
     Stop(oneshot::Sender<StopAnswer>),
 }
@@ -37,6 +41,7 @@ pub(crate) struct Registry {
 struct Inner {
     tenants: BTreeMap<TenantName, Handle>,
     refused: BTreeMap<PathBuf, RefusedFile>,
+    held: Vec<HeldRemoval>,
     drops: BTreeMap<String, u64>,
 }
 
@@ -53,6 +58,7 @@ impl Registry {
             daemon: self.daemon.clone(),
             problems: self.host.problems.list(),
             tenants: inner.tenants.values().map(Handle::status).collect(),
+            held: inner.held.clone(),
             refused: inner.refused.values().cloned().collect(),
             drops: inner.drops.clone(),
             logs: self.host.logs.status(),
@@ -113,6 +119,11 @@ impl Registry {
     /// The files that are refused now.
     pub(crate) fn set_refused(&self, files: impl IntoIterator<Item = RefusedFile>) {
         self.write().refused = files.into_iter().map(|file| (file.file.clone(), file)).collect();
+    }
+
+    /// The tenants whose removal is held now.
+    pub(crate) fn set_held(&self, held: Vec<HeldRemoval>) {
+        self.write().held = held;
     }
 
     pub(crate) fn set_drops(&self, counters: &Counters) {

@@ -138,13 +138,15 @@ impl Member {
 /// whatever became of the state file. `None` for remains without a label.
 ///
 /// - What was started and runs no more, and what was never started, is removed; the plan replaces it.
-/// - Draining is what the state file or the load balancer calls so: a crash between the two leaves only one.
+/// - Draining is what the state file or the load balancer calls so: a crash between the two leaves only one. Where the
+///   tenant `leaves`, the load balancer calls those in service so too, which may be back.
 /// - What runs without the load balancer's knowledge is started again, which changes nothing where it runs
 ///   already, and is in service when it is ready.
 pub(crate) fn adopt(
     observed: &Observed,
     services: &[Service],
     saved: &GroupState,
+    leaves: bool,
     now: Timestamp,
 ) -> Option<Member> {
     let spec = observed.spec.clone()?;
@@ -155,9 +157,10 @@ pub(crate) fn adopt(
         (Presence::Created | Presence::Halted(_) | Presence::Exited | Presence::Broken, _) => {
             (InstanceState::Terminating, now)
         }
-        (Presence::Running, Some(BackendState::Draining)) => {
-            (InstanceState::Draining, drains_since.unwrap_or(now))
-        }
+        (Presence::Running, Some(BackendState::Draining)) => match known {
+            Some((InstanceState::InService, since)) if leaves => (InstanceState::InService, since),
+            _ => (InstanceState::Draining, drains_since.unwrap_or(now)),
+        },
         (Presence::Running, Some(BackendState::Active)) => match drains_since {
             Some(since) => (InstanceState::Draining, since),
             None => (InstanceState::InService, known_since(InstanceState::InService).unwrap_or(now)),
@@ -209,7 +212,7 @@ mod tests {
     }
 
     fn adopted(presence: Presence, pinned: &[Service], saved: &GroupState) -> (InstanceState, Timestamp) {
-        let member = adopt(&observed(2, presence), pinned, saved, at(100)).unwrap();
+        let member = adopt(&observed(2, presence), pinned, saved, false, at(100)).unwrap();
         (member.instance.state, member.instance.since)
     }
 
@@ -219,6 +222,19 @@ mod tests {
         let mut saved = GroupState::default();
         saved.remember(&[instance]);
         saved
+    }
+
+    #[test]
+    fn what_drains_for_a_tenant_that_leaves_may_be_back() {
+        let pinned = pinned(&[instance(2, InstanceState::Draining)]);
+        let adopted = |saved: &GroupState, leaves| {
+            let member = adopt(&observed(2, Presence::Running), &pinned, saved, leaves, at(100)).unwrap();
+            (member.instance.state, member.instance.since)
+        };
+        let serving = saved(InstanceState::InService);
+        assert_eq!(adopted(&serving, true), (InstanceState::InService, at(50)));
+        assert_eq!(adopted(&serving, false), (InstanceState::Draining, at(100)));
+        assert_eq!(adopted(&saved(InstanceState::Draining), true), (InstanceState::Draining, at(50)));
     }
 
     #[test]
@@ -256,7 +272,9 @@ mod tests {
             let known = saved(InstanceState::InService);
             assert_eq!(adopted(presence, &pinned, &known).0, InstanceState::Terminating);
         }
-        assert!(adopt(&observed(2, Presence::Broken), &pinned, &GroupState::default(), at(0)).is_none());
+        assert!(
+            adopt(&observed(2, Presence::Broken), &pinned, &GroupState::default(), false, at(0)).is_none()
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluice_logic::group::GroupState;
 use sluice_logic::spec::{TenantName, TenantSpec};
@@ -21,9 +22,21 @@ pub(crate) struct SavedTenant {
     pub(crate) spec: TenantSpec,
     /// The group.
     pub(crate) group: GroupState,
+    /// How it leaves, while its file is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaving: Option<Departure>,
     /// Its instances: what the daemon goes by while their cloud does not answer.
     #[serde(default)]
     pub(crate) instances: Vec<InstanceSpec>,
+}
+
+/// How a tenant leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Departure {
+    /// Since when: its cool-down does not begin anew with the daemon.
+    pub(crate) since: Timestamp,
+    /// A person has confirmed it.
+    pub(crate) is_confirmed: bool,
 }
 
 /// The state files of all tenants.
@@ -93,7 +106,13 @@ mod tests {
     fn saved() -> SavedTenant {
         let group = GroupState { desired: Some(3), last_action: Some(at(5)), ..GroupState::default() };
         let instances = Vec::new();
-        SavedTenant { file: "/etc/sluice/tenants/demo.yml".into(), spec: tenant("demo"), group, instances }
+        SavedTenant {
+            file: "/etc/sluice/tenants/demo.yml".into(),
+            spec: tenant("demo"),
+            group,
+            leaving: None,
+            instances,
+        }
     }
 
     #[test]

@@ -19,8 +19,14 @@ pub enum EventKind {
     TenantChanged,
     /// A tenant file was refused; what was in force stays in force.
     TenantRefused,
-    /// A tenant's file is gone; its instances and networks are being removed.
+    /// A tenant's file is gone: its instances drain, then it is removed.
     TenantLeaving,
+    /// A tenant that was leaving stays: its file is back, or its removal waits for a person.
+    TenantStays,
+    /// A tenant's file is gone, with too many others at once: it stays in force until a person confirms.
+    RemovalHeld,
+    /// A tenant's file that was gone, while its removal was held, is back.
+    RemovalCleared,
     /// Nothing is left of a tenant.
     TenantRemoved,
     /// The desired count went up by a policy.

@@ -38,6 +38,8 @@ pub struct HostConfig {
     pub transit: TransitConfig,
     /// The directory of the tenants' files.
     pub tenants: PathBuf,
+    /// Whether the removal of more than one tenant, and of more than a half of all, within a minute waits for a person.
+    pub confirm_removal: bool,
     /// What must survive a reboot.
     pub state: PathBuf,
     /// What need not survive a reboot.

@@ -22,6 +22,7 @@ pub(super) const KEYS: &[&str] = &[
     "name",
     "transit",
     "tenants",
+    "confirm_removal",
     "state",
     "run",
     "api",
@@ -50,6 +51,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
     let state = directory(faults, "state", below("/var/lib"));
     let run = directory(faults, "run", below("/run"));
     let pins = directory(faults, "pins", below("/sys/fs/bpf"));
+    let confirm_removal = fields.defaulted(faults, &["confirm_removal"], true, value::boolean);
     let api = api(faults, &mut fields, run.as_deref().unwrap_or(&below("/run")));
     let sample_interval = fields.defaulted(faults, &["sample_interval"], DEFAULT_SAMPLE_INTERVAL, |node| {
         value::duration(Duration::from_millis(50)..=Duration::from_mins(1), node)
@@ -64,6 +66,7 @@ pub(super) fn host(faults: &mut Faults<'_>, node: &Node) -> Option<HostConfig> {
         name: name?,
         transit: transit?,
         tenants: tenants?,
+        confirm_removal: confirm_removal?,
         state: state?,
         run: run?,
         api: api?,

@@ -18,17 +18,26 @@
 //! # }
 //! ```
 
+mod change;
+mod claims;
 mod directory;
+mod listing;
 mod memory;
+mod removal;
+mod tenant_file;
 #[cfg(test)]
 mod tests;
 mod watcher;
+mod writers;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use directory::{Change, REMOVAL_GRACE, TenantDirectory};
+pub use change::Change;
+pub use directory::{Doubt, TenantDirectory};
+pub use listing::{Listing, MARKER};
+pub use removal::{SETTLE, WINDOW};
 pub use watcher::{FALLBACK, Watcher};
 
 /// The tenant files of a directory, by name: `*.yml` and `*.yaml`, without hidden ones, which editors make.

@@ -1,13 +1,14 @@
 //! The directory as editors leave it. Real files; time is passed in, and events are awaited.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{Change, REMOVAL_GRACE, TenantDirectory, Watcher};
+use super::{Change, Doubt, Listing, MARKER, SETTLE, TenantDirectory, Watcher};
 
 /// A directory of tenants, and a clock.
 struct Scene {
@@ -24,7 +25,7 @@ impl Scene {
         Self { directory, memory, tenants, now: Instant::now() }
     }
 
-    /// A daemon that starts anew.
+    /// A daemon that starts anew; long enough after the last edit that this is old.
     fn restart(&mut self) {
         self.tenants = TenantDirectory::new(self.directory.path()).remembering(self.memory.path()).unwrap();
     }
@@ -37,25 +38,32 @@ impl Scene {
         fs::write(self.path(name), content).unwrap();
     }
 
-    /// A scan, each change in short: `+a`, `~a`, `-a`, `!file(in force): message`.
-    fn scan(&mut self) -> Vec<String> {
-        let changes = self.tenants.rescan_at(self.now).unwrap();
+    /// A look, each change in short: `+a`, `~a`, `-a`, `?a` (held), `=a` (back), `!file(in force): message`.
+    fn look(&mut self) -> Vec<String> {
+        let listing = Listing::read(self.directory.path(), self.tenants.wants_mark());
+        let changes = self.tenants.take(listing, self.now).unwrap();
         changes.iter().map(short).collect()
     }
 
-    fn scan_later(&mut self) -> Vec<String> {
-        self.now += REMOVAL_GRACE;
-        self.scan()
+    /// Two looks, between which everything settles.
+    fn scan(&mut self) -> Vec<String> {
+        let mut changes = self.look();
+        self.now += SETTLE;
+        changes.extend(self.look());
+        changes
+    }
+
+    /// A tenant that was to leave has left.
+    fn left(&mut self, name: &str) {
+        self.tenants.has_left(&name.to_owned().try_into().unwrap());
     }
 
     fn in_force(&self) -> Vec<String> {
-        self.tenants
-            .in_force()
-            .map(|(path, tenant)| {
-                let file = path.file_name().unwrap().to_str().unwrap();
-                format!("{file}: {} max {}", tenant.spec.name, tenant.spec.group.max)
-            })
-            .collect()
+        let described = self.tenants.in_force().map(|(path, tenant)| {
+            let file = path.file_name().unwrap().to_str().unwrap();
+            format!("{file}: {} max {}", tenant.spec.name, tenant.spec.group.max)
+        });
+        described.collect()
     }
 }
 
@@ -64,10 +72,12 @@ fn short(change: &Change) -> String {
         Change::Added { tenant, .. } => format!("+{}", tenant.spec.name),
         Change::Changed { tenant, .. } => format!("~{}", tenant.spec.name),
         Change::Removed { before, .. } => format!("-{}", before.name),
-        Change::Refused { path, in_force, diagnostics } => {
+        Change::Held { before, .. } => format!("?{}", before.name),
+        Change::Back { tenant, .. } => format!("={tenant}"),
+        Change::Refused { path, in_force, diagnostics, waits } => {
             let file = path.file_name().unwrap().to_str().unwrap();
             let in_force = in_force.as_ref().map_or("-", |name| name.as_str());
-            format!("!{file}({in_force}): {}", diagnostics[0].message)
+            format!("{}{file}({in_force}): {}", if *waits { "…" } else { "!" }, diagnostics[0].message)
         }
     }
 }
@@ -95,10 +105,46 @@ fn files_come_change_and_go() {
     scene.write("a.yml", tenant("a", 1, 6) + "# a comment\n");
     assert!(scene.scan().is_empty());
     fs::remove_file(scene.path("a.yml")).unwrap();
-    assert!(scene.scan().is_empty(), "an editor may be about to write it anew");
-    assert_eq!(scene.scan_later(), ["-a"]);
-    assert!(scene.scan_later().is_empty());
+    assert!(scene.look().is_empty(), "an editor may be about to write it anew");
+    assert_eq!(scene.scan(), ["-a"]);
+    assert!(scene.scan().is_empty());
+    assert_eq!(
+        scene.in_force(),
+        ["a.yml: a max 5", "b.yaml: b max 5"].map(|is| is.replace("a max 5", "a max 6"))
+    );
+    scene.left("a");
     assert_eq!(scene.in_force(), ["b.yaml: b max 5"]);
+}
+
+#[test]
+fn a_text_is_taken_whole() {
+    let mut scene = Scene::new();
+    let (good, longer) = (tenant("a", 1, 1), tenant("a", 1, 15));
+    scene.write("a.yml", &longer);
+    assert_eq!(scene.scan(), ["+a"]);
+    // A good file by itself, and the first digit of the limit.
+    let mut writer = fs::File::create(scene.path("a.yml")).unwrap();
+    writer.write_all(&good.as_bytes()[..good.len() - 2]).unwrap();
+    assert!(scene.scan().is_empty() && scene.scan().is_empty(), "somebody has it open");
+    let half: Vec<_> = scene.tenants.written_for(SETTLE, scene.now).collect();
+    assert_eq!(half, [scene.path("a.yml")]);
+    writer.write_all(b"4}\n").unwrap();
+    drop(writer);
+    assert!(scene.look().is_empty(), "it may go on changing");
+    assert_eq!(scene.tenants.next_look(), Some(scene.now + SETTLE));
+    // Written in two goes, `>` and `>>`.
+    scene.write("a.yml", &good[..good.len() - 2]);
+    scene.now += SETTLE;
+    assert!(scene.look().is_empty());
+    let mut writer = fs::OpenOptions::new().append(true).open(scene.path("a.yml")).unwrap();
+    writer.write_all(b"4}\n").unwrap();
+    drop(writer);
+    scene.now += SETTLE / 2;
+    assert!(scene.look().is_empty());
+    assert_eq!(scene.in_force(), ["a.yml: a max 15"]);
+    scene.now += SETTLE;
+    assert_eq!(scene.look(), ["~a"]);
+    assert_eq!(scene.in_force(), ["a.yml: a max 14"]);
 }
 
 #[test]
@@ -117,7 +163,7 @@ fn a_bad_edit_is_refused_once_and_the_last_good_one_stays() {
         let changes = scene.scan();
         assert_eq!(changes.len(), 1, "{changes:?}");
         assert!(changes[0].starts_with("!a.yml(a): ") && changes[0].contains(message), "{changes:?}");
-        assert!(scene.scan_later().is_empty(), "said once");
+        assert!(scene.scan().is_empty(), "said once");
         assert_eq!(scene.in_force(), ["a.yml: a max 5"]);
     }
     scene.write("a.yml", &good);
@@ -134,7 +180,7 @@ fn a_bad_new_file_has_no_tenant() {
     scene.write("a.yml", "tenant: a\n");
     assert_eq!(scene.scan(), ["!a.yml(-): the tenant: the key `networks` is missing"]);
     fs::remove_file(scene.path("a.yml")).unwrap();
-    assert!(scene.scan_later().is_empty());
+    assert!(scene.scan().is_empty());
 }
 
 #[test]
@@ -144,9 +190,8 @@ fn editors_replace_files() {
     scene.scan();
     // Moved away, looked at, written anew.
     fs::rename(scene.path("a.yml"), scene.path("a.yml~")).unwrap();
-    assert!(scene.scan().is_empty());
+    assert!(scene.look().is_empty());
     scene.write("a.yml", tenant("a", 1, 6));
-    scene.now += 2 * REMOVAL_GRACE;
     assert_eq!(scene.scan(), ["~a"]);
     // Written beside, then renamed over it.
     scene.write(".a.yml.new", tenant("a", 1, 7));
@@ -161,24 +206,32 @@ fn a_renamed_file_is_still_the_same_tenant() {
     scene.scan();
     fs::rename(scene.path("a.yml"), scene.path("z.yml")).unwrap();
     assert!(scene.scan().is_empty());
-    assert!(scene.scan_later().is_empty());
+    assert!(scene.scan().is_empty());
     assert_eq!(scene.in_force(), ["z.yml: a max 5"]);
     scene.restart();
-    assert_eq!(scene.scan(), ["+a"]);
-    assert!(scene.scan_later().is_empty());
+    assert!(scene.scan().is_empty());
+    assert_eq!(scene.in_force(), ["z.yml: a max 5"]);
 }
 
 #[test]
-fn another_tenant_in_the_same_file() {
+fn another_tenant_in_the_same_file_waits_for_what_the_first_one_has() {
     let mut scene = Scene::new();
     scene.write("a.yml", tenant("a", 1, 5));
     scene.scan();
     scene.write("a.yml", tenant("b", 1, 5));
-    assert_eq!(scene.scan(), ["-a", "+b"]);
+    let changes = scene.scan();
+    assert!(changes.len() == 1 && changes[0].starts_with("…a.yml(a): the subnet 10.0.1.0/24"), "{changes:?}");
+    assert_eq!(scene.scan(), ["-a"]);
+    assert!(scene.scan().is_empty(), "said once");
+    scene.left("a");
+    assert_eq!(scene.scan(), ["+b"]);
+    scene.restart();
+    assert!(scene.scan().is_empty());
+    assert_eq!(scene.in_force(), ["a.yml: b max 5"]);
 }
 
 #[test]
-fn the_newcomer_of_a_conflict_is_refused_until_the_claim_is_free() {
+fn the_newcomer_of_a_conflict_waits_until_the_claim_is_free() {
     let mut scene = Scene::new();
     scene.write("m.yml", tenant("m", 1, 5));
     scene.scan();
@@ -186,22 +239,24 @@ fn the_newcomer_of_a_conflict_is_refused_until_the_claim_is_free() {
     scene.write("a.yml", tenant("a", 1, 5));
     let changes = scene.scan();
     assert_eq!(changes.len(), 1);
-    assert!(changes[0].starts_with("!a.yml(-): the subnet 10.0.1.0/24 overlaps"), "{changes:?}");
-    assert!(scene.scan_later().is_empty());
-    fs::remove_file(scene.path("m.yml")).unwrap();
+    assert!(changes[0].starts_with("…a.yml(-): the subnet 10.0.1.0/24 overlaps"), "{changes:?}");
     assert!(scene.scan().is_empty());
-    assert_eq!(scene.scan_later(), ["-m", "+a"]);
+    fs::remove_file(scene.path("m.yml")).unwrap();
+    assert_eq!(scene.scan(), ["-m"]);
+    assert!(scene.scan().is_empty(), "it is there until it has left");
+    scene.left("m");
+    assert_eq!(scene.scan(), ["+a"]);
 }
 
 #[test]
-fn an_edit_that_makes_a_conflict_is_refused() {
+fn an_edit_that_makes_a_conflict_waits() {
     let mut scene = Scene::new();
     scene.write("a.yml", tenant("a", 1, 5));
     scene.write("b.yml", tenant("b", 2, 5));
     scene.scan();
     scene.write("a.yml", tenant("a", 2, 9));
     let changes = scene.scan();
-    assert!(changes.len() == 1 && changes[0].starts_with("!a.yml(a): "), "{changes:?}");
+    assert!(changes.len() == 1 && changes[0].starts_with("…a.yml(a): "), "{changes:?}");
     assert_eq!(scene.in_force(), ["a.yml: a max 5", "b.yml: b max 5"]);
     // When the other moves out of the way, the edit is good.
     scene.write("b.yml", tenant("b", 3, 5));
@@ -230,11 +285,11 @@ fn a_refusal_that_falls_lets_the_others_stand() {
     scene.write("c.yml", tenant("c", 3, 5).replace("45.0.0.3", "45.0.0.9"));
     let changes = scene.scan();
     assert_eq!(changes[0], "+c");
-    assert!(changes.len() == 2 && changes[1].starts_with("!b.yml(-): "), "{changes:?}");
+    assert!(changes.len() == 2 && changes[1].starts_with("…b.yml(-): "), "{changes:?}");
 }
 
 #[test]
-fn what_was_in_force_is_remembered_over_a_restart() {
+fn what_was_in_force_is_in_force_after_a_restart() {
     let mut scene = Scene::new();
     scene.write("m.yml", tenant("m", 1, 5));
     scene.scan();
@@ -242,15 +297,18 @@ fn what_was_in_force_is_remembered_over_a_restart() {
     scene.scan();
     scene.write("a.yml", tenant("a", 1, 5));
     scene.restart();
+    assert_eq!(scene.in_force(), ["m.yml: m max 5"]);
     let changes = scene.scan();
-    assert_eq!(changes[0], "+m");
-    assert!(changes[1].starts_with("!a.yml(-): ") && changes[2].starts_with("!m.yml(m): "), "{changes:?}");
+    assert!(changes[0].starts_with("…a.yml(-): ") && changes[1].starts_with("!m.yml(m): "), "{changes:?}");
     // Deleted while no daemon was there to see it.
     fs::remove_file(scene.path("m.yml")).unwrap();
     scene.restart();
+    let changes = scene.scan();
+    assert!(changes.len() == 2 && changes.contains(&"-m".to_owned()), "{changes:?}");
+    scene.left("m");
     assert_eq!(scene.scan(), ["+a"]);
     scene.restart();
-    assert_eq!(scene.scan(), ["+a"]);
+    assert_eq!(scene.in_force(), ["a.yml: a max 5"]);
 }
 
 #[test]
@@ -260,11 +318,80 @@ fn a_directory_that_is_gone_says_nothing_about_its_tenants() {
     scene.scan();
     let elsewhere = scene.memory.path().join("moved");
     fs::rename(scene.directory.path(), &elsewhere).unwrap();
-    assert!(scene.tenants.rescan_at(scene.now).is_err());
-    assert!(scene.tenants.rescan_at(scene.now + 2 * REMOVAL_GRACE).is_err());
-    assert_eq!(scene.in_force(), ["a.yml: a max 5"]);
+    scene.restart();
+    for _ in 0..2 {
+        assert!(scene.tenants.rescan().is_err());
+        assert!(matches!(scene.tenants.doubt(), Some(Doubt::Unreadable(_))));
+        assert_eq!(scene.in_force(), ["a.yml: a max 5"]);
+        scene.now += 2 * SETTLE;
+    }
     fs::rename(&elsewhere, scene.directory.path()).unwrap();
-    assert!(scene.scan_later().is_empty());
+    assert!(scene.scan().is_empty());
+    assert_eq!(scene.tenants.doubt(), None);
+}
+
+#[test]
+fn an_empty_directory_in_its_place_says_nothing_either() {
+    let mut scene = Scene::new();
+    scene.write("a.yml", tenant("a", 1, 5));
+    scene.scan();
+    let elsewhere = scene.memory.path().join("moved");
+    fs::rename(scene.directory.path(), &elsewhere).unwrap();
+    fs::create_dir(scene.directory.path()).unwrap();
+    assert_eq!(scene.scan(), ["?a"], "one alone, but nothing tells that it was deleted");
+    assert_eq!(scene.tenants.doubt(), Some(&Doubt::Unfamiliar));
+    scene.restart();
+    assert_eq!(scene.scan(), ["?a"], "nor after a restart");
+    assert!(!scene.path(MARKER).exists(), "it is not ours to mark");
+    // New tenants are news all the same; one that is known makes it the directory.
+    scene.write("b.yml", tenant("b", 2, 5));
+    assert_eq!(scene.scan(), ["+b"]);
+    fs::remove_file(scene.path("b.yml")).unwrap();
+    fs::remove_dir(scene.directory.path())
+        .unwrap_or_else(|_| fs::remove_dir_all(scene.directory.path()).unwrap());
+    fs::rename(&elsewhere, scene.directory.path()).unwrap();
+    assert_eq!(scene.scan(), ["=a", "-b"]);
+    assert_eq!(scene.in_force(), ["a.yml: a max 5", "b.yml: b max 5"]);
+}
+
+#[test]
+fn all_at_once_are_held_until_a_person_confirms_also_over_a_restart() {
+    let mut scene = Scene::new();
+    let names = ["a", "b", "c"];
+    for (name, number) in names.iter().zip(1..) {
+        scene.write(&format!("{name}.yml"), tenant(name, number, 5));
+    }
+    scene.scan();
+    for name in names {
+        fs::remove_file(scene.path(&format!("{name}.yml"))).unwrap();
+    }
+    assert_eq!(scene.scan(), ["?a", "?b", "?c"]);
+    scene.restart();
+    assert_eq!(scene.scan(), ["?a", "?b", "?c"]);
+    assert_eq!(scene.tenants.held().count(), 3);
+    scene.write("a.yml", tenant("a", 1, 6));
+    assert_eq!(scene.scan(), ["=a", "~a"]);
+    let b = "b".to_owned().try_into().unwrap();
+    assert!(scene.tenants.confirm(&b));
+    assert_eq!(scene.look(), ["-b"]);
+    scene.left("b");
+    assert_eq!(scene.tenants.held().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn a_name_that_is_there_but_leads_nowhere_is_no_removal() {
+    let mut scene = Scene::new();
+    scene.write("a.yml", tenant("a", 1, 5));
+    scene.scan();
+    fs::remove_file(scene.path("a.yml")).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/a.yml", scene.path("a.yml")).unwrap();
+    let changes = scene.scan();
+    assert!(changes.len() == 1 && changes[0].starts_with("!a.yml(a): "), "{changes:?}");
+    fs::remove_file(scene.path("a.yml")).unwrap();
+    fs::create_dir(scene.path("a.yml")).unwrap();
+    let changes = scene.scan();
+    assert!(changes.len() == 1 && changes[0].starts_with("!a.yml(a): "), "{changes:?}");
+    assert_eq!(scene.in_force(), ["a.yml: a max 5"]);
 }
 
 /// Far longer than any event takes; it only ends a test that has failed.
@@ -312,6 +439,9 @@ async fn a_scan_is_not_an_event() {
     let scene = Scene::new();
     scene.write("a.yml", tenant("a", 1, 5));
     let mut tenants = TenantDirectory::new(scene.directory.path());
+    // The first two mark the directory.
+    tenants.rescan().unwrap();
+    tenants.rescan().unwrap();
     let mut watcher = Watcher::start(scene.directory.path(), 10 * SOON);
     // Whatever was announced at the start settles; each scan after that must stay without an echo.
     while timeout(Duration::from_secs(1), watcher.changed()).await.is_ok() {}
@@ -345,15 +475,9 @@ fn what_an_older_build_took_stays_in_force_where_this_one_refuses_it() {
     scene.restart();
     let path = scene.path("a.yml");
     scene.tenants = scene.tenants.recalling([(path.as_path(), &spec)].into_iter());
+    assert_eq!(scene.in_force(), ["a.yml: a max 4"]);
     let changes = scene.scan();
-    assert!(changes[0] == "+a" && changes[1].starts_with("!a.yml(a): "), "{changes:?}");
+    assert!(changes.len() == 1 && changes[0].starts_with("!a.yml(a): "), "{changes:?}");
     scene.write("a.yml", tenant("a", 1, 5));
     assert_eq!(scene.scan(), ["~a"]);
-
-    // Of a file that is gone nothing is in force.
-    fs::remove_file(&path).unwrap();
-    scene.restart();
-    scene.tenants = scene.tenants.recalling([(path.as_path(), &spec)].into_iter());
-    assert_eq!(scene.scan(), Vec::<String>::new());
-    assert_eq!(scene.in_force(), Vec::<String>::new());
 }

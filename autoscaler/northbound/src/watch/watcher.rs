@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
 
-use super::REMOVAL_GRACE;
+use super::SETTLE;
 
 /// A look is taken so often even without an event: some filesystems have none, and a directory can be replaced.
 pub const FALLBACK: Duration = Duration::from_secs(3);
@@ -20,8 +20,8 @@ const QUIET: Duration = Duration::from_millis(50);
 /// It is looked at after so long even while somebody keeps writing.
 const LONGEST_NOISE: Duration = Duration::from_millis(500);
 
-/// Another look so long after the last event finds what was deleted for good.
-const SETTLED: Duration = REMOVAL_GRACE.saturating_mul(2);
+/// Another poll so long after the last event finds what has settled since: see [`SETTLE`].
+const SETTLED: Duration = SETTLE.saturating_add(QUIET);
 
 /// Watches a directory.
 ///

@@ -39,7 +39,11 @@ impl fmt::Display for Step {
 
 /// Which tenant each service is of, by the files in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Claims(BTreeMap<ServiceKey, Claim>);
+pub(crate) struct Claims {
+    by_service: BTreeMap<ServiceKey, Claim>,
+    /// Whether all tenants are known: otherwise a service that none of them has may be of another one.
+    are_all: bool,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
@@ -51,7 +55,7 @@ struct Claim {
 
 impl Claims {
     /// The claims of all tenants in force. No two of them claim the same service: their files would have been refused.
-    pub(crate) fn of<'a>(tenants: impl Iterator<Item = &'a TenantSpec>) -> Self {
+    pub(crate) fn of<'a>(tenants: impl Iterator<Item = &'a TenantSpec>, are_all: bool) -> Self {
         let claims = tenants.flat_map(|tenant| {
             let backends = tenant.networks.first().map(|network| network.subnet);
             tenant.services.iter().map(move |service| {
@@ -59,12 +63,12 @@ impl Claims {
                 (key(service), claim)
             })
         });
-        Self(claims.collect())
+        Self { by_service: claims.collect(), are_all }
     }
 
     /// Whether the service is the tenant's.
     pub(crate) fn is_of(&self, key: &ServiceKey, tenant: &TenantName) -> bool {
-        self.0.get(key).is_some_and(|claim| claim.tenant == *tenant)
+        self.by_service.get(key).is_some_and(|claim| claim.tenant == *tenant)
     }
 
     /// What the services that are `there` must give up: one that no tenant has is removed, and one that has another
@@ -74,7 +78,9 @@ impl Claims {
     }
 
     fn release(&self, service: &Service) -> Option<Step> {
-        let Some(claim) = self.0.get(&service.key) else { return Some(Step::Remove(service.key)) };
+        let Some(claim) = self.by_service.get(&service.key) else {
+            return self.are_all.then_some(Step::Remove(service.key));
+        };
         let is_own = |address: IpAddr| match (address, claim.backends) {
             (IpAddr::V4(address), Some(subnet)) => subnet.contains(&address),
             _ => false,
@@ -256,7 +262,7 @@ mod tests {
         let there = [service(1, 80, 80, 1), service(2, 80, 80, 2)];
         let (a, b) = (service(2, 80, 80, 1), service(1, 80, 80, 2));
         let files = [owner("a", 1, std::slice::from_ref(&a)), owner("b", 2, std::slice::from_ref(&b))];
-        let claims = Claims::of(files.iter());
+        let claims = Claims::of(files.iter(), true);
         assert!(claims.is_of(&a.key, &name("a")) && !claims.is_of(&a.key, &name("b")));
         let released = carry_out(&claims.releases(&there), &there);
         assert!(released.iter().all(|service| service.backends.is_empty()), "{released:?}");
@@ -278,10 +284,10 @@ mod tests {
     #[test]
     fn only_what_the_files_no_longer_say_is_released() {
         let there = [service(1, 80, 8080, 1), service(1, 81, 81, 1), service(3, 80, 80, 2)];
-        let same = Claims::of([owner("a", 1, &there[..2]), owner("b", 2, &there[2..])].iter());
+        let same = Claims::of([owner("a", 1, &there[..2]), owner("b", 2, &there[2..])].iter(), true);
         assert_eq!(same.releases(&there), []);
         let fewer =
-            Claims::of([owner("a", 1, &[service(1, 80, 8081, 1)]), owner("b", 2, &there[2..])].iter());
+            Claims::of([owner("a", 1, &[service(1, 80, 8081, 1)]), owner("b", 2, &there[2..])].iter(), true);
         let empty = Service { backends: Vec::new(), ..service(1, 80, 8081, 1) };
         assert_eq!(fewer.releases(&there), [Step::Apply(empty), Step::Remove(there[1].key)]);
     }

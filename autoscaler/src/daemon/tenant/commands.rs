@@ -9,6 +9,7 @@ use sluice_logic::spec::TenantSpec;
 use sluice_northbound::api::{DrainAnswer, EventKind, ScaleAnswer};
 
 use super::Tenant;
+use super::problems::Work;
 use crate::daemon::change;
 use crate::daemon::network;
 use crate::daemon::refusal::Refusal;
@@ -55,7 +56,7 @@ impl Tenant {
 
     /// Puts a new form of the tenant's file in force.
     pub(super) fn change(&mut self, spec: TenantSpec) {
-        if self.leaving || spec == self.spec {
+        if self.is_leaving() || spec == self.spec {
             return;
         }
         let message = change::describe(&self.spec, &spec);
@@ -80,8 +81,21 @@ impl Tenant {
         self.decide(Timestamp::now());
     }
 
+    /// An answer that a person can rely on: what was asked for is on disk too.
+    pub(super) fn saved_or<T>(&self, answer: Result<T, Refusal>) -> Result<T, Refusal> {
+        match self.problems.get(&Work::State) {
+            Some(reason) => answer.and_then(|_| {
+                Err(Refusal::NotNow(format!(
+                    "it is being done, but could not be saved: {reason}; it is saved once that is mended, and a daemon that \
+                     starts before then does not know of it"
+                )))
+            }),
+            None => answer,
+        }
+    }
+
     pub(super) fn must_stay(&self) -> Result<(), Refusal> {
-        if self.leaving {
+        if self.is_leaving() {
             return Err(Refusal::NotNow(format!("{} is being removed: its file is gone", self.spec.name)));
         }
         Ok(())

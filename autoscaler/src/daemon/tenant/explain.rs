@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sluice_logic::decision::{self, Clip, Decision};
+use sluice_logic::decision::{Clip, Decision};
 use sluice_logic::policy::{Evaluation, Wish};
 use sluice_logic::spec::Metric;
 use sluice_northbound::api::{Explanation, NewestSample};
@@ -16,9 +16,9 @@ impl Tenant {
     pub(super) fn explain(&self) -> Explanation {
         let now = Timestamp::now();
         let instances = self.instances();
-        let decision = decision::decide(&self.as_group(&instances), &self.samples, now);
+        let decision = self.decide_within(&self.limits(now), &instances, now);
         let (mut why_not_more, mut why_not_fewer) = (more(&decision), fewer(&decision));
-        if self.leaving {
+        if self.is_leaving() {
             let leaving = "the tenant is being removed: its file is gone".to_owned();
             why_not_more.insert(0, leaving.clone());
             why_not_fewer.insert(0, leaving);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use lb_userspace::net::MacAddr;
-use sluice_logic::decision::{Step, plan};
+use sluice_logic::decision::{Step, plan, plan_leaving};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::placement::NoPlace;
 use sluice_logic::spec::{CloudName, NetworkSpec};
@@ -34,24 +34,18 @@ impl Tenant {
     /// [`Tenant::work`].
     pub(super) fn plan(&mut self) {
         let now = Timestamp::now();
-        if self.leaving {
-            for id in self.staying() {
-                self.terminate(&id, "its tenant is being removed");
-            }
-            return;
-        }
-        for step in plan(&self.spec.group, self.desired(), &self.instances(), now) {
+        let instances = self.instances();
+        let steps = match &self.leaving {
+            Some(leaving) => plan_leaving(&self.spec.group, leaving.since(), &instances, now),
+            None => plan(&self.spec.group, self.desired(), &instances, now),
+        };
+        for step in steps {
             match step {
                 Step::Launch { reason } => self.launch(&reason),
                 Step::Drain { id, reason } => self.drain(&id, &reason),
                 Step::Terminate { id, reason } => self.terminate(&id, &reason),
             }
         }
-    }
-
-    fn staying(&self) -> Vec<InstanceId> {
-        let staying = |member: &&Member| member.instance.state != InstanceState::Terminating;
-        self.members.values().filter(staying).map(|member| member.spec.id.clone()).collect()
     }
 
     fn launch(&mut self, reason: &str) {
@@ -229,7 +223,7 @@ impl Tenant {
     }
 
     fn take_in_orphan(&mut self, found: &Observed) {
-        let Some(mut member) = adopt(found, &[], &self.group, Timestamp::now()) else { return };
+        let Some(mut member) = adopt(found, &[], &self.group, false, Timestamp::now()) else { return };
         member.instance.state = InstanceState::Terminating;
         let message = "found on the host and in no group: it is removed";
         self.host.events.record(self.event(EventKind::OrphanRemoved, message).about(&found.id));

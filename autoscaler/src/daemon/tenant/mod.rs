@@ -12,6 +12,7 @@ mod instances;
 mod jobs;
 mod keeping;
 mod leaving;
+mod limits;
 mod measure;
 mod problems;
 mod push;
@@ -30,7 +31,7 @@ use jiff::Timestamp;
 use lb_userspace::lb::{Counters, FlowCounters};
 use lb_userspace::service::{Service, ServiceKey};
 use serde_json::json;
-use sluice_logic::decision::{self, Decision, Group};
+use sluice_logic::decision::{Decision, Group};
 use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
@@ -46,6 +47,7 @@ use tokio::time::Instant;
 use self::ahead::Ahead;
 use self::holds::Holds;
 use self::jobs::Done;
+use self::leaving::Leaving;
 use self::problems::Work;
 use self::saving::Saving;
 use self::sources::SourceState;
@@ -59,6 +61,7 @@ use super::network::Attached;
 use super::refusal::Refusal;
 use super::roster::{Member, adopt};
 use super::services::keys;
+use super::state::Departure;
 use super::unclaimed::Unclaimed;
 
 /// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
@@ -92,8 +95,10 @@ pub(crate) enum Message {
     Explain(oneshot::Sender<Result<Explanation, Refusal>>),
     /// A user pushes a sample.
     Push(PushRequest, oneshot::Sender<Result<PushAnswer, Refusal>>),
-    /// Its file is gone: remove everything of it, then end.
-    Leave,
+    /// Its file is gone: drain and remove everything of it, then end.
+    Leave(Departure),
+    /// Its file is back, or its removal waits for a person: it stays.
+    Stay,
 }
 
 /// What a tenant begins with.
@@ -105,6 +110,8 @@ pub(crate) struct Beginning {
     pub(crate) spec: TenantSpec,
     /// What the state file says.
     pub(crate) group: GroupState,
+    /// How it was leaving.
+    pub(crate) leaving: Option<Departure>,
     /// What is there of it.
     pub(crate) observed: Vec<Observed>,
     /// All services of the load balancer.
@@ -205,7 +212,8 @@ pub(crate) struct Tenant {
     launches: Backoff,
     jobs: JoinSet<Done>,
     measuring: bool,
-    leaving: bool,
+    /// Its file is gone, and it is being removed.
+    leaving: Option<Leaving>,
     /// What could not be done, by what it was.
     problems: BTreeMap<Work, String>,
     saving: Saving,
@@ -226,10 +234,11 @@ impl Tenant {
     }
 
     fn begin(host: Arc<Host>, beginning: Beginning) -> Self {
-        let Beginning { file, spec, group, observed, services } = beginning;
+        let Beginning { file, spec, group, leaving, observed, services } = beginning;
         let now = Timestamp::now();
         // Its backends are its own by their addresses, whatever services another form of its file gave them.
-        let adopted = observed.iter().filter_map(|found| adopt(found, &services, &group, now));
+        let adopted =
+            observed.iter().filter_map(|found| adopt(found, &services, &group, leaving.is_some(), now));
         let settle = |member: Member| {
             host.logs.set_instance(&member.spec);
             (member.spec.id.clone(), settled_in(&host, member))
@@ -240,6 +249,7 @@ impl Tenant {
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let ahead = Ahead::new(&spec, &group.starts);
+        let leaving = leaving.map(Leaving::new);
         let mut tenant = Self {
             host,
             file,
@@ -265,7 +275,7 @@ impl Tenant {
             launches: Backoff::default(),
             jobs: JoinSet::new(),
             measuring: false,
-            leaving: false,
+            leaving,
             problems: BTreeMap::new(),
             saving: Saving::default(),
             status,
@@ -281,7 +291,7 @@ impl Tenant {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) -> TenantName {
         loop {
             self.reconcile().await;
-            if self.leaving && self.members.is_empty() && self.vanish().await {
+            if self.is_leaving() && self.members.is_empty() && self.vanish().await {
                 break;
             }
             tokio::select! {
@@ -306,12 +316,12 @@ impl Tenant {
             Message::Scale(count, reply) => {
                 let answer = self.scale(count);
                 self.settle().await;
-                let _ = reply.send(answer);
+                let _ = reply.send(self.saved_or(answer));
             }
             Message::Drain(id, decrement, reply) => {
                 let answer = self.drain_by_hand(&id, decrement);
                 self.settle().await;
-                let _ = reply.send(answer);
+                let _ = reply.send(self.saved_or(answer));
             }
             Message::Explain(reply) => {
                 let _ = reply.send(Ok(self.explain()));
@@ -319,7 +329,8 @@ impl Tenant {
             Message::Push(request, reply) => {
                 let _ = reply.send(self.push(request));
             }
-            Message::Leave => self.leave().await,
+            Message::Leave(departure) => self.leave(departure).await,
+            Message::Stay => self.stay(),
         }
     }
 
@@ -331,6 +342,7 @@ impl Tenant {
 
     /// Makes what is closer to what should be; whatever can't be done now is done in a later round.
     async fn reconcile(&mut self) {
+        self.withdraw().await;
         self.attach().await;
         self.plan();
         self.balance().await;
@@ -355,12 +367,13 @@ impl Tenant {
 
     /// Runs the policies.
     fn decide(&mut self, now: Timestamp) {
-        if self.leaving {
+        if self.is_leaving() {
             return;
         }
+        let limits = self.ease(now);
         let instances = self.instances();
         self.look_ahead(&instances, now);
-        let decision = decision::decide(&self.as_group(&instances), &self.samples, now);
+        let decision = self.decide_within(&limits, &instances, now);
         if decision.from != decision.to {
             let kind = if decision.to > decision.from { EventKind::ScaleOut } else { EventKind::ScaleIn };
             self.host.events.record(self.event(kind, &decision.reason).with(json!(decision)));

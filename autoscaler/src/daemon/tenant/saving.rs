@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Tenant;
 use super::jobs::Done;
+use super::leaving::Leaving;
 use super::problems::Work;
 use crate::daemon::state::SavedTenant;
 
@@ -79,6 +80,7 @@ impl Tenant {
             file: self.file.clone(),
             spec: self.spec.clone(),
             group: self.group.clone(),
+            leaving: self.leaving.as_ref().map(Leaving::departure),
             instances: carrying.map(|member| member.spec.clone()).collect(),
         }
     }

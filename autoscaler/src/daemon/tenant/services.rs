@@ -13,7 +13,7 @@ impl Tenant {
     /// Makes its networks, or finds them as they should be, with the answers' program on their interfaces. Without the
     /// first one nothing can be done; without another no instance is made.
     pub(super) async fn attach(&mut self) {
-        if self.leaving {
+        if self.has_withdrawn() {
             return;
         }
         if self.attached.as_ref().is_none_or(|attached| attached.outbound != self.spec.outbound) {
@@ -31,7 +31,7 @@ impl Tenant {
 
     /// Removes networks that its file has no more, once no instance is on them.
     pub(super) async fn retire_networks(&mut self) {
-        if self.old_networks == OldNetworks::None || self.leaving {
+        if self.old_networks == OldNetworks::None || self.is_leaving() {
             return;
         }
         let nics = self.members.values().flat_map(|member| member.spec.nics());
@@ -44,13 +44,13 @@ impl Tenant {
 
     /// Makes the load balancer's services what the instances are now: for packets, one step a service.
     pub(super) async fn balance(&mut self) {
-        if !self.leaving {
+        if !self.has_withdrawn() {
             self.judge_vips().await;
         }
         let wanted = match &self.attached {
-            _ if self.leaving => Vec::new(),
+            _ if self.has_withdrawn() => Vec::new(),
             Some(attached) => {
-                self.allowed(services(&self.spec, &self.instances(), attached.egress, Timestamp::now()))
+                self.allowed(services(&self.spec, &self.served(), attached.egress, Timestamp::now()))
             }
             // Without its network, what the load balancer has stays as it is.
             None => return,

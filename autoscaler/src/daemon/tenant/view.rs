@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_userspace::lb::FlowCounters;
+use sluice_logic::group::InstanceState;
 use sluice_logic::spec::TenantSpec;
 use sluice_northbound::api::{InstanceStatus, Load, ServiceCounters, TenantStatus};
 
@@ -26,11 +27,23 @@ impl Tenant {
             loads: self.loads(),
             last_decision: self.decision.clone(),
             last_action: self.group.last_action,
-            leaving: self.leaving,
+            leaving: self.is_leaving(),
+            leaving_until: self.leaving.as_ref().map(|leaving| leaving.until(&self.spec.group)),
             problem: self.problem(),
-            instances: members.into_iter().map(|member| instance(member, begun)).collect(),
+            instances: members.into_iter().map(|member| self.instance(member, begun)).collect(),
             ..unstarted(&self.spec)
         }
+    }
+
+    /// While its tenant leaves, what is in service takes no new flow: to clients it drains.
+    fn instance(&self, member: &Member, begun: u64) -> InstanceStatus {
+        let mut status = instance(member, begun);
+        if let Some(leaving) = &self.leaving
+            && status.state == InstanceState::InService
+        {
+            (status.state, status.since) = (InstanceState::Draining, leaving.since());
+        }
+        status
     }
 
     fn loads(&self) -> Vec<Load> {
@@ -59,6 +72,7 @@ pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
         last_decision: None,
         last_action: None,
         leaving: false,
+        leaving_until: None,
         problem: None,
         instances: Vec::new(),
     }

@@ -117,7 +117,7 @@ impl Tenant {
 
     /// Makes the VIPs known on the link, once the load balancer has their services.
     pub(super) fn announce(&mut self) {
-        if self.leaving {
+        if self.has_withdrawn() {
             return;
         }
         let now = Instant::now();

@@ -1,0 +1,254 @@
+//! Which tenants there are: the directory of their files compared with their tasks, and what nobody wants.
+
+mod files;
+mod strays;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lb_userspace::service::Service;
+use sluice_logic::group::InstanceId;
+use sluice_logic::spec::{TenantName, TenantSpec};
+use sluice_northbound::api::{RefusedFile, RescanAnswer};
+use sluice_northbound::watch::{Listing, TenantDirectory};
+use tokio::task::{self, JoinHandle, JoinSet};
+use tokio::time::sleep_until;
+
+use super::found::Found;
+use super::host::Host;
+use super::look;
+use super::registry::Registry;
+use super::state::Departure;
+use super::tenant::{Message, Tenant, Tick};
+use super::unclaimed::Unclaimed;
+
+/// A task that meets the same bug again and again must not take the host with it.
+const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// For the last writes when the daemon ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Keeps the tenants' tasks what the files ask for.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    host: Arc<Host>,
+    registry: Arc<Registry>,
+    directory: TenantDirectory,
+    /// What each tenant's task was last told, and its file.
+    told: BTreeMap<TenantName, (PathBuf, TenantSpec)>,
+    /// The reading of the directory that is under way, where one takes too long.
+    reading: Option<JoinHandle<io::Result<Listing>>>,
+    /// Whether it was tried to read the directory at all.
+    has_read: bool,
+    /// Tenants whose tasks drain and remove everything of them.
+    leaving: BTreeSet<TenantName>,
+    /// Files that are good by themselves, but can't change their running tenant so.
+    unchangeable: BTreeMap<PathBuf, RefusedFile>,
+    /// What is being removed because it is nobody's.
+    orphans: BTreeMap<InstanceId, JoinHandle<()>>,
+    unclaimed: Unclaimed,
+    tasks: JoinSet<TenantName>,
+    running: HashMap<task::Id, TenantName>,
+}
+
+/// What a change of the files leads to.
+#[derive(Debug)]
+enum Effect {
+    /// A tenant's task starts.
+    Start(PathBuf, Box<TenantSpec>),
+    /// A tenant's task is told something.
+    Tell(TenantName, Message),
+}
+
+/// How a tenant's task ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Nothing is left of the tenant.
+    Gone(TenantName),
+    /// By a bug.
+    Crashed(TenantName),
+}
+
+impl Supervisor {
+    pub(crate) fn new(registry: Arc<Registry>, directory: TenantDirectory) -> Self {
+        Self {
+            host: registry.host.clone(),
+            registry,
+            directory,
+            told: BTreeMap::new(),
+            reading: None,
+            has_read: false,
+            leaving: BTreeSet::new(),
+            unchangeable: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            unclaimed: Unclaimed::default(),
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+        }
+    }
+
+    /// Takes over what is there, and returns when every tenant has reconciled once: all that was in service is
+    /// in service.
+    ///
+    /// What was in force before is in force again, also where the tenants' directory can't be read; only then comes what the
+    /// files say now.
+    pub(crate) async fn begin(&mut self, found: &Found) {
+        let mut effects = Vec::new();
+        let before = self.directory.in_force();
+        let before: Vec<_> = before.map(|(path, tenant)| (path.to_owned(), tenant.spec.clone())).collect();
+        for (path, spec) in before {
+            if found.saved.get(&spec.name).is_some_and(|saved| saved.leaving.is_some()) {
+                self.leaving.insert(spec.name.clone());
+            }
+            self.add(path, spec, found, &mut effects);
+        }
+        let mut changes = self.changes().await;
+        if let Some(settled) = self.directory.next_look().filter(|_| self.told.is_empty()) {
+            // Files that were written just before the daemon started: whoever waits for it waits for them.
+            sleep_until(settled.into()).await;
+            changes.extend(self.changes().await);
+        }
+        for change in changes {
+            self.enact(change, found, &mut effects);
+        }
+        self.carry_out(effects, found).await;
+        self.show_files();
+        for (_, mut handle) in self.registry.handles() {
+            handle.begun().await;
+        }
+        self.remove_stray_networks().await;
+    }
+
+    /// When there is something to find in the directory without anything that happens.
+    pub(crate) fn next_look(&self) -> Option<std::time::Instant> {
+        self.directory.next_look()
+    }
+
+    /// Reads the directory again.
+    pub(crate) async fn rescan(&mut self) -> RescanAnswer {
+        let changes = self.changes().await;
+        if !changes.is_empty() {
+            let found = self.found_now().await;
+            let mut effects = Vec::new();
+            for change in changes {
+                self.enact(change, &found, &mut effects);
+            }
+            self.carry_out(effects, &found).await;
+            self.remove_stray_networks().await;
+        }
+        self.show_files();
+        RescanAnswer { tenants: self.told.keys().cloned().collect(), refused: self.registry.refused() }
+    }
+
+    /// Shows the tenants what is there, and removes what is nobody's.
+    pub(crate) async fn show(&mut self, tick: Tick) {
+        let tick = Arc::new(tick);
+        if let Some((_, counters)) = &tick.counters {
+            self.registry.set_drops(counters);
+        }
+        for (_, handle) in self.registry.handles() {
+            handle.show(tick.clone());
+        }
+        self.remove_orphans(&tick.sight);
+        let strays = |services: &Vec<Service>| !self.claims().releases(services).is_empty();
+        if tick.services.as_ref().is_some_and(strays) {
+            self.claim().await;
+        }
+    }
+
+    /// Waits for the end of a tenant's task. Never returns while there is none. Cancel safe.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        loop {
+            match self.tasks.join_next_with_id().await {
+                Some(Ok((id, name))) => {
+                    self.running.remove(&id);
+                    return Ended::Gone(name);
+                }
+                Some(Err(error)) => {
+                    if let Some(name) = self.running.remove(&error.id()) {
+                        return Ended::Crashed(name);
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Lets every task write its last state, and ends. What exists stays.
+    pub(crate) async fn end(mut self) {
+        self.registry.clear();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!("not every tenant's state was saved in time; the next start finds it on the host");
+        }
+    }
+
+    /// A task has met a bug. What it has done is on the host and in its state file, so another one goes on from
+    /// there, as after a crash of the whole daemon.
+    pub(crate) async fn revive(&mut self, name: &TenantName) {
+        tracing::error!(tenant = %name, "its task has ended by a bug (see above); it is begun again");
+        tokio::time::sleep(REVIVAL_PAUSE).await;
+        let Some((file, spec)) = self.told.get(name).cloned() else { return };
+        let mut found = self.found_now().await;
+        let saved = self.host.state.load_all().unwrap_or_default().into_iter();
+        found.saved = saved.map(|saved| (saved.spec.name.clone(), saved)).collect();
+        let mut effects = Vec::new();
+        self.start(file, spec, &mut effects);
+        if self.leaving.contains(name) {
+            let departure = Departure { since: Timestamp::now(), is_confirmed: false };
+            self.leave(name, departure, &mut effects);
+        }
+        self.carry_out(effects, &found).await;
+    }
+
+    /// Nothing is left of a tenant: what it had is free. Where its file has come back meanwhile, it begins anew.
+    pub(crate) async fn forget(&mut self, name: &TenantName) {
+        self.registry.remove(name);
+        let mut effects = Vec::new();
+        if self.leaving.remove(name) {
+            self.told.remove(name);
+            self.directory.has_left(name);
+        } else if let Some((file, spec)) = self.told.get(name).cloned() {
+            self.start(file, spec, &mut effects);
+        }
+        self.show_logs();
+        let found = if effects.is_empty() { Found::default() } else { self.found_now().await };
+        self.carry_out(effects, &found).await;
+        // Another may have waited for what it had.
+        self.rescan().await;
+    }
+
+    /// Carries out what changes of the files lead to: first the load balancer is told whose the services are now, so that
+    /// nothing is given before all that has to be taken is.
+    async fn carry_out(&mut self, effects: Vec<Effect>, found: &Found) {
+        self.claim().await;
+        for effect in effects {
+            match effect {
+                Effect::Start(file, spec) => {
+                    let name = spec.name.clone();
+                    let beginning = found.beginning(file, *spec);
+                    let (handle, task) = Tenant::task(self.host.clone(), beginning);
+                    self.running.insert(self.tasks.spawn(task).id(), name.clone());
+                    self.registry.add(name, handle);
+                }
+                Effect::Tell(name, message) => {
+                    if let Ok(handle) = self.registry.tenant(&name) {
+                        handle.tell(message).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// For a tenant that is new or comes back: what it may have left.
+    async fn found_now(&self) -> Found {
+        let sight = self.host.clouds.look().await;
+        look::report(&self.host.events, &sight.news);
+        let services = self.host.balancer.call(|balancer| balancer.services()).await.unwrap_or_default();
+        Found { saved: BTreeMap::new(), sight, services }
+    }
+}
