@@ -209,7 +209,9 @@ impl Stand {
         bed.serve_moved(&mut balancer, lane, tcp(lane.vip(), Some(MOVED_PORT)))?;
         bed.serve(&mut balancer, lane, tcp(lane.vip(), Some(PORT)))?;
         bed.serve(&mut balancer, lane, icmp(lane.vip()))?;
-        Ok(Self { balancer, programs: Programs::load(object, &bed.pins(lane))? })
+        let programs = Programs::load(object, &bed.pins(lane))?;
+        programs.lift_quota()?;
+        Ok(Self { balancer, programs })
     }
 }
 

@@ -1,14 +1,14 @@
 //! The measured BPF programs, on the maps of a load balancer.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi::{Control, EndpointKey, FlowKey, FlowValue, Handle, ServiceValue};
+use lb_common::abi::{Control, EndpointKey, FlowKey, FlowValue, Handle, Quota, ServiceValue};
 use lb_common::bench::Job;
 use lb_common::hash;
 use lb_userspace::net::Netns;
@@ -23,6 +23,8 @@ pub(crate) struct Programs {
     ebpf: Ebpf,
     job: Array<MapData, Job>,
     count: PerCpuArray<MapData, u64>,
+    /// The folder of the load balancer's maps.
+    pins: PathBuf,
     /// The number of the next new flow, over all jobs.
     next_new: u64,
 }
@@ -42,7 +44,7 @@ impl Programs {
         }
         let job = Array::try_from(ebpf.take_map("bench_job").context("no map bench_job")?)?;
         let count = PerCpuArray::try_from(ebpf.take_map("bench_count").context("no map bench_count")?)?;
-        Ok(Self { ebpf, job, count, next_new: 0 })
+        Ok(Self { ebpf, job, count, pins: pins.to_owned(), next_new: 0 })
     }
 
     fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
@@ -129,8 +131,8 @@ impl Programs {
     /// How many of these flows the flow table knows.
     pub(crate) fn known(&self, flows: impl Iterator<Item = FlowKey>) -> Result<usize> {
         type Part = HashMap<MapData, FlowKey, FlowValue>;
-        let control: Array<&MapData, Control> = self.map("control")?.try_into()?;
-        let parts: ArrayOfMaps<&MapData, Part> = self.map("flows")?.try_into()?;
+        let control: Array<MapData, Control> = self.pinned("control")?.try_into()?;
+        let parts: ArrayOfMaps<MapData, Part> = self.pinned("flows")?.try_into()?;
         let Control { seed, flow_parts, .. } = control.get(&0, 0)?;
         let opened = (0..flow_parts).map(|number| parts.get(&number, 0)).collect::<Result<Vec<_>, _>>()?;
         let is_known = |key: &FlowKey| {
@@ -140,8 +142,17 @@ impl Programs {
         Ok(flows.filter(is_known).count())
     }
 
-    fn map(&self, name: &str) -> Result<&Map> {
-        self.ebpf.map(name).with_context(|| format!("no map {name}"))
+    /// Lets each service have all of the flow table: here one has all the flows that there are.
+    pub(crate) fn lift_quota(&self) -> Result<()> {
+        let mut controls: Array<MapData, Control> = self.pinned("control")?.try_into()?;
+        let control = controls.get(&0, 0)?;
+        Ok(controls.set(0, Control { quota: Quota::of(control.flow_room, 1), ..control }, 0)?)
+    }
+
+    /// A map of the load balancer's, of the size that it has: aya takes those of the object to be of the object's sizes.
+    fn pinned(&self, name: &str) -> Result<Map> {
+        let data = MapData::from_pin(self.pins.join(name)).with_context(|| format!("no map {name}"))?;
+        Ok(Map::from_map_data(data)?)
     }
 }
 
