@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
-use lb_userspace::net::Netns;
-use sluice_northbound::host::HostConfig;
+use lb_userspace::net::{Netns, NetnsPath};
+use sluice_northbound::host::{HostConfig, TransitConfig};
 use sluice_southbound::management::{self, Management};
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
@@ -71,7 +71,11 @@ pub(crate) async fn open(
     let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
     let management = management(config, scope).await?;
     let settings = settings(config, &transit);
-    let balancer = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await??;
+    let opened = tokio::task::spawn_blocking(move || LoadBalancer::open(&settings)).await?;
+    let balancer = match opened {
+        Ok(balancer) => balancer,
+        Err(error) => return Err(with_occupant(error.into(), &networks, &config.transit).await),
+    };
     let mode = balancer.mode();
     tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
@@ -101,6 +105,21 @@ pub(crate) async fn open(
         sample_interval: config.sample_interval,
     };
     Ok(Opened { host: Arc::new(host), found, mode })
+}
+
+/// Names what may be the cause where the uplink has an XDP program, which is another's then.
+async fn with_occupant(error: anyhow::Error, networks: &Networks, transit: &TransitConfig) -> anyhow::Error {
+    let TransitConfig { namespace, uplink } = transit;
+    let netns = namespace.clone().map_or(NetnsPath::Here, NetnsPath::Name);
+    let observed = networks.observe_uplink(netns.clone()).await;
+    let occupied = observed.is_ok_and(|uplink| uplink.link.is_some_and(|link| link.xdp.is_some()));
+    if !occupied {
+        return error;
+    }
+    error.context(format!(
+        "the uplink `{uplink}` has an XDP program of somebody else (`{netns}ip link show {uplink}` names it): end what put it \
+         there, or take it off with `{netns}ip link set {uplink} xdp off`"
+    ))
 }
 
 /// Makes a directory for root alone: what tenants' instances log and are given is nobody else's.

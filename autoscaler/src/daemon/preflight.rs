@@ -34,7 +34,7 @@ pub(crate) fn check(namespace: Option<&str>, uplink: &str, pins: &Path) -> Resul
         }
     };
     let Some(transit) = transit.filter(|_| missing.is_empty()) else {
-        bail!("this host can't run Sluice; it lacks:\n  - {}", missing.join("\n  - "));
+        bail!("this host can't run Sluice; it lacks {}", missing.join(", and "));
     };
     if provide_bpffs(pins)? {
         tracing::info!("mounted a bpffs for {}", pins.display());

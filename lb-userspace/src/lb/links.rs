@@ -78,6 +78,11 @@ pub(super) fn attach_uplink(
     let program: &mut Xdp = program(ebpf, "uplink")?;
     let pin = |mode: XdpMode| pin_path(pins, &format!("{UPLINK}{}", mode.name()), interface);
     remove_others(pins, UPLINK, &XdpMode::ALL.map(pin))?;
+    // On a veth generic mode is for want of room alone. Where there is room now, the kernel wants the one mode off before
+    // the other comes on; another driver that had none before has none now, and packets must not be let through for that.
+    if pin(XdpMode::Generic).exists() && netns.is_short_veth(interface).unwrap_or(false) {
+        remove_pin(&pin(XdpMode::Generic))?;
+    }
     for mode in XdpMode::ALL {
         if adopt_xdp(program, &pin(mode))? {
             return Ok(mode);

@@ -11,6 +11,17 @@ const OFFLOADS: [u32; 3] = [0x17, 0x1f, 0x24];
 /// `ETHTOOL_GTXCSUM`, `ETHTOOL_GTSO` and `ETHTOOL_GGSO`: the same, read.
 const GET_OFFLOADS: [u32; 3] = [0x16, 0x1e, 0x23];
 
+/// `ETHTOOL_GDRVINFO`.
+const GET_DRIVER: u32 = 0x03;
+
+/// `struct ethtool_drvinfo` of `linux/ethtool.h`, of which only the name is read.
+#[repr(C)]
+struct EthtoolDriver {
+    command: u32,
+    name: [u8; 32],
+    rest: [u8; 160],
+}
+
 /// `struct ethtool_value` of `linux/ethtool.h`.
 #[repr(C)]
 struct EthtoolValue {
@@ -19,6 +30,7 @@ struct EthtoolValue {
 }
 
 nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+nix::ioctl_read_bad!(get_mtu, libc::SIOCGIFMTU, libc::ifreq);
 nix::ioctl_read_bad!(get_address, libc::SIOCGIFHWADDR, libc::ifreq);
 nix::ioctl_write_ptr_bad!(ethtool, libc::SIOCETHTOOL, libc::ifreq);
 
@@ -30,6 +42,25 @@ pub(super) fn set_up(interface: &str) -> io::Result<()> {
     // SAFETY: the socket is open and the request is a complete ifreq for SIOCSIFFLAGS, only read by the kernel.
     unsafe { set_flags(socket.as_raw_fd(), &raw const request) }?;
     Ok(())
+}
+
+/// The MTU of an interface, in bytes.
+pub(super) fn mtu(interface: &str) -> io::Result<u32> {
+    let nothing = libc::__c_anonymous_ifr_ifru { ifru_mtu: 0 };
+    let mut request = libc::ifreq { ifr_name: name_of(interface)?, ifr_ifru: nothing };
+    let socket = any_socket()?;
+    // SAFETY: the socket is open and the request is a complete ifreq for SIOCGIFMTU, which the kernel fills.
+    unsafe { get_mtu(socket.as_raw_fd(), &raw mut request) }?;
+    // SAFETY: the kernel has written a number there.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    u32::try_from(mtu).map_err(io::Error::other)
+}
+
+/// The name of an interface's driver.
+pub(super) fn driver(interface: &str) -> io::Result<String> {
+    let mut info = EthtoolDriver { command: GET_DRIVER, name: [0; 32], rest: [0; 160] };
+    run_ethtool(&any_socket()?, interface, &mut info)?;
+    Ok(info.name.into_iter().take_while(|byte| *byte != 0).map(char::from).collect())
 }
 
 /// Whether an interface's frames are Ethernet's.
@@ -74,11 +105,12 @@ pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
     Ok(Offloads { checksums: is_on(checksums)?, segmentation: is_on(tcp)? || is_on(generic)? })
 }
 
-fn run_ethtool(socket: &UdpSocket, interface: &str, value: &mut EthtoolValue) -> io::Result<()> {
+/// `value` is the structure of the command that it begins with.
+fn run_ethtool<T>(socket: &UdpSocket, interface: &str, value: &mut T) -> io::Result<()> {
     let data = libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut *value).cast() };
     let request = libc::ifreq { ifr_name: name_of(interface)?, ifr_ifru: data };
-    // SAFETY: the socket is open, the request is complete, and its data points to a live ethtool_value, which
-    // is what the commands used here read and write.
+    // SAFETY: the socket is open, the request is complete, and its data points to a live structure of the
+    // command that it begins with, which is what the kernel reads and writes.
     unsafe { ethtool(socket.as_raw_fd(), &raw const request) }?;
     Ok(())
 }

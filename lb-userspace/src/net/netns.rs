@@ -147,6 +147,11 @@ impl Netns {
         })
     }
 
+    /// Whether an interface of this namespace is a veth whose frames fit a page, so that native XDP may run on it.
+    pub fn is_short_veth(&self, interface: &str) -> io::Result<bool> {
+        self.run(|| Ok(device::driver(interface)? == "veth" && device::mtu(interface)? <= super::link::MTU))?
+    }
+
     /// Whether the frames of an interface of this namespace are Ethernet's.
     pub fn is_ethernet(&self, interface: &str) -> io::Result<bool> {
         self.run(|| device::is_ethernet(interface))?
