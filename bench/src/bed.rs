@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::lb::{FlowTimeouts, Ipv4Subnet, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs};
+use lb_userspace::lb::{
+    FlowTimeouts, Ipv4Subnet, Limits, LoadBalancer, OpenPorts, Settings, TenantLink, provide_bpffs,
+};
 use lb_userspace::net::{Address, Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
 use nix::sys::signal::{Signal, kill};
@@ -183,6 +185,7 @@ impl Bed {
             uplink: lane.uplink(),
             limits,
             timeouts: FlowTimeouts::default(),
+            open_ports: OpenPorts::default(),
         };
         provide_bpffs(&settings.pin_root)?;
         Ok(LoadBalancer::open(&settings)?)

@@ -10,6 +10,7 @@ mod drop;
 mod flow;
 mod fragment;
 mod hint;
+mod local;
 mod outbound;
 mod quota;
 mod slot;
@@ -19,6 +20,7 @@ pub use drop::DropReason;
 pub use flow::{FLOWS_A_PART, FlowKey, FlowValue, SweepOrder, flow_end, sweep_order};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
+pub use local::{default_route, is_open, open_key, owner};
 pub use outbound::OutboundKey;
 pub use quota::{FlowUse, Quota};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
@@ -196,14 +198,19 @@ pub struct Control {
     pub flow_parts: u32,
     /// The flows for which `flows` has room, all its parts together.
     pub flow_room: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// The families whose default route leads by the uplink: bits of [`default_route`]. Of the others, an answer's route is
+    /// asked for.
+    pub default_routes: u32,
     /// The second of the host's monotonic clock up to which `clock` has counted the time, or has let it pass; 0 before it counts.
     pub counted: u64,
     /// Who may have how much of `flows`.
     pub quota: Quota,
     /// Always 0.
-    pub reserved_too: u32,
+    pub reserved: u32,
+    /// The uplink's Ethernet address, in the order of a frame's first eight bytes; the last two count for nothing.
+    pub uplink_mac: u64,
+    /// The bits of `uplink_mac` that count: none where the address isn't known.
+    pub uplink_mac_mask: u64,
 }
 
 /// Value of `backend_counters` and `service_counters`, per CPU.
@@ -291,7 +298,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8 + 8 + 16);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8 + 8 + 16 + 16);
     assert!(size_of::<FlowUse>() == 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 16);

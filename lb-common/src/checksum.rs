@@ -79,7 +79,7 @@ impl Difference {
 
 /// The sum of a word's four 16-bit parts.
 #[inline(always)]
-const fn halves(word: u64) -> u32 {
+pub(crate) const fn halves(word: u64) -> u32 {
     ((word >> 48) + (word >> 32 & 0xffff) + (word >> 16 & 0xffff) + (word & 0xffff)) as u32
 }
 

@@ -1,21 +1,22 @@
 //! Backend → client.
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC, bpf_check_mtu_flags,
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+    bpf_check_mtu_flags,
 };
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
     Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, OutboundKey, TenantKey,
-    TenantValue, family,
+    TenantValue, family, is_open,
 };
 use lb_common::checksum::Difference;
-use lb_common::packet::{self, End, Frame, FrameMut, Packet, Parsed, Part, Transport, tcp_flag};
+use lb_common::packet::{self, End, Frame, FrameMut, Header, Packet, Parsed, Part, Transport, tcp_flag};
 
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
 use crate::refusal::{Refusal, course};
-use crate::{error, flow, fragment};
+use crate::{error, flow, fragment, route};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
 /// asked.
@@ -25,11 +26,18 @@ const NEVER_TOO_LONG: u32 = packet::ETHERNET as u32 + 576;
 /// bytes, or aren't read.
 const LONGEST_RARE: usize = 1_500;
 
-/// What becomes of a tenant's packet, a verdict: lets those to its gateway through, sends answers to their clients, leaves
-/// what goes to the outside to the kernel where the tenant may go there, and drops the rest. A tenant reaches neither another
-/// tenant nor, as the kernel's packet filter has it, the host.
+/// Where a DHCP server listens (RFC 2131).
+const DHCP: u16 = 67;
+
+/// What becomes of a tenant's packet, a verdict: lets what its gateway answers through to it, sends answers to their clients,
+/// leaves what goes to the outside to the kernel where the tenant may go there, and drops the rest. A tenant reaches neither
+/// another tenant nor, as the kernel's packet filter has it, the host.
 #[inline(always)]
 pub(crate) fn run(ctx: &TcContext) -> i32 {
+    if !is_untagged(ctx.skb.skb) {
+        maps::count_drop(DropReason::VlanTag);
+        return TC_ACT_SHOT;
+    }
     let mut verdict = ipv4(ctx.skb.skb);
     if verdict == course::IPV6 as i32 {
         verdict = ipv6(ctx.skb.skb);
@@ -38,8 +46,26 @@ pub(crate) fn run(ctx: &TcContext) -> i32 {
         verdict = fragment(ctx.skb.skb);
     } else if verdict == course::ERROR as i32 {
         verdict = error(ctx.skb.skb);
+    } else if verdict == course::GATEWAY as i32 {
+        verdict = gateway(ctx.skb.skb);
+    }
+    if verdict == course::DOUBTFUL as i32 {
+        verdict = route::count_lost(ctx.skb.skb);
     }
     verdict
+}
+
+/// Whether a packet has no VLAN tag, which would leave by the uplink with it: the kernel keeps tags beside the frame. One that
+/// names no VLAN is taken off.
+#[inline(always)]
+fn is_untagged(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is a valid `__sk_buff` for the whole program.
+    let (is_tagged, tag) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci) };
+    if !is_tagged {
+        return true;
+    }
+    // SAFETY: as above; no pointer into the packet has been read yet.
+    packet::is_priority_tag((tag as u16).to_be_bytes()) && unsafe { bpf_skb_vlan_pop(skb) } == 0
 }
 
 /// Sends an IPv4 answer to its client. A function of its own, since the program's part of the stack stays in use while
@@ -57,6 +83,7 @@ fn ipv4(skb: *mut __sk_buff) -> i32 {
             }
             packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
             packet::ETHERTYPE_ARP => Err(Refusal::Pass),
+            packet::ETHERTYPE_VLAN | packet::ETHERTYPE_PROVIDER_VLAN => Err(DropReason::VlanTag.into()),
             _ => Err(DropReason::NotAllowed.into()),
         }
     };
@@ -65,7 +92,7 @@ fn ipv4(skb: *mut __sk_buff) -> i32 {
 
 /// The context of a function of its own, which the compiler may not replace by what is read from it.
 #[inline(always)]
-fn context(skb: *mut __sk_buff) -> TcContext {
+pub(crate) fn context(skb: *mut __sk_buff) -> TcContext {
     TcContext::new(opaque(skb as usize) as *mut __sk_buff)
 }
 
@@ -114,6 +141,17 @@ fn error(skb: *mut __sk_buff) -> i32 {
     translated().unwrap_or_else(Refusal::in_tc)
 }
 
+/// Lets what a gateway answers through to it.
+#[inline(never)]
+fn gateway(skb: *mut __sk_buff) -> i32 {
+    let ctx = context(skb);
+    let refused = || -> Result<i32, Refusal> {
+        let (_, packet) = parsed(&ctx)?;
+        Err(to_gateway(&packet))
+    };
+    refused().unwrap_or_else(Refusal::in_tc)
+}
+
 #[inline(always)]
 fn parsed(ctx: &TcContext) -> Result<(Careful, Packet), Refusal> {
     let frame = Careful(linear(ctx, LONGEST_RARE));
@@ -125,7 +163,7 @@ fn parsed(ctx: &TcContext) -> Result<(Careful, Packet), Refusal> {
 
 /// The frame, its first bytes in the linear part: a socket buffer may keep even the headers in pages.
 #[inline(always)]
-fn linear(ctx: &TcContext, bytes: usize) -> Window {
+pub(crate) fn linear(ctx: &TcContext, bytes: usize) -> Window {
     let frame = Window::of_tc(ctx);
     let wanted = if frame.length() < bytes { frame.length() } else { bytes };
     if frame.accessible() >= wanted {
@@ -140,39 +178,33 @@ fn linear(ctx: &TcContext, bytes: usize) -> Window {
 #[inline(always)]
 fn discover(ctx: &TcContext, packet: &Packet) -> Result<i32, Refusal> {
     let tenant = tenant(ctx, packet)?;
-    let source = packet.header.source;
-    let [high, low] = source.words();
-    let is_unspecified = high == 0 && low == 0;
-    if !is_unspecified && !is_link_local(&source) && !is_within(&source, tenant) {
+    let header = &packet.header;
+    if !header.is_from_link() && !is_within(&header.source, tenant) {
         return Err(DropReason::SourceSpoofed.into());
     }
-    let destination = packet.header.destination;
-    let is_multicast = destination.bytes[0] == 0xff;
-    if is_multicast || is_link_local(&destination) || destination == tenant.gateway {
+    if header.is_to_link() || header.destination == tenant.gateway {
         return Err(Refusal::Pass);
     }
     Err(DropReason::NotAllowed.into())
 }
 
-/// `fe80::/10` (RFC 4291, 2.5.6).
-#[inline(always)]
-fn is_link_local(address: &Address) -> bool {
-    address.bytes[0] == 0xfe && address.bytes[1] & 0xc0 == 0x80
-}
-
-/// Sees to it that a packet comes from the tenant and goes to no tenant's network, lets those to its gateway through to the
-/// kernel, and refuses what takes another course.
+/// Sees to it that a packet comes from the tenant and goes to no address of this host's, but for its gateway, and refuses
+/// what takes another course.
 #[inline(always)]
 fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
-    let tenant = tenant(ctx, packet)?;
-    if !is_within(&packet.header.source, tenant) {
-        return Err(DropReason::SourceSpoofed.into());
+    let (tenant, header) = (tenant(ctx, packet)?, &packet.header);
+    if !is_within(&header.source, tenant) {
+        return Err(from_elsewhere(header));
     }
-    if packet.header.destination == tenant.gateway {
-        return Err(Refusal::Pass);
+    if header.is_to_link() {
+        return Err(Refusal::Quiet);
     }
-    if maps::is_tenants(&packet.header.destination) {
-        return Err(DropReason::NotAllowed.into());
+    if header.destination == tenant.gateway {
+        return Err(Refusal::GoOn(course::GATEWAY));
+    }
+    if maps::owner_of(&header.destination).is_some() {
+        let is_broadcast = !header.is_v6() && is_last_of(&header.destination, tenant);
+        return Err(if is_broadcast { Refusal::Quiet } else { DropReason::NotAllowed.into() });
     }
     if packet.part != Part::Whole {
         return Err(Refusal::GoOn(course::FRAGMENT));
@@ -184,6 +216,36 @@ fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
         return Err(Refusal::GoOn(course::ERROR));
     }
     Ok(())
+}
+
+/// What a gateway answers: pings, DHCP, and ports that are open there. Segments and messages that begin nothing come to no
+/// process that didn't ask for them; later fragments come to nothing without their first.
+#[inline(always)]
+fn to_gateway(packet: &Packet) -> Refusal {
+    let is_open = |port| maps::is_open(packet.protocol, port, is_open::AT_GATEWAYS);
+    let is_answered = match packet.transport {
+        Transport::Tcp { destination, flags, .. } => {
+            flags & (tcp_flag::SYN | tcp_flag::ACK) != tcp_flag::SYN || is_open(destination)
+        }
+        Transport::Udp { destination, .. } => destination == DHCP || is_open(destination),
+        Transport::EchoRequest { .. }
+        | Transport::EchoReply { .. }
+        | Transport::Error
+        | Transport::Discovery => true,
+        Transport::Unread | Transport::Other => matches!(packet.part, Part::Later { .. }),
+    };
+    if is_answered { Refusal::Pass } else { DropReason::NotAllowed.into() }
+}
+
+/// What becomes of a packet whose source isn't the tenant's. What a host sends on its own link before it has an address, or
+/// from one that is valid there only, is no fraud: address configuration, group memberships, DHCP.
+#[inline(always)]
+fn from_elsewhere(header: &Header) -> Refusal {
+    if header.is_from_link() && header.is_to_link() {
+        Refusal::Quiet
+    } else {
+        DropReason::SourceSpoofed.into()
+    }
 }
 
 /// Whether a packet is of a TCP connection that the instance has opened itself. A SYN alone is no answer.
@@ -215,13 +277,21 @@ fn leave(ctx: &TcContext, packet: &Packet, refusal: Refusal) -> Result<i32, Refu
     }
 }
 
-/// The tenant behind the interface. One without addresses of the packet's family can send nothing of that family.
+/// The tenant behind the interface. One without addresses of the packet's family can send nothing of that family, but for
+/// what every host sends on its own link.
 #[inline(always)]
 fn tenant(ctx: &TcContext, packet: &Packet) -> Result<&'static TenantValue, Refusal> {
     // SAFETY: the context is a valid `__sk_buff` for the whole program.
     let interface = unsafe { (*ctx.skb.skb).ingress_ifindex };
     let family = if packet.header.is_v6() { family::IPV6 } else { family::IPV4 };
-    maps::tenant(&TenantKey { interface, family }).ok_or(Refusal::Drop(DropReason::SourceSpoofed))
+    maps::tenant(&TenantKey { interface, family }).ok_or_else(|| from_elsewhere(&packet.header))
+}
+
+/// Whether an address is the last of the tenant's subnet, to which broadcasts go.
+#[inline(always)]
+fn is_last_of(address: &Address, tenant: &TenantValue) -> bool {
+    let (address, mask) = (address.words(), tenant.mask.words());
+    is_within(&Address::of_words(address), tenant) && address[1] | mask[1] == u64::MAX
 }
 
 #[inline(always)]
@@ -243,7 +313,11 @@ fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32
         maps::remember_answer_fragment(&fragment::key(packet, identification), &value);
     }
     readdress(ctx, frame, packet, &answer.vip, answer.vip_port)?;
-    send()
+    let action = send()?;
+    if action == TC_ACT_REDIRECT && route::is_doubtful(maps::control()?, packet) {
+        return Err(Refusal::GoOn(course::DOUBTFUL));
+    }
+    Ok(action)
 }
 
 /// Sends a later fragment where the first one went.

@@ -1,7 +1,7 @@
 //! ICMP errors about a flow: they go the flow's way, the packet that they quote translated with them.
 
 use lb_common::abi::{DropReason, EndpointKey, FlowKey};
-use lb_common::packet::{self, End, Frame, Packet, Quote, Transport};
+use lb_common::packet::{self, End, Frame, Header, Packet, Quote, Transport};
 
 use crate::flow;
 use crate::frame::Careful;
@@ -20,9 +20,11 @@ pub(crate) fn to_backend(mut frame: Careful, packet: &Packet) -> Result<u32, Ref
     let endpoint = EndpointKey::new(quote.header.source, vip_port, quote.protocol);
     let service = maps::service(&endpoint).ok_or(Refusal::Pass)?;
     let key = FlowKey { client: quote.header.destination, service: service.service, client_port, vip_port };
-    if packet.hops <= 1 {
-        return Err(DropReason::TtlExceeded.into());
+    let client = Header { source: quote.header.destination, ..quote.header };
+    if !client.has_possible_source() {
+        return Err(DropReason::ImpossibleSource.into());
     }
+    maps::refuse_local(&client.source)?;
     let choice = flow::holder(maps::control()?, &key)?;
     maps::count_packet(choice.index, key.service, frame.length() as u64, false);
     packet

@@ -37,6 +37,12 @@ impl Signal {
         self.protocol != PROTOCOL_TCP || self.flags & (SYN | ACK | RST) == SYN
     }
 
+    /// A packet that opens a TCP connection.
+    #[inline(always)]
+    pub(crate) fn opens(self) -> bool {
+        self.protocol == PROTOCOL_TCP && self.may_begin()
+    }
+
     /// The bits of [`flow_end`] that this packet sets when it comes from the side whose FIN is `fin`.
     #[inline(always)]
     pub(crate) fn ends(self, fin: u32) -> u32 {
@@ -60,6 +66,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
         return tracked(control, hash, key, signal, slot);
     }
     if signal.may_begin() {
+        maps::refuse_local(&key.client)?;
         maps::begin_handshake(hash, control.clock);
         return owner(slot.new_flows, true);
     }
@@ -110,6 +117,7 @@ fn tracked(
     if let Some(choice) = of_known_flow(control, hash, key, signal) {
         return Ok(choice);
     }
+    maps::refuse_local(&key.client)?;
     if signal.may_begin() {
         let choice = owner(slot.new_flows, true)?;
         maps::remember_nascent(key, &begun(control, signal, &choice));

@@ -35,9 +35,6 @@ pub(crate) fn remember(packet: &Packet, service: Handle, index: u16, backend: &B
 pub(crate) fn follow(mut frame: Careful, packet: &Packet) -> Result<u32, Refusal> {
     let Part::Later { identification } = packet.part else { return Err(Refusal::Pass) };
     let first = maps::fragment(&key(packet, identification)).ok_or(DropReason::Fragment)?;
-    if packet.hops <= 1 {
-        return Err(DropReason::TtlExceeded.into());
-    }
     let backend = flow::backend_of(first.backend).ok_or(DropReason::Fragment)?;
     maps::count_packet(first.backend.index, first.service, frame.length() as u64, false);
     packet.readdress(&mut frame, End::Destination, &backend.address).ok_or(DropReason::Inconsistent)?;

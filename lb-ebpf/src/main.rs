@@ -32,8 +32,11 @@ mod frame;
 mod maps;
 mod refusal;
 mod reply;
+mod route;
 mod sweep;
+mod syn;
 mod table;
+mod tag;
 mod uplink;
 
 use aya_ebpf::bindings::xdp_action;

@@ -9,7 +9,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
     Exceptions, FLOWS_A_PART, FlowKey, FlowUse, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint,
-    LiveFlows, OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place,
+    LiveFlows, OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, open_key,
     port_hint_place,
 };
 use lb_common::handshake;
@@ -20,6 +20,9 @@ const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
 /// Room for 1,048,576 flows, with what the largest part has more than the mean.
 const FLOW_PARTS: usize = 586;
+/// Tenants' subnets of both families, VIPs, and some hundreds of the uplink's addresses.
+const LOCAL: usize = 4_096;
+const OPEN: usize = 256;
 const NASCENT_FLOWS: usize = 65_536;
 const RECENT_SETS: usize = 262_144;
 /// Packets of which a first fragment was seen, each way.
@@ -50,9 +53,13 @@ static BACKENDS_MAP: Array<BackendValue, BACKENDS> = Array::new();
 static ANSWERS: HashMap<EndpointKey, AnswerValue, { 4 * BACKENDS }> = HashMap::new();
 #[btf_map(name = "tenants")]
 static TENANTS_MAP: HashMap<TenantKey, TenantValue, TENANTS> = HashMap::new();
-/// Every tenant's subnets, each with its tenant's interface. The trie is the only map that takes memory as it fills.
-#[btf_map(name = "subnets")]
-static SUBNETS: LpmTrie<[u8; 16], u32, TENANTS> = LpmTrie::new();
+/// Addresses that no client has, each with whose it is: tenants' subnets, VIPs, and the uplink's own. The trie is the only
+/// map that takes memory as it fills.
+#[btf_map(name = "local_addresses")]
+static LOCAL_ADDRESSES: LpmTrie<[u8; 16], u32, LOCAL> = LpmTrie::new();
+/// Ports that are open though no service takes them, each with for whom.
+#[btf_map(name = "open_ports")]
+static OPEN_PORTS: HashMap<u32, u32, OPEN> = HashMap::new();
 #[btf_map(name = "fragments")]
 static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
 #[btf_map(name = "answer_fragments")]
@@ -120,6 +127,7 @@ pub(crate) fn control_mut() -> Option<*mut Control> {
 
 /// Whether an address is some service's VIP.
 #[inline(always)]
+#[allow(dead_code, reason = "the watcher asks")]
 pub(crate) fn is_vip(address: Address) -> bool {
     VIPS.get_ptr(address).is_some()
 }
@@ -253,11 +261,25 @@ pub(crate) fn tenant(key: &TenantKey) -> Option<&'static TenantValue> {
     unsafe { TENANTS_MAP.get(key) }
 }
 
-/// Whether an address is within some tenant's subnet.
+/// Whose an address is that no client has: one of [`owner`], or a tenant's interface.
 #[inline(always)]
-pub(crate) fn is_tenants(address: &Address) -> bool {
+pub(crate) fn owner_of(address: &Address) -> Option<u32> {
     let lookup = Lookup { _before: 0, key: Key::new(u128::BITS, address.bytes) };
-    SUBNETS.get(&lookup.key).is_some()
+    LOCAL_ADDRESSES.get(&lookup.key).copied()
+}
+
+/// Refuses a client that would begin a flow from an address that no client has.
+#[inline(always)]
+pub(crate) fn refuse_local(client: &Address) -> Result<(), DropReason> {
+    if owner_of(client).is_some() { Err(DropReason::ImpossibleSource) } else { Ok(()) }
+}
+
+/// Whether a port is open: `for_whom` is one of [`is_open`](lb_common::abi::is_open).
+#[inline(always)]
+pub(crate) fn is_open(protocol: u8, port: u16, for_whom: u32) -> bool {
+    // SAFETY: a word of a live map value; the daemon may take the port off the list meanwhile.
+    let open = OPEN_PORTS.get_ptr(open_key(protocol, port)).map_or(0, |open| unsafe { *open });
+    open & for_whom != 0
 }
 
 /// A key of the trie, whose address is so aligned that it can be written word by word: the verifier refuses words at any

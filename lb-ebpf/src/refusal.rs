@@ -11,6 +11,8 @@ pub(crate) enum Refusal {
     Pass,
     /// Dropped and counted.
     Drop(DropReason),
+    /// Dropped, as what every host sends on its own link and nobody beyond it is to get: nothing to count.
+    Quiet,
     /// Another function's business; one of [`course`].
     GoOn(u32),
 }
@@ -22,16 +24,26 @@ pub(crate) mod course {
     pub(crate) const FIRST: u32 = 256;
     /// To read an IPv6 packet.
     pub(crate) const IPV6: u32 = 256;
+    /// To read a frame with a VLAN tag.
+    pub(crate) const TAGGED: u32 = 262;
     /// To send a fragment after the first of its packet.
     pub(crate) const FRAGMENT: u32 = 257;
     /// To send an ICMP error the way of the flow that it is about.
     pub(crate) const ERROR: u32 = 258;
-    /// To answer with a RST.
+    /// To answer with a RST, where a service has no backend.
     pub(crate) const RESET: u32 = 259;
-    /// To answer that the packet's hops have come to their end.
-    pub(crate) const TIME_EXCEEDED: u32 = 260;
-    /// To count a packet that no service takes.
-    pub(crate) const NOT_BALANCED: u32 = 261;
+    /// To answer with a RST, where no service is.
+    pub(crate) const CLOSED: u32 = 260;
+    /// To see what becomes of a packet that no service takes.
+    pub(crate) const UNSERVED: u32 = 261;
+    /// To answer that a port is unreachable.
+    pub(crate) const UNREACHABLE: u32 = 263;
+    /// To look at the checksum of a SYN that is on its way to a backend.
+    pub(crate) const OPENED: u32 = 264;
+    /// To see whether a gateway answers what is sent to it.
+    pub(crate) const GATEWAY: u32 = 266;
+    /// To look whether an answer that is on its way has a route.
+    pub(crate) const DOUBTFUL: u32 = 265;
     /// From here on: to answer that the packet is longer than the number above it, the MTU.
     pub(crate) const TOO_LONG: u32 = 1 << 16;
     /// From here on: to send the first fragment of a packet to the backend in the place above it, and remember that.
@@ -54,6 +66,7 @@ impl Refusal {
                 maps::count_drop(reason);
                 xdp_action::XDP_DROP
             }
+            Self::Quiet => xdp_action::XDP_DROP,
             Self::GoOn(course) => course,
         }
     }
@@ -67,6 +80,7 @@ impl Refusal {
                 maps::count_drop(reason);
                 TC_ACT_SHOT
             }
+            Self::Quiet => TC_ACT_SHOT,
             Self::GoOn(course) => course as i32,
         }
     }

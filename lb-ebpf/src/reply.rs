@@ -10,6 +10,7 @@ use lb_common::packet::{
 
 use crate::frame::{Careful, Window};
 use crate::maps;
+use crate::refusal::course;
 use crate::uplink::context;
 
 /// The MTU of an interface, if the frame is longer than it takes.
@@ -21,19 +22,20 @@ pub(crate) fn exceeded_mtu(ctx: &XdpContext, interface: u32) -> Option<u32> {
     (result > 0).then_some(mtu)
 }
 
-/// Answers a packet whose hops have come to their end.
+/// Answers a packet with an ICMP error: where the course is [`course::TOO_LONG`], that it is longer than the link to its
+/// backend takes, whose MTU is in the course's lower half; else that nobody takes what comes to its port.
+///
+/// An IPv4 packet that may be fragmented and is too long is answered too: nobody fragments it here, and a sender that heeds
+/// the answer does it itself.
 #[inline(never)]
-pub(crate) fn time_exceeded(ctx: *mut xdp_md) -> u32 {
-    maps::count_drop(DropReason::TtlExceeded);
-    fault(&context(ctx), Fault::TimeExceeded).unwrap_or(xdp_action::XDP_DROP)
-}
-
-/// Answers a packet that is longer than the link to its backend takes: its MTU is in the course's lower half. An IPv4 packet that may be fragmented is answered
-/// too: nobody does that here, and a sender that heeds the answer does it itself.
-#[inline(never)]
-pub(crate) fn too_long(ctx: *mut xdp_md, course: u32) -> u32 {
-    maps::count_drop(DropReason::TooLong);
-    fault(&context(ctx), Fault::TooLong { mtu: course as u16 }).unwrap_or(xdp_action::XDP_DROP)
+pub(crate) fn error(ctx: *mut xdp_md, course: u32) -> u32 {
+    let (reason, about) = if course >= course::TOO_LONG {
+        (DropReason::TooLong, Fault::TooLong { mtu: course as u16 })
+    } else {
+        (DropReason::NotBalanced, Fault::PortUnreachable)
+    };
+    maps::count_drop(reason);
+    fault(&context(ctx), about).unwrap_or(xdp_action::XDP_DROP)
 }
 
 /// Turns the frame into the ICMP error about it. None, where there may be no answer or there were too many.
@@ -65,10 +67,12 @@ fn fault(ctx: &XdpContext, fault: Fault) -> Option<u32> {
     Some(xdp_action::XDP_TX)
 }
 
-/// Answers a segment for which nobody is home with a RST, from where it came.
+/// Answers a segment with a RST, from where it came: its service has no active backend, or where the course is
+/// [`course::CLOSED`], there is no service.
 #[inline(never)]
-pub(crate) fn reset(ctx: *mut xdp_md) -> u32 {
-    maps::count_drop(DropReason::NoBackend);
+pub(crate) fn reset(ctx: *mut xdp_md, course: u32) -> u32 {
+    let is_closed = course == course::CLOSED;
+    maps::count_drop(if is_closed { DropReason::NotBalanced } else { DropReason::NoBackend });
     reset_segment(&context(ctx)).unwrap_or(xdp_action::XDP_DROP)
 }
 

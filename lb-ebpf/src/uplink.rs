@@ -3,17 +3,19 @@
 //! Each packet of a running IPv4 connection goes through [`balance`] and [`direct`], all in one function. The rest has
 //! functions of its own, which read the frame anew: IPv6, fragments, ICMP errors, and answers to the client.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::{BackendValue, DropReason, EndpointKey, FlowKey, PROTOCOL_TCP, ServiceValue, reach};
-use lb_common::packet::{self, End, FrameMut, Packet, Part, Transport, tcp_flag};
+use lb_common::abi::{
+    BackendValue, DropReason, EndpointKey, FlowKey, PROTOCOL_TCP, ServiceValue, is_open, owner, reach,
+};
+use lb_common::packet::{self, End, Frame, FrameMut, Packet, Part, Transport, tcp_flag};
 
 use crate::flow::{self, Signal};
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
 use crate::refusal::{Refusal, course};
-use crate::{error, fragment, reply};
+use crate::{error, fragment, reply, syn, tag};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
 /// asked.
@@ -37,6 +39,7 @@ fn balance(ctx: &XdpContext) -> Result<u32, Refusal> {
             direct(ctx, frame, &packet)
         }
         packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
+        packet::ETHERTYPE_VLAN => Err(Refusal::GoOn(course::TAGGED)),
         _ => Err(Refusal::Pass),
     }
 }
@@ -44,8 +47,11 @@ fn balance(ctx: &XdpContext) -> Result<u32, Refusal> {
 /// What is left to do with a packet; each step is a verdict or another course.
 #[inline(always)]
 fn go_on(ctx: *mut xdp_md, mut verdict: u32) -> u32 {
+    if verdict == course::TAGGED {
+        verdict = tag::take_off(ctx);
+    }
     if verdict == course::IPV6 {
-        verdict = ipv6(ctx);
+        verdict = rare(ctx);
     }
     if verdict == course::FRAGMENT {
         verdict = fragment(ctx);
@@ -55,15 +61,19 @@ fn go_on(ctx: *mut xdp_md, mut verdict: u32) -> u32 {
     if verdict >= course::FIRST_FRAGMENT {
         return first_fragment(ctx, verdict);
     }
-    if verdict >= course::TOO_LONG {
-        return reply::too_long(ctx, verdict);
+    if verdict == course::UNSERVED {
+        verdict = unserved(ctx);
     }
-    match verdict {
-        course::RESET => reply::reset(ctx),
-        course::TIME_EXCEEDED => reply::time_exceeded(ctx),
-        course::NOT_BALANCED => not_balanced(ctx),
-        verdict => verdict,
+    if verdict >= course::TOO_LONG || verdict == course::UNREACHABLE {
+        return reply::error(ctx, verdict);
     }
+    if verdict == course::RESET || verdict == course::CLOSED {
+        return reply::reset(ctx, verdict);
+    }
+    if verdict == course::OPENED {
+        return syn::check(ctx);
+    }
+    verdict
 }
 
 /// The context of a function of its own, which the compiler may not replace by what is read from it.
@@ -72,19 +82,20 @@ pub(crate) fn context(ctx: *mut xdp_md) -> XdpContext {
     XdpContext::new(opaque(ctx as usize) as *mut xdp_md)
 }
 
+/// Sends an IPv6 packet to its backend, or an IPv4 packet that came with a tag.
 #[inline(never)]
-fn ipv6(ctx: *mut xdp_md) -> u32 {
+fn rare(ctx: *mut xdp_md) -> u32 {
     let ctx = context(ctx);
     let balanced = || {
         let frame = Careful(Window::of_xdp(&ctx));
-        let packet = packet::parse_ipv6(&frame)?;
+        let packet::Parsed::Ip(packet) = packet::parse(&frame)? else { return Err(Refusal::Pass) };
         check(&packet)?;
         direct(&ctx, frame, &packet)
     };
     balanced().unwrap_or_else(Refusal::in_xdp)
 }
 
-/// Refuses what takes another course: fragments but the first of a packet, ICMP errors, and what couldn't be read.
+/// Refuses what takes another course: fragments but the first of a packet, and ICMP errors.
 #[inline(always)]
 fn check(packet: &Packet) -> Result<(), Refusal> {
     if let Part::Later { .. } = packet.part {
@@ -92,7 +103,6 @@ fn check(packet: &Packet) -> Result<(), Refusal> {
     }
     match packet.transport {
         Transport::Error => Err(Refusal::GoOn(course::ERROR)),
-        Transport::Unread if maps::is_vip(packet.header.destination) => Err(DropReason::Ipv6Unread.into()),
         _ => Ok(()),
     }
 }
@@ -137,34 +147,74 @@ fn error(ctx: *mut xdp_md) -> u32 {
     balanced().unwrap_or_else(Refusal::in_xdp)
 }
 
-/// Counts what comes to a VIP and no service takes, and leaves it to the kernel. Neighbour discovery is the kernel's own.
+/// What becomes of a packet that no service takes. A VIP is closed but for its services, for ports that are open to
+/// processes of this host, and for what the kernel does for an address of its own: neighbour discovery and ping.
 #[inline(never)]
-fn not_balanced(ctx: *mut xdp_md) -> u32 {
+fn unserved(ctx: *mut xdp_md) -> u32 {
     let ctx = context(ctx);
-    let counted = || {
+    let closed = || {
         let (_, packet) = to_vip(&ctx)?;
-        if packet.transport != Transport::Discovery {
-            maps::count_drop(DropReason::NotBalanced);
-        }
-        Err(Refusal::Pass)
+        let protocol = packet.protocol;
+        Err(match packet.transport {
+            Transport::Discovery | Transport::EchoRequest { .. } => Refusal::Pass,
+            Transport::Tcp { destination, .. } | Transport::Udp { destination, .. }
+                if maps::is_open(protocol, destination, is_open::AT_VIPS) =>
+            {
+                Refusal::Pass
+            }
+            Transport::Tcp { flags, .. } if flags & tcp_flag::RST == 0 => Refusal::GoOn(course::CLOSED),
+            Transport::Udp { .. } => Refusal::GoOn(course::UNREACHABLE),
+            Transport::Unread => DropReason::Ipv6Unread.into(),
+            _ => DropReason::NotBalanced.into(),
+        })
     };
-    counted().unwrap_or_else(Refusal::in_xdp)
+    closed().unwrap_or_else(|refusal: Refusal| refusal.in_xdp())
 }
 
-/// A packet to a VIP; any other is the kernel's.
+/// A packet to a VIP from somebody who can be a client. Any other is the kernel's, but for what would lead past the VIPs to
+/// a tenant's network, or claims to come from there.
 #[inline(always)]
 fn to_vip(ctx: &XdpContext) -> Result<(Careful, Packet), Refusal> {
     let frame = Careful(Window::of_xdp(ctx));
     let packet::Parsed::Ip(packet) = packet::parse(&frame)? else { return Err(Refusal::Pass) };
-    if maps::is_vip(packet.header.destination) { Ok((frame, packet)) } else { Err(Refusal::Pass) }
+    let destination = maps::owner_of(&packet.header.destination);
+    if !is_for_uplink(&frame)? {
+        let is_vip = destination == Some(owner::VIP);
+        return Err(if is_vip { DropReason::OtherMac.into() } else { Refusal::Pass });
+    }
+    let source = maps::owner_of(&packet.header.source);
+    match destination {
+        Some(owner::VIP) if packet.transport == Transport::Discovery => Err(Refusal::Pass),
+        Some(owner::VIP) if source.is_some() || !packet.header.has_possible_source() => {
+            Err(DropReason::ImpossibleSource.into())
+        }
+        Some(owner::VIP) => Ok((frame, packet)),
+        Some(tenant) if tenant != owner::HOST => Err(DropReason::PastVip.into()),
+        // Another host may send from a VIP that moves between the two, and what the kernel makes of its own addresses is
+        // its own business.
+        _ if matches!(source, Some(tenant) if tenant != owner::HOST && tenant != owner::VIP) => {
+            Err(DropReason::ImpossibleSource.into())
+        }
+        _ => Err(Refusal::Pass),
+    }
+}
+
+/// Whether a frame is for the uplink, and neither for another host nor for many.
+#[inline(always)]
+fn is_for_uplink<F: Frame>(frame: &F) -> Result<bool, DropReason> {
+    let first = frame.read::<8>(0).ok_or(DropReason::EthernetTruncated)?;
+    Ok(maps::control()?.is_for_uplink(first))
 }
 
 /// Sends a packet that names its flow to the backend that has it.
 #[inline(always)]
 fn direct<F: FrameMut>(ctx: &XdpContext, mut frame: F, packet: &Packet) -> Result<u32, Refusal> {
     let (service, key, signal) = addressed(packet)?;
-    if packet.hops <= 1 {
-        return Err(Refusal::GoOn(course::TIME_EXCEEDED));
+    if !is_for_uplink(&frame)? {
+        return Err(DropReason::OtherMac.into());
+    }
+    if !packet.header.has_possible_source() {
+        return Err(DropReason::ImpossibleSource.into());
     }
     let control = maps::control()?;
     let choice = match flow::choose(control, &key, signal) {
@@ -184,7 +234,11 @@ fn direct<F: FrameMut>(ctx: &XdpContext, mut frame: F, packet: &Packet) -> Resul
     if let Part::First { .. } = packet.part {
         return Err(Refusal::GoOn(course::FIRST_FRAGMENT | u32::from(choice.index)));
     }
-    forward(&mut frame, packet, choice.backend, service.target_port)
+    let action = forward(&mut frame, packet, choice.backend, service.target_port)?;
+    if signal.opens() && action == xdp_action::XDP_REDIRECT {
+        return Err(Refusal::GoOn(course::OPENED));
+    }
+    Ok(action)
 }
 
 /// The service that a packet is for, its flow, and what it says about the flow.
@@ -194,11 +248,11 @@ pub(crate) fn addressed(packet: &Packet) -> Result<(ServiceValue, FlowKey, Signa
         Transport::Tcp { source, destination, flags } => (source, destination, flags),
         Transport::Udp { source, destination } => (source, destination, 0),
         Transport::EchoRequest { identifier } => (identifier, 0, 0),
-        _ => return Err(Refusal::GoOn(course::NOT_BALANCED)),
+        _ => return Err(Refusal::GoOn(course::UNSERVED)),
     };
     let protocol = packet.protocol;
     let endpoint = EndpointKey::new(packet.header.destination, vip_port, protocol);
-    let value = maps::service(&endpoint).ok_or(Refusal::Pass)?;
+    let value = maps::service(&endpoint).ok_or(Refusal::GoOn(course::UNSERVED))?;
     let key = FlowKey { client: packet.header.source, service: value.service, client_port, vip_port };
     Ok((value, key, Signal { protocol, flags }))
 }

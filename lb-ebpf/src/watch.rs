@@ -37,7 +37,9 @@ mod refusal;
 mod reply;
 #[expect(dead_code, reason = "what the daemon has run")]
 mod sweep;
+mod syn;
 mod table;
+mod tag;
 mod uplink;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};

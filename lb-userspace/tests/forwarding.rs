@@ -52,7 +52,7 @@ fn the_kernel_answers_an_instance_whose_packet_cannot_go_on() {
     ip(&transit, "address add 19.0.0.1/24 dev slt-bed");
     ip(&transit, "address add 192.0.2.1/24 dev up0");
     ip(&transit, "link set up0 mtu 1000");
-    ip(&transit, "route add default via 192.0.2.2 dev up0");
+    ip(&transit, "route replace default via 192.0.2.2 dev up0");
     ip(&peers, "address add 19.0.0.2/24 dev slp-bed");
     ip(&peers, "route add default via 19.0.0.1 dev slp-bed");
     transit.set_sysctl("ipv4/conf/slt-bed/forwarding", "1").expect("a sysctl");

@@ -233,6 +233,9 @@ mod explain {
         assert_eq!(ask(&bed, flow, Protocol::Icmp, false).outcome, Outcome::Dropped { reason });
         bed.lb.remove(&TCP_80).expect("removed");
         let explained = ask(&bed, flow, Protocol::Tcp, true);
-        assert_eq!((explained.outcome, explained.service), (Outcome::Kernel, None));
+        let closed = Outcome::Answered { reason: "not_balanced".to_owned() };
+        assert_eq!((explained.outcome, explained.service), (closed, None));
+        bed.lb.remove(&ICMP).expect("removed");
+        assert_eq!(ask(&bed, flow, Protocol::Tcp, true).outcome, Outcome::Kernel, "no VIP any more");
     }
 }

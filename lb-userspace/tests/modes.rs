@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use lb_userspace::lb::{
-    FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode, attach_receiver, provide_bpffs,
+    FlowTimeouts, Limits, LoadBalancer, OpenPorts, Settings, XdpMode, attach_receiver, provide_bpffs,
 };
 use lb_userspace::net::{Links, Mark, Netns, VethEnd};
 
@@ -32,6 +32,7 @@ impl Uplink {
             uplink: "up0".to_owned(),
             limits: Limits { flows: 4096, nascent_flows: 1024, services: 8, backends: 64 },
             timeouts: FlowTimeouts::default(),
+            open_ports: OpenPorts::default(),
         };
         provide_bpffs(&settings.pin_root).expect("a bpffs");
         Self { names, settings }

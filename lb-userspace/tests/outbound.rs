@@ -28,11 +28,12 @@ fn a_tenants_own_connections_are_the_kernels_where_it_may_have_them() {
         bed.set_outbound(outbound);
         let [Family { client, backend, stranger, gateway, .. }, _] = families();
         for (name, what) in &OWN {
+            let is_answered = matches!(what, What::Tcp(..) | What::Request(_));
             for (from, to, drop) in [
                 (backend, client, (!outbound).then_some("not_allowed")),
                 (backend, stranger, Some("not_allowed")),
                 (stranger, client, Some("source_spoofed")),
-                (backend, gateway, None),
+                (backend, gateway, (!is_answered).then_some("not_allowed")),
             ] {
                 let before = drop.map(|reason| bed.drops(reason));
                 let (verdict, out) = bed.answer(&sent(from, to, what));

@@ -141,14 +141,9 @@ fn what_is_not_ours_goes_to_the_kernel_as_it_is() {
     ipv6[20] = 59;
     let mut tagged = tcp(&TO_VIP, &SYN);
     tagged.splice(12..12, [0x81, 0x00, 0x00, 0x2a]);
-    for (name, frame) in [
-        ("another address", tcp(&elsewhere, &SYN)),
-        ("another port", tcp(&TO_VIP, &Segment { destination: 81, ..SYN })),
-        ("an echo reply to the VIP", echo(&TO_VIP, false, 17, 1, b"")),
-        ("ARP", arp),
-        ("IPv6", ipv6),
-        ("a VLAN tag", tagged),
-    ] {
+    for (name, frame) in
+        [("another address", tcp(&elsewhere, &SYN)), ("ARP", arp), ("IPv6", ipv6), ("a VLAN tag", tagged)]
+    {
         let (verdict, out) = bed.uplink(&frame);
         assert_eq!((verdict, out), (Verdict::Pass, frame), "{name}");
     }

@@ -8,12 +8,13 @@ use std::net::IpAddr;
 
 use aya::maps::{Array, Map, MapData};
 use bed::{Bed, CLIENT_MAC, UPLINK_MAC, Verdict};
-use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode as TimeExceeded4};
-use etherparse::icmpv6::TimeExceededCode as TimeExceeded6;
-use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder};
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::icmpv6::DestUnreachableCode;
+use etherparse::{Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
 use family::{BACK, Family, IN, Macs, What, families, frame, quoted};
 use lb_common::abi::{BackendValue, DropReason, VERSION};
 use lb_common::packet;
+use lb_userspace::lb::OpenPorts;
 use lb_userspace::service::{Protocol, ServiceKey};
 
 /// Which program a packet meets.
@@ -31,6 +32,8 @@ enum Becomes {
     Kernels,
     /// This answer, back to where it came from.
     Answer(Vec<u8>),
+    /// Sent to a backend all the same.
+    Forwarded,
 }
 
 struct Fixture {
@@ -53,6 +56,10 @@ fn dropped(name: &'static str, frame: Vec<u8>) -> Fixture {
 
 fn kept(name: &'static str, frame: Vec<u8>) -> Fixture {
     Fixture { name, way: Way::In, frame, becomes: Becomes::Kernels }
+}
+
+fn forwarded(name: &'static str, frame: Vec<u8>) -> Fixture {
+    Fixture { name, way: Way::In, frame, becomes: Becomes::Forwarded }
 }
 
 fn answered(name: &'static str, frame: Vec<u8>, answer: Vec<u8>) -> Fixture {
@@ -121,8 +128,48 @@ fn error(family: &Family, about: &[u8], v4: Icmpv4Type, v6: Icmpv6Type) -> Vec<u
     frame
 }
 
-/// What answers a SYN where nobody is home.
+/// Sources that no client of the VIP has: nobody's, a tenant's, the VIP itself.
+fn impossible_sources(Family { vip, backend, gateway, .. }: &Family) -> Vec<IpAddr> {
+    let nobodys: &[&str] = if vip.is_ipv6() {
+        &["::", "::1", "::ffff:198.51.100.7", "ff02::1", "ff0e::7", "fe80::7", "febf::7"]
+    } else {
+        &[
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "224.0.0.1",
+            "239.1.2.3",
+            "240.1.2.3",
+            "255.255.255.255",
+        ]
+    };
+    let nobodys = nobodys.iter().map(|address| address.parse().expect("an address"));
+    nobodys.chain([*backend, *gateway, *vip]).collect()
+}
+
+/// The frame with a VLAN tag of this kind.
+fn tagged(frame: &[u8], ethertype: u16, vlan: u16) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame.splice(12..12, [ethertype.to_be_bytes(), vlan.to_be_bytes()].concat());
+    frame
+}
+
+/// What answers a segment that acknowledges 8, to a service without backends.
 fn reset(family: &Family, port: u16) -> Vec<u8> {
+    segment_back(family, |packet| packet.tcp(port, 40_000, 8, 0).rst())
+}
+
+/// What answers a SYN of sequence number 7 with nine bytes of data, to a closed port.
+fn refused(family: &Family, port: u16) -> Vec<u8> {
+    segment_back(family, |packet| packet.tcp(port, 40_000, 0, 0).rst().ack(17))
+}
+
+/// A segment from the VIP to the client.
+fn segment_back(
+    family: &Family,
+    tcp: impl Fn(PacketBuilderStep<IpHeaders>) -> PacketBuilderStep<TcpHeader>,
+) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(UPLINK_MAC, CLIENT_MAC);
     let builder = match (family.vip, family.client) {
         (IpAddr::V4(vip), IpAddr::V4(client)) => builder.ipv4(vip.octets(), client.octets(), 64),
@@ -130,7 +177,7 @@ fn reset(family: &Family, port: u16) -> Vec<u8> {
         _ => panic!("one family"),
     };
     let mut frame = Vec::new();
-    builder.tcp(port, 40_000, 8, 0).rst().write(&mut frame, &[]).expect("a segment");
+    tcp(builder).write(&mut frame, &[]).expect("a segment");
     frame
 }
 
@@ -150,7 +197,7 @@ fn long(macs: Macs, from: IpAddr, to: IpAddr, [source, destination]: [u16; 2]) -
 /// The packets of a family that are counted under a reason. A reason that isn't here doesn't compile.
 #[expect(clippy::too_many_lines, reason = "a table: what belongs to a reason stands in its arm")]
 fn reach(reason: DropReason, family: &Family) -> Reach {
-    let Family { vip, client, router, backend, stranger, .. } = *family;
+    let Family { vip, client, router, backend, stranger, gateway } = *family;
     let is_v6 = vip.is_ipv6();
     let sent = |what: &What| frame(IN, client, vip, 64, what);
     let replied = |what: &What| frame(BACK, backend, client, 64, what);
@@ -192,24 +239,14 @@ fn reach(reason: DropReason, family: &Family) -> Reach {
             dropped("a second fragment without its first, from a tenant", with(&answer, 20, &[0, 1])).back(),
         ]),
         DropReason::TtlExceeded => {
-            let over = frame(IN, client, vip, 1, &What::Tcp(40_000, 443));
-            let exceeded = error(
-                family,
-                &over,
-                Icmpv4Type::TimeExceeded(TimeExceeded4::TtlExceededInTransit),
-                Icmpv6Type::TimeExceeded(TimeExceeded6::HopLimitExceeded),
-            );
             let back = frame(BACK, backend, client, 1, &What::Udp(5353, 40_000));
-            Reach::By(vec![
-                answered("on its last hop", over, exceeded),
-                kept("on its last hop, from a tenant", back).back(),
-            ])
+            Reach::By(vec![kept("on its last hop, from a tenant", back).back()])
         }
         DropReason::NoBackend => {
             let nobody = frame(IN, client, vip, 64, &What::Tcp(40_000, 81));
             Reach::By(vec![
-                answered("TCP for nobody", nobody, reset(family, 81)),
-                dropped("UDP for nobody", sent(&What::Udp(40_000, 82))),
+                answered("TCP for a service without backends", nobody, reset(family, 81)),
+                dropped("UDP for a service without backends", sent(&What::Udp(40_000, 82))),
             ])
         }
         DropReason::SourceSpoofed => {
@@ -218,7 +255,15 @@ fn reach(reason: DropReason, family: &Family) -> Reach {
         }
         DropReason::NotAllowed => {
             let own = frame(BACK, backend, stranger, 64, &What::Udp(40_000, 53));
-            Reach::By(vec![dropped("what answers nothing", own).back()])
+            let to_gateway = |what: &What| frame(BACK, backend, gateway, 64, what);
+            let (own_vip, syn) =
+                (frame(BACK, backend, vip, 64, &What::Tcp(8443, 443)), What::Syn(40_000, 22));
+            Reach::By(vec![
+                dropped("what answers nothing", own).back(),
+                dropped("a connection to a process at the gateway", to_gateway(&syn)).back(),
+                dropped("a datagram to a process at the gateway", to_gateway(&What::Udp(40_000, 53))).back(),
+                dropped("what would be an answer to the VIP", own_vip).back(),
+            ])
         }
         DropReason::Inconsistent => Reach::By(vec![dropped("to a backend whose place is empty", tcp)]),
         DropReason::Ipv6Truncated => of_v6(vec![dropped("a byte short of its header", tcp[..53].to_vec())]),
@@ -285,16 +330,81 @@ fn reach(reason: DropReason, family: &Family) -> Reach {
             Reach::By(fixtures)
         }
         DropReason::NotBalanced => {
+            let (tcp, udp) = (sent(&What::Syn(40_000, 22)), sent(&What::Udp(40_000, 514)));
+            let unreachable = error(
+                family,
+                &udp,
+                Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port),
+                Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port),
+            );
             let mut fixtures = vec![
-                kept("GRE to the VIP", of_protocol(client, vip, 47)),
-                kept("a protocol that nobody knows", of_protocol(client, vip, 253)),
-                kept("an echo reply to the VIP", sent(&What::Reply(9))),
-                kept("an ICMP type that nobody knows", with(&ping, payload, &[200])),
+                dropped("GRE to the VIP", of_protocol(client, vip, 47)),
+                dropped("an unknown protocol", of_protocol(client, vip, 253)),
+                dropped("an echo reply to the VIP", sent(&What::Reply(9))),
+                dropped("an unknown ICMP type", with(&ping, payload, &[200])),
+                dropped("a RST to a closed port", with(&tcp, payload + 13, &[4])),
+                answered("a UDP datagram to a closed port", udp, unreachable),
             ];
-            if !is_v6 {
-                fixtures.push(kept("a timestamp request", with(&ping, payload, &[13])));
+            if is_v6 {
+                fixtures.push(dropped("a router advertisement", with(&ping, payload, &[134])));
+            } else {
+                fixtures.push(dropped("a timestamp request", with(&ping, payload, &[13])));
             }
+            fixtures.push(answered("a SYN to a closed port", tcp, refused(family, 22)));
             Reach::By(fixtures)
+        }
+        DropReason::OtherMac => Reach::By(
+            [[2, 0, 0, 0, 0, 0x23], [0xff; 6], [0x01, 0, 0x5e, 0, 0, 1]]
+                .into_iter()
+                .flat_map(|mac| {
+                    let to = |frame: &[u8]| with(frame, 0, &mac);
+                    [
+                        dropped("TCP in a frame for another", to(&tcp)),
+                        dropped("UDP in a frame for another", to(&udp)),
+                        dropped("a ping in a frame for another", to(&ping)),
+                        dropped("to a closed port in a frame for another", to(&sent(&What::Syn(1, 22)))),
+                    ]
+                })
+                .collect(),
+        ),
+        DropReason::ImpossibleSource => {
+            let mut fixtures = Vec::new();
+            for source in impossible_sources(family) {
+                let from = |what: &What| frame(IN, source, vip, 64, what);
+                fixtures.extend([
+                    dropped("a SYN", from(&What::Syn(40_000, 443))),
+                    dropped("a datagram", from(&What::Udp(40_000, 53))),
+                    dropped("a ping", from(&What::Request(9))),
+                    dropped("a SYN to a closed port", from(&What::Syn(40_000, 22))),
+                    dropped("a datagram to a closed port", from(&What::Udp(40_000, 514))),
+                    dropped("an error", from(&What::Error(quoted(vip, client, &What::Tcp(443, 40_000))))),
+                ]);
+                let about = What::Error(quoted(vip, source, &What::Tcp(443, 40_000)));
+                fixtures.push(dropped("an error about what it got", frame(IN, router, vip, 64, &about)));
+            }
+            let to_host = frame(IN, backend, stranger, 64, &What::Udp(40_000, 514));
+            fixtures.push(dropped("from a tenant's network, to no VIP", to_host));
+            Reach::By(fixtures)
+        }
+        DropReason::PastVip => Reach::By(
+            [What::Syn(40_000, 8443), What::Udp(40_000, 5353), What::Request(9), What::Reply(9)]
+                .iter()
+                .map(|what| dropped("to an instance itself", frame(IN, client, backend, 64, what)))
+                .collect(),
+        ),
+        DropReason::VlanTag => Reach::By(vec![
+            dropped("a tag below the one that the kernel keeps", tagged(&answer, 0x8100, 5)).back(),
+            dropped("a provider's tag", tagged(&answer, 0x88a8, 0)).back(),
+        ]),
+        // The bed has default routes by its uplink; the test of this is `an_answer_without_a_route_is_counted`.
+        DropReason::NoRoute => Reach::Never("its routes are those of a namespace, not of a packet"),
+        DropReason::BadChecksum => {
+            let syn = sent(&What::Syn(40_000, 443));
+            let bare = cut(&syn, 20)[..payload + 20].to_vec();
+            Reach::By(vec![forwarded(
+                "a SYN with a wrong checksum",
+                with(&bare, payload + 16, &[0x12, 0x34]),
+            )])
         }
     }
 }
@@ -358,10 +468,132 @@ fn check(bed: &Bed, reason: DropReason, Fixture { name, way, frame, becomes }: &
     match becomes {
         Becomes::Nothing => assert_eq!(verdict, Verdict::Drop, "{name}"),
         Becomes::Kernels => assert_eq!((verdict, &out), (Verdict::Pass, frame), "{name}"),
+        Becomes::Forwarded => assert_eq!(verdict, Verdict::Redirect, "{name}"),
         Becomes::Answer(answer) => assert_eq!((verdict, &out), (Verdict::Transmit, answer), "{name}"),
     }
     let after = bed.lb.counters().expect("counters").drops;
     assert_eq!(after[reason.name()], before[reason.name()] + 1, "{name}");
+}
+
+/// The bed's, without the default routes by which each client is reached.
+#[test]
+fn an_answer_without_a_route_is_counted() {
+    let mut bed = bed();
+    let transit = bed.settings.transit.clone();
+    let ip = |arguments: &[&str]| {
+        let run = || std::process::Command::new("ip").args(arguments).status().expect("ip runs");
+        assert!(transit.run(run).expect("the namespace").success(), "{arguments:?}");
+    };
+    transit.set_sysctl("ipv4/conf/slt-bed/forwarding", "1").expect("a sysctl");
+    let [Family { backend, client, .. }, _] = families();
+    let answers = [
+        (frame(BACK, backend, client, 64, &What::Udp(5353, 40_000)), 1),
+        (frame(BACK, backend, client, 64, &What::Reply(9)), 1),
+        (frame(BACK, backend, client, 64, &What::Tcp(8443, 40_000)), 0),
+    ];
+    let count = |bed: &Bed, expected: bool, name: &str| {
+        for (answer, counted) in &answers {
+            let before = bed.drops("no_route");
+            assert_eq!(bed.answer(answer).0, Verdict::Redirect, "{name}: sent all the same");
+            let counted = if expected { *counted } else { 0 };
+            assert_eq!(bed.drops("no_route"), before + counted, "{name}");
+        }
+    };
+    count(&bed, false, "a default route by the uplink");
+    ip(&["route", "delete", "default", "dev", "up0"]);
+    bed.lb.sweep().expect("a sweep");
+    count(&bed, true, "no route");
+    ip(&["route", "add", "default", "dev", "slt-bed"]);
+    bed.lb.sweep().expect("a sweep");
+    count(&bed, true, "a route by another interface");
+    ip(&["route", "add", "198.51.100.0/24", "dev", "up0"]);
+    count(&bed, false, "a route by the uplink");
+}
+
+/// What every host sends on its own link is dropped, and no sign of anything.
+#[test]
+fn what_stays_on_a_tenants_link_is_not_counted() {
+    let bed = bed();
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let before = bed.lb.counters().expect("counters").drops;
+    for (from, to, what) in [
+        ("0.0.0.0", "255.255.255.255", What::Udp(68, 67)),
+        ("0.0.0.0", "224.0.0.22", What::Udp(1, 1)),
+        ("19.0.0.2", "224.0.0.251", What::Udp(5353, 5353)),
+        ("19.0.0.2", "19.0.0.255", What::Udp(137, 137)),
+        ("169.254.9.9", "224.0.0.251", What::Udp(5353, 5353)),
+        ("fe80::2", "ff02::2", What::Request(1)),
+        ("fe80::2", "fe80::3", What::Udp(546, 547)),
+        ("2001:db8:19::2", "ff02::fb", What::Udp(5353, 5353)),
+    ] {
+        let (verdict, _) = bed.answer(&frame(BACK, ip(from), ip(to), 1, &what));
+        assert_eq!(verdict, Verdict::Drop, "{from} to {to}");
+    }
+    assert_eq!(bed.lb.counters().expect("counters").drops, before);
+}
+
+/// A tag that names no VLAN is as none, and a VLAN's frames are the kernel's.
+#[test]
+fn a_priority_tag_is_as_no_tag() {
+    let bed = bed();
+    for Family { vip, client, backend, .. } in families() {
+        let plain = frame(IN, client, vip, 64, &What::Tcp(40_000, 443));
+        let expected = (Verdict::Redirect, frame(family::ON, client, backend, 63, &What::Tcp(40_000, 8443)));
+        assert_eq!(bed.uplink(&plain), expected);
+        for priority in [0, 0xe000, 0x1000] {
+            assert_eq!(bed.uplink(&tagged(&plain, 0x8100, priority)), expected, "{priority:#x}");
+        }
+        for (ethertype, vlan) in [(0x8100, 5), (0x8100, 0xe005), (0x88a8, 0)] {
+            let tagged = tagged(&plain, ethertype, vlan);
+            assert_eq!(bed.uplink(&tagged), (Verdict::Pass, tagged), "{ethertype:#x} {vlan:#x}");
+        }
+        let to_other = tagged(&with(&plain, 0, &[2, 0, 0, 0, 0, 0x23]), 0x8100, 0);
+        assert_eq!(bed.uplink(&to_other).0, Verdict::Drop);
+    }
+    let mut arp = vec![0; 46];
+    arp[12..18].copy_from_slice(&[0x81, 0, 0, 0, 0x08, 0x06]);
+    assert_eq!(bed.uplink(&arp), (Verdict::Pass, arp));
+}
+
+/// A VIP is this host's own address: what comes to it has arrived, whatever hops it had left.
+#[test]
+fn a_packet_on_its_last_hop_arrives() {
+    let bed = bed();
+    for Family { vip, client, backend, .. } in families() {
+        for hops in [0, 1] {
+            let last = frame(IN, client, vip, hops, &What::Tcp(40_000, 443));
+            let expected = frame(family::ON, client, backend, hops, &What::Tcp(40_000, 8443));
+            assert_eq!(bed.uplink(&last), (Verdict::Redirect, expected));
+        }
+    }
+}
+
+/// What the host itself has open, for clients and for instances.
+#[test]
+fn open_ports_are_the_kernels() {
+    let mut bed = bed();
+    bed.settings.open_ports =
+        OpenPorts { at_vips: [(Protocol::Tcp, 22)].into(), at_gateways: [(Protocol::Udp, 514)].into() };
+    bed.reopen();
+    for Family { vip, client, backend, gateway, .. } in families() {
+        for (frame, is_in, open) in [
+            (frame(IN, client, vip, 64, &What::Syn(40_000, 22)), true, true),
+            (frame(IN, client, vip, 64, &What::Udp(40_000, 22)), true, false),
+            (frame(IN, client, vip, 64, &What::Udp(40_000, 514)), true, false),
+            (frame(BACK, backend, gateway, 64, &What::Udp(40_000, 514)), false, true),
+            (frame(BACK, backend, gateway, 64, &What::Udp(40_000, 67)), false, true),
+            (frame(BACK, backend, gateway, 64, &What::Syn(40_000, 22)), false, false),
+            (frame(BACK, backend, gateway, 64, &What::Tcp(40_000, 22)), false, true),
+            (frame(BACK, backend, gateway, 64, &What::Request(9)), false, true),
+        ] {
+            let verdict = if is_in { bed.uplink(&frame).0 } else { bed.answer(&frame).0 };
+            assert_eq!(verdict == Verdict::Pass, open, "{frame:x?}");
+        }
+    }
+    bed.settings.open_ports = OpenPorts::default();
+    bed.reopen();
+    let [Family { vip, client, .. }, _] = families();
+    assert_eq!(bed.uplink(&frame(IN, client, vip, 64, &What::Syn(40_000, 22))).0, Verdict::Transmit);
 }
 
 /// The reason that no packet reaches is there for the reading of any bytes.

@@ -63,7 +63,7 @@ fn a_service_that_is_removed_leaves_nothing() {
     bed.connect(Flow::numbered(0));
     bed.lb.remove(&TCP_80).expect("removed");
     bed.lb.remove(&TCP_80).expect("removed twice");
-    assert_eq!(bed.uplink(&Flow::numbered(0).segment("A")).0, Verdict::Pass);
+    assert_eq!(bed.uplink(&Flow::numbered(0).segment("A")).0, Verdict::Transmit, "a closed port");
     assert_eq!(bed.answer(&Flow::numbered(0).answer(2, "A")).0, Verdict::Drop);
     assert_eq!(bed.backend_of(&Flow::numbered(0).ping(1)), 2, "the other service of the backend goes on");
     bed.lb.remove(&ICMP).expect("removed");

@@ -6,11 +6,11 @@ mod family;
 
 use std::process::Command;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData};
 use bed::{Bed, Verdict};
 use family::{BACK, Family, What, families, frame};
-use lb_common::abi::{TenantKey, TenantValue, VERSION};
+use lb_common::abi::{TenantKey, TenantValue, VERSION, owner};
 
 fn lose_interface(bed: &Bed) {
     let delete = || Command::new("ip").args(["link", "delete", "slt-two"]).status().expect("ip runs");
@@ -24,9 +24,10 @@ fn entries(bed: &Bed) -> (usize, usize) {
     };
     let tenants: HashMap<_, TenantKey, TenantValue> =
         Map::HashMap(open("tenants")).try_into().expect("its types");
-    let subnets: LpmTrie<_, [u8; 16], u32> = Map::LpmTrie(open("subnets")).try_into().expect("its types");
-    let keys: Vec<Key<[u8; 16]>> = subnets.keys().map(|key| key.expect("a key")).collect();
-    (tenants.keys().count(), keys.len())
+    let subnets: LpmTrie<_, [u8; 16], u32> =
+        Map::LpmTrie(open("local_addresses")).try_into().expect("its types");
+    let owners = subnets.iter().map(|entry| entry.expect("an entry").1);
+    (tenants.keys().count(), owners.filter(|whose| !matches!(*whose, owner::VIP | owner::HOST)).count())
 }
 
 /// Whether an answer goes to where the other tenant was.

@@ -104,14 +104,15 @@ fn what_goes_to_no_backend_is_shown_with_its_reason() {
     let torn = shown(&bed, &mut watch, &flow.segment("S")[..30]);
     assert_eq!(torn.outcome, Outcome::Dropped { reason: "ipv4_truncated".to_owned() });
     assert_eq!((torn.client, torn.length), (None, 30));
-    let mut over = flow.segment("S");
-    over[22] = 1;
-    let over = shown(&bed, &mut watch, &over);
-    assert_eq!(over.outcome, Outcome::Answered { reason: "ttl_exceeded".to_owned() });
+    let mut spoofed = flow.segment("S");
+    spoofed[26..30].copy_from_slice(&VIP.octets());
+    let spoofed = shown(&bed, &mut watch, &spoofed);
+    assert_eq!(spoofed.outcome, Outcome::Dropped { reason: "impossible_source".to_owned() });
     // A VIP's port without a service.
     let elsewhere = Segment { source: flow.port, destination: 81, flags: "S", ..Segment::default() };
     let other = shown(&bed, &mut watch, &tcp(&flow.ends(), &elsewhere));
-    assert_eq!((&other.outcome, &other.slot), (&Outcome::Kernel, &None));
+    let closed = Outcome::Answered { reason: "not_balanced".to_owned() };
+    assert_eq!((&other.outcome, &other.slot), (&closed, &None));
 }
 
 #[test]

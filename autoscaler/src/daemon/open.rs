@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, Settings, XdpMode};
+use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, OpenPorts, Settings, XdpMode};
 use lb_userspace::net::{Netns, NetnsPath};
 use sluice_northbound::host::{HostConfig, TransitConfig};
 use sluice_southbound::management::{self, Management};
@@ -177,6 +177,7 @@ fn settings(config: &HostConfig, transit: &Netns) -> Settings {
             nascent: times.nascent,
             closed: times.closed,
         },
+        open_ports: OpenPorts::default(),
     }
 }
 

@@ -20,7 +20,7 @@ pub enum DropReason {
     IcmpTruncated = 6,
     /// A fragment whose first fragment wasn't seen.
     Fragment = 7,
-    /// The TTL or hop limit ends here. Answered, where it may be, and counted here too.
+    /// From a tenant, its TTL or hop limit ends here. Left to the kernel, which answers it, and counted here.
     TtlExceeded = 8,
     /// The service has no active backend. TCP is answered with a RST and counted here too.
     NoBackend = 9,
@@ -48,13 +48,26 @@ pub enum DropReason {
     IcmpQuote = 20,
     /// Longer than the next link takes. Answered, where it may be, and counted here too.
     TooLong = 21,
-    /// To a VIP, of a protocol or an ICMP type that no service takes. Left to the kernel, and counted here.
+    /// To a VIP, of a port, a protocol or an ICMP type that no service takes and that isn't open. TCP is answered with a
+    /// RST, UDP with an ICMP error, where either may be, and counted here too.
     NotBalanced = 22,
+    /// To a VIP, in a frame for another Ethernet address than the uplink's.
+    OtherMac = 23,
+    /// From the uplink, with a source that no client can have: this host's, a tenant's, or nobody's at all.
+    ImpossibleSource = 24,
+    /// From the uplink, to an address of a tenant's network, which only VIPs lead to.
+    PastVip = 25,
+    /// From a tenant, with a VLAN tag.
+    VlanTag = 26,
+    /// An answer to a client to whom no route leads by the uplink. Sent all the same, and counted here.
+    NoRoute = 27,
+    /// The first segment of a connection, its checksum wrong. Sent on for its receiver to drop, and counted here.
+    BadChecksum = 28,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::EthernetTruncated,
         Self::Ipv4Truncated,
         Self::Ipv4Header,
@@ -78,6 +91,12 @@ impl DropReason {
         Self::IcmpQuote,
         Self::TooLong,
         Self::NotBalanced,
+        Self::OtherMac,
+        Self::ImpossibleSource,
+        Self::PastVip,
+        Self::VlanTag,
+        Self::NoRoute,
+        Self::BadChecksum,
     ];
 
     /// The name, as in metric labels.
@@ -107,6 +126,12 @@ impl DropReason {
             Self::IcmpQuote => "icmp_quote",
             Self::TooLong => "too_long",
             Self::NotBalanced => "not_balanced",
+            Self::OtherMac => "other_mac",
+            Self::ImpossibleSource => "impossible_source",
+            Self::PastVip => "past_vip",
+            Self::VlanTag => "vlan_tag",
+            Self::NoRoute => "no_route",
+            Self::BadChecksum => "bad_checksum",
         }
     }
 }

@@ -9,6 +9,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod verify;
 
 pub use frame::{Fields, Frame, FrameMut};
 pub use ipv4::parse as parse_ipv4;
@@ -20,6 +21,7 @@ pub use reply::{
 };
 pub use rewrite::End;
 pub use transport::{Transport, tcp_flag};
+pub use verify::bare_segment_is_sound;
 
 use crate::abi::{Address, DropReason};
 
@@ -46,6 +48,22 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// The `EtherType` of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// The `EtherType` of a VLAN tag (IEEE 802.1Q).
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// The `EtherType` of a provider's VLAN tag (IEEE 802.1ad).
+pub const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
+
+/// Length of a VLAN tag.
+pub const VLAN_TAG: usize = 4;
+
+/// Whether a frame's VLAN tag gives it a priority only, and no VLAN (IEEE 802.1Q, 9.6): it is as one without a tag. The
+/// frame begins with a tag.
+#[inline(always)]
+#[must_use]
+pub fn is_priority_tag(tag: [u8; 2]) -> bool {
+    const VLAN: u16 = 0x0fff;
+    u16::from_be_bytes(tag) & VLAN == 0
+}
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +145,68 @@ impl Header {
         matches!(self.version, Version::V4 { dont_fragment: false, .. })
     }
 
+    /// Whether a host on another link can have sent this: its source is one host's own address, valid beyond its link.
+    ///
+    /// Not so `0.0.0.0/8`, `127.0.0.0/8`, and what begins at `224.0.0.0`: this network, loopback, multicast, reserved and
+    /// broadcast. IPv4 link-local addresses are let through, since hosts on the uplink's link may have no other. Of IPv6 not
+    /// `::/64`, which has the unspecified, the loopback and the IPv4-mapped addresses, nor multicast and link-local ones:
+    /// an instance would look for the latter on its own link (RFC 4291, 2.5.6).
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_possible_source(&self) -> bool {
+        match self.version {
+            Version::V4 { .. } => {
+                let first = self.source.v4_octets()[0];
+                first != 127 && first.wrapping_sub(1) < 223
+            }
+            Version::V6 => {
+                self.source.words()[0] != 0 && self.source.bytes[0] != 0xff && !is_link_local(&self.source)
+            }
+        }
+    }
+
+    /// Whether the destination is on the sender's own link, or everybody there: multicast, broadcast, IPv6 link-local.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_to_link(&self) -> bool {
+        match self.version {
+            Version::V4 { .. } => {
+                let octets = self.destination.v4_octets();
+                octets[0] & 0xf0 == 224 || u32::from_ne_bytes(octets) == u32::MAX
+            }
+            Version::V6 => self.destination.bytes[0] == 0xff || is_link_local(&self.destination),
+        }
+    }
+
+    /// Whether the source is one that is valid on the sender's own link only: unspecified, or link-local.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_from_link(&self) -> bool {
+        match self.version {
+            Version::V4 { .. } => {
+                let [a, b, ..] = self.source.v4_octets();
+                a == 169 && b == 254 || u32::from_ne_bytes(self.source.v4_octets()) == 0
+            }
+            Version::V6 => {
+                let [high, low] = self.source.words();
+                high == 0 && low == 0 || is_link_local(&self.source)
+            }
+        }
+    }
+
     /// Whether this is an IPv6 header.
     #[inline(always)]
     #[must_use]
     pub const fn is_v6(&self) -> bool {
         matches!(self.version, Version::V6)
     }
+}
+
+/// `fe80::/10` (RFC 4291, 2.5.6).
+#[inline(always)]
+#[must_use]
+pub const fn is_link_local(address: &Address) -> bool {
+    address.bytes[0] == 0xfe && address.bytes[1] & 0xc0 == 0x80
 }
 
 /// The `EtherType` of a frame.

@@ -1,8 +1,7 @@
 //! What is answered to packets that go nowhere.
 
 use super::{
-    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, IPV4, IPV6, Packet, Part, TCP, Transport, Version,
-    tcp_flag,
+    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, IPV4, IPV6, Packet, Part, TCP, Transport, tcp_flag,
 };
 use crate::abi::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 use crate::checksum;
@@ -21,8 +20,8 @@ const HOPS: u8 = 64;
 /// Why a packet can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Its hops have come to their end.
-    TimeExceeded,
+    /// Nobody takes what comes to its port.
+    PortUnreachable,
     /// It is longer than the next link takes.
     TooLong {
         /// The bytes that the link takes.
@@ -35,7 +34,7 @@ impl Fault {
     #[inline(always)]
     const fn icmp(self) -> [u8; ICMP] {
         match self {
-            Self::TimeExceeded => [11, 0, 0, 0, 0, 0, 0, 0],
+            Self::PortUnreachable => [3, 3, 0, 0, 0, 0, 0, 0],
             Self::TooLong { mtu } => {
                 let [high, low] = mtu.to_be_bytes();
                 [3, 4, 0, 0, 0, 0, high, low]
@@ -43,11 +42,11 @@ impl Fault {
         }
     }
 
-    /// `ICMPv6`'s (RFC 4443, 3.2 and 3.3).
+    /// `ICMPv6`'s (RFC 4443, 3.1 and 3.2).
     #[inline(always)]
     const fn icmpv6(self) -> [u8; ICMP] {
         match self {
-            Self::TimeExceeded => [3, 0, 0, 0, 0, 0, 0, 0],
+            Self::PortUnreachable => [1, 4, 0, 0, 0, 0, 0, 0],
             Self::TooLong { mtu } => {
                 let [high, low] = mtu.to_be_bytes();
                 [2, 0, 0, 0, 0, 0, high, low]
@@ -64,13 +63,7 @@ pub fn may_be_answered(packet: &Packet) -> bool {
     if matches!(packet.part, Part::Later { .. }) || matches!(packet.transport, Transport::Error) {
         return false;
     }
-    let source = packet.header.source;
-    match packet.header.version {
-        // 0/8, 127/8, and from 224/4 on: this network, loopback, multicast, reserved and broadcast.
-        Version::V4 { .. } => !matches!(source.v4_octets()[0], 0 | 127 | 224..),
-        // Unspecified, loopback and the like, and multicast.
-        Version::V6 => source.words()[0] != 0 && source.bytes[0] != 0xff,
-    }
+    packet.header.has_possible_source()
 }
 
 /// The sum over the first `length` bytes of a frame's packet: what an answer quotes.

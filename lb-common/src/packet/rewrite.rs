@@ -78,6 +78,9 @@ impl Header {
 impl Packet {
     /// Gives an end another address and counts the hop, in the IP header. Returns the change, for the checksums of the
     /// payload that cover it; nothing where the frame is shorter than was parsed.
+    ///
+    /// A packet with a new destination was for this host, which doesn't count a last hop: its TTL never becomes 0. One with
+    /// a new source is forwarded, and must have a hop left.
     #[inline(always)]
     pub fn readdress<F: FrameMut + ?Sized>(
         &self,
@@ -85,7 +88,8 @@ impl Packet {
         end: End,
         address: &Address,
     ) -> Option<Difference> {
-        let hops = self.hops.wrapping_sub(1);
+        let is_last = end == End::Destination && self.hops <= 1;
+        let hops = if is_last { self.hops } else { self.hops.wrapping_sub(1) };
         let change = self.header.write_address(frame, ETHERNET, end, address)?;
         match self.header.version {
             Version::V4 { checksum, .. } => {

@@ -47,8 +47,12 @@ pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf,
     Ok((ebpf, adopted))
 }
 
+/// The addresses that are this host's but no VIPs: as many subnets as `tenants` has room for in both families, and some
+/// hundreds of the uplink's own.
+const MOST_LOCAL: u32 = 2_560;
+
 /// The sizes that the configuration decides.
-fn sizes(limits: &Limits) -> [(&'static str, u32); 17] {
+fn sizes(limits: &Limits) -> [(&'static str, u32); 18] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
         ("flows", Shape::for_flows(flows).parts),
@@ -60,6 +64,8 @@ fn sizes(limits: &Limits) -> [(&'static str, u32); 17] {
         ("services", services),
         ("endpoints", services),
         ("vips", services),
+        // Tenants' subnets, VIPs, and the uplink's own addresses.
+        ("local_addresses", services.saturating_add(MOST_LOCAL)),
         ("generations", services),
         ("tables", services.saturating_mul(2)),
         ("exceptions", services),

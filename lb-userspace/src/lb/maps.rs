@@ -1,5 +1,6 @@
 //! The pinned maps, with their types.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 
@@ -9,7 +10,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::abi::{
     Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, Endpoint,
     EndpointKey, Exceptions, FlowUse, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantKey,
-    TenantValue,
+    TenantValue, owner,
 };
 
 use lb_common::recent::Set;
@@ -29,7 +30,8 @@ pub(super) const NAMES: &[&str] = &[
     "backends",
     "answers",
     "tenants",
-    "subnets",
+    "local_addresses",
+    "open_ports",
     "fragments",
     "answer_fragments",
     "outbound_flows",
@@ -61,7 +63,8 @@ pub(super) struct Maps {
     backends: Array<MapData, BackendValue>,
     answers: HashMap<MapData, EndpointKey, AnswerValue>,
     pub(super) tenants: HashMap<MapData, TenantKey, TenantValue>,
-    pub(super) subnets: LpmTrie<MapData, [u8; 16], u32>,
+    pub(super) local_addresses: LpmTrie<MapData, [u8; 16], u32>,
+    pub(super) open_ports: HashMap<MapData, u32, u32>,
     flow_use: Array<MapData, FlowUse>,
     flow_common: Array<MapData, u64>,
     recent_flows: Array<MapData, Set>,
@@ -99,7 +102,8 @@ impl Maps {
             backends: take(source, "backends")?,
             answers: take(source, "answers")?,
             tenants: take(source, "tenants")?,
-            subnets: take(source, "subnets")?,
+            local_addresses: take(source, "local_addresses")?,
+            open_ports: take(source, "open_ports")?,
             flow_use: take(source, "flow_use")?,
             flow_common: take(source, "flow_common")?,
             recent_flows: take(source, "recent_flows")?,
@@ -160,12 +164,17 @@ impl Maps {
     }
 
     pub(super) fn set_vip(&mut self, vip: &Address, services: u32) -> Result<(), Error> {
+        self.set_owner(vip, (services > 0).then_some(owner::VIP))?;
         let result = if services == 0 {
             absent_is_fine(self.vips.remove(vip))
         } else {
             self.vips.insert(vip, services, 0)
         };
         result.map_err(Error::map("vips"))
+    }
+
+    pub(super) fn vips(&self) -> Result<BTreeSet<Address>, Error> {
+        self.vips.keys().collect::<Result<_, _>>().map_err(Error::map("vips"))
     }
 
     pub(super) fn generation(&self, service: u16) -> Result<u32, Error> {

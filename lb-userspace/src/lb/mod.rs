@@ -11,6 +11,7 @@ mod hints;
 mod layout;
 mod links;
 mod loader;
+mod local;
 pub mod look;
 mod maglev;
 mod maps;
@@ -23,6 +24,7 @@ mod settings;
 mod slots;
 mod sweep;
 mod tenants;
+mod uplink;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ pub use links::{Receiver, XdpMode, attach_receiver};
 pub use memory::Memory;
 pub use quota::{FlowTableUse, ServiceUse};
 pub(crate) use registry::answers_clash;
-pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, Settings, TenantLink};
+pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, OpenPorts, Settings, TenantLink};
 
 use crate::net::Netns;
 use crate::object::object;
@@ -56,6 +58,8 @@ pub struct LoadBalancer {
     registry: Registry,
     pins: PathBuf,
     transit: Netns,
+    /// The uplink's name there.
+    uplink: String,
     mode: XdpMode,
     adopted: bool,
     /// The flows' clock when tracked slots were last looked at.
@@ -102,13 +106,16 @@ impl LoadBalancer {
             ..before
         };
         maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
+        maps.set_open_ports(&settings.open_ports)?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
         let settled = before.clock;
-        let balancer = Self { ebpf, maps, registry, pins, transit, mode, adopted, settled };
+        let uplink = settings.uplink.clone();
+        let mut balancer = Self { ebpf, maps, registry, pins, transit, uplink, mode, adopted, settled };
         // From now on the flows' clock counts the time, whether the daemon lives or not.
         balancer
             .order(SweepOrder { with: sweep_order::TIME_PASSED, ..SweepOrder::of(sweep_order::CLOCK) })?;
+        balancer.follow_uplink()?;
         Ok(balancer)
     }
 
@@ -176,7 +183,6 @@ impl LoadBalancer {
 fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u32) -> Control {
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     Control {
-        clock: before.clock,
         uplink,
         seed: if before.seed == 0 { loader::random_seed() } else { before.seed },
         tcp_timeout: seconds(timeouts.tcp),
@@ -184,16 +190,10 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
         udp_timeout: seconds(timeouts.udp),
         nascent_timeout: seconds(timeouts.nascent),
         closed_timeout: seconds(timeouts.closed),
-        epoch: before.epoch,
         recent_mask: match before.recent_mask {
             0 => recent_sets.saturating_sub(1),
             mask => mask.min(recent_sets.saturating_sub(1)),
         },
-        flow_parts: before.flow_parts,
-        flow_room: before.flow_room,
-        reserved: 0,
-        counted: before.counted,
-        quota: before.quota,
-        reserved_too: 0,
+        ..before
     }
 }

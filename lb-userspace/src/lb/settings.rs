@@ -1,5 +1,6 @@
 //! Where the load balancer runs, and how large it is.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::net::Netns;
+use crate::service::Protocol;
 
 /// Where the load balancer runs and how large its maps are.
 #[derive(Debug, Clone)]
@@ -22,6 +24,17 @@ pub struct Settings {
     pub limits: Limits,
     /// When a flow without packets ends.
     pub timeouts: FlowTimeouts,
+    /// Ports that no service takes and that are open all the same.
+    pub open_ports: OpenPorts,
+}
+
+/// Ports that are open though no service takes them: processes of this host answer. All others are closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenPorts {
+    /// At every VIP, for clients.
+    pub at_vips: BTreeSet<(Protocol, u16)>,
+    /// At every gateway, for instances.
+    pub at_gateways: BTreeSet<(Protocol, u16)>,
 }
 
 /// The sizes of the maps, in entries.

@@ -13,11 +13,13 @@ use crate::service::ServiceKey;
 const SETTLE_INTERVAL: u32 = 10;
 
 impl LoadBalancer {
-    /// Moves the flows' clock on, ends idle flows and counts the live ones. To be called about once a second.
+    /// Moves the flows' clock on, ends idle flows and counts the live ones, and tells the programs what the uplink is by now.
+    /// To be called about once a second.
     ///
     /// Where it could not be called for longer, on a host that was too busy or a daemon that was stopped, the clock
     /// counts only a part of that time: see [`lb_common::clock`].
     pub fn sweep(&mut self) -> Result<(), Error> {
+        self.follow_uplink()?;
         self.sweep_by(sweep_order::TIME_PASSED)
     }
 

@@ -49,21 +49,21 @@ impl Maps {
             return absent_is_fine(self.tenants.remove(&key)).map_err(Error::map("tenants"));
         };
         self.tenants.insert(key, value, 0).map_err(Error::map("tenants"))?;
-        self.subnets.insert(&subnet(&value), key.interface, 0).map_err(Error::map("subnets"))
+        self.local_addresses.insert(&subnet(&value), key.interface, 0).map_err(Error::map("local_addresses"))
     }
 
     /// Removes a subnet, unless another interface has it by now.
     fn remove_subnet(&mut self, tenant: &TenantValue, interface: u32) -> Result<(), Error> {
         let subnet = subnet(tenant);
-        let owner = present(self.subnets.get(&subnet, 0)).map_err(Error::map("subnets"))?;
+        let owner = present(self.local_addresses.get(&subnet, 0)).map_err(Error::map("local_addresses"))?;
         if owner != Some(interface) {
             return Ok(());
         }
-        absent_is_fine(self.subnets.remove(&subnet)).map_err(Error::map("subnets"))
+        absent_is_fine(self.local_addresses.remove(&subnet)).map_err(Error::map("local_addresses"))
     }
 }
 
-fn present<V>(result: Result<V, MapError>) -> Result<Option<V>, MapError> {
+pub(super) fn present<V>(result: Result<V, MapError>) -> Result<Option<V>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{Program, TestRun, TestRunOptions};
 use lb_userspace::lb::{
-    Error, FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, LoadBalancer, Settings, TenantLink, provide_bpffs,
+    Error, FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, LoadBalancer, OpenPorts, Settings, TenantLink,
+    provide_bpffs,
 };
 use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
@@ -67,7 +68,8 @@ impl Bed {
         let (transit, peers) = (format!("{name}-transit"), format!("{name}-peers"));
         let netns = Netns::create(&transit).expect("a namespace");
         let peers_netns = Netns::create(&peers).expect("a namespace");
-        add_veth(&netns, &peers_netns, ["up0", "cl0"], None);
+        add_veth(&netns, &peers_netns, ["up0", "cl0"], Some(MacAddr(UPLINK_MAC)));
+        add_default_routes(&netns);
         add_veth(&netns, &peers_netns, ["slt-bed", "slp-bed"], Some(TENANT_MAC));
         // As for any client on this host; once the other end runs XDP, the kernel lets it no longer be switched.
         peers_netns.disable_offloads("cl0").expect("offloads off");
@@ -79,6 +81,7 @@ impl Bed {
             uplink: "up0".to_owned(),
             limits,
             timeouts,
+            open_ports: OpenPorts::default(),
         };
         let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");
         lb.attach_tenant(&tenant_link(&peers_netns)).expect("the tenant attaches");
@@ -230,6 +233,17 @@ impl Drop for Bed {
         let _ = LoadBalancer::remove_pins(&self.pin_root);
         let _ = Netns::delete(&self.transit);
         let _ = Netns::delete(&self.peers);
+    }
+}
+
+/// Default routes by the uplink: answers have a way to every client.
+fn add_default_routes(transit: &Netns) {
+    for family in ["-4", "-6"] {
+        let add = || {
+            let arguments = [family, "route", "add", "default", "dev", "up0"];
+            std::process::Command::new("ip").args(arguments).status().expect("ip runs")
+        };
+        assert!(transit.run(add).expect("the namespace").success(), "a default route");
     }
 }
 

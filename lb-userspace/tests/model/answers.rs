@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::addresses::{is_from_link, is_to_link, is_within, owner};
 use super::bytes::{Changed, headers, u16_at};
 use super::kinds::{is_discovery, is_error, malformed};
 use super::reference::{FragmentId, Headers, LONGEST, fragment_id, quote};
@@ -17,6 +18,8 @@ pub(crate) enum Outcome {
     Leave,
     /// Dropped, and counted under this reason.
     Drop(&'static str),
+    /// Dropped, and not counted.
+    Quiet,
     /// Sent to the client as this frame.
     Send {
         frame: Vec<u8>,
@@ -42,6 +45,7 @@ pub(crate) fn outcome(
     let packet = match headers(frame) {
         Ok(Some(packet)) => packet,
         Ok(None) if frame[12..14] == [0x08, 0x06] => return Outcome::Pass(None),
+        Ok(None) if matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) => return Outcome::Drop("vlan_tag"),
         Ok(None) => return Outcome::Drop("not_allowed"),
         Err(reason) => return Outcome::Drop(reason),
     };
@@ -51,21 +55,26 @@ pub(crate) fn outcome(
     }
     let is_ours = is_within(packet.source);
     if is_read && is_discovery(frame, &packet) {
-        let is_host = is_ours || packet.source.is_unspecified() || is_of_link(packet.source);
         let to = packet.destination;
-        return match is_host {
+        return match is_ours || is_from_link(packet.source) {
             false => Outcome::Drop("source_spoofed"),
-            _ if to.is_multicast() || is_of_link(to) || to == GATEWAY_6 => Outcome::Pass(None),
+            _ if is_to_link(to) || to == GATEWAY_6 => Outcome::Pass(None),
             _ => Outcome::Drop("not_allowed"),
         };
+    }
+    if is_to_link(packet.destination) && (is_ours || is_from_link(packet.source)) {
+        return Outcome::Quiet;
     }
     if !is_ours {
         return Outcome::Drop("source_spoofed");
     }
     if packet.destination == GATEWAY || packet.destination == GATEWAY_6 {
-        return Outcome::Pass(None);
+        return to_gateway(frame, &packet);
     }
-    if is_within(packet.destination) || is_another_tenants(packet.destination) {
+    if packet.destination == IpAddr::from([19, 0, 0, 255]) {
+        return Outcome::Quiet;
+    }
+    if owner(packet.destination).is_some() {
         return Outcome::Drop("not_allowed");
     }
     let Some(opened) = opened.filter(|_| packet.source.is_ipv4()) else {
@@ -106,23 +115,21 @@ fn is_own(opened: &mut Opened, frame: &[u8], packet: &Headers) -> bool {
     }
 }
 
-/// The tenant's subnets.
-fn is_within(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.octets().starts_with(&[19, 0, 0]),
-        IpAddr::V6(address) => address.segments().starts_with(&[0x2001, 0xdb8, 0x19, 0]),
-    }
-}
-
-fn is_another_tenants(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.octets().starts_with(&[20, 0, 0]),
-        IpAddr::V6(address) => address.segments().starts_with(&[0x2001, 0xdb8, 0x20, 0]),
-    }
-}
-
-fn is_of_link(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+/// The gateway answers pings and DHCP. What begins nothing comes to nobody who didn't ask for it.
+fn to_gateway(frame: &[u8], packet: &Headers) -> Outcome {
+    let at = packet.payload;
+    let echo = if packet.source.is_ipv6() { (58, [128, 129]) } else { (1, [8, 0]) };
+    let is_answered = match (packet.fragment, packet.protocol) {
+        (Some((_, false)), _) => true,
+        _ if !packet.complete => false,
+        (_, 6) => frame[at + 13] & 0x12 != 0x02,
+        (_, 17) => u16_at(frame, at + 2) == 67,
+        (_, protocol) if protocol == echo.0 => {
+            is_error(frame, packet) || echo.1.contains(&frame[at]) && frame[at + 1] == 0
+        }
+        _ => false,
+    };
+    if is_answered { Outcome::Pass(None) } else { Outcome::Drop("not_allowed") }
 }
 
 fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {

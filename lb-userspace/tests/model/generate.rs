@@ -23,7 +23,11 @@ impl Side {
 pub(crate) fn frame(rng: &mut Rng, side: Side) -> Vec<u8> {
     let is_v6 = rng.bool();
     let mut frame = Vec::with_capacity(128);
-    frame.extend([2, 0, 0, 0, 0, 0x22, 2, 0, 0, 0, 0, 0x11]);
+    frame.extend(destination_mac(rng));
+    frame.extend([2, 0, 0, 0, 0, 0x11]);
+    if rng.u8(..25) == 0 {
+        frame.extend(tag(rng));
+    }
     frame.extend(if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
     let client = client(rng, is_v6);
     let (from, to) = match side {
@@ -42,6 +46,24 @@ pub(crate) fn frame(rng: &mut Rng, side: Side) -> Vec<u8> {
     frame
 }
 
+/// The uplink's mostly; another host's, everybody's, or many's.
+fn destination_mac(rng: &mut Rng) -> [u8; 6] {
+    match rng.u8(..40) {
+        0 => [2, 0, 0, 0, 0, 0x23],
+        1 => [0xff; 6],
+        2 => [0x33, 0x33, 0, 0, 0, 1],
+        _ => [2, 0, 0, 0, 0, 0x22],
+    }
+}
+
+/// A VLAN tag: half of them name no VLAN, some are a provider's.
+fn tag(rng: &mut Rng) -> [u8; 4] {
+    let vlan = if rng.bool() { 0 } else { rng.u16(..4096) };
+    let [high, low] = (vlan | rng.u16(..16) << 12).to_be_bytes();
+    let kind = if rng.u8(..8) == 0 { [0x88, 0xa8] } else { [0x81, 0x00] };
+    [kind[0], kind[1], high, low]
+}
+
 /// A test run of a program that sees socket buffers takes no frame that ends within an IP header.
 const SHORTEST_TESTED: usize = 54;
 
@@ -54,6 +76,8 @@ fn backend(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
         (true, 2) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x1a][..], &[0; 9], &[last]].concat(),
         (true, _) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
         (false, 0) => vec![19, 0, 1, last],
+        (false, 1) => vec![0; 4],
+        (false, 2) => vec![169, 254, 0, last],
         (false, _) => vec![19, 0, 0, last],
     }
 }
@@ -66,6 +90,10 @@ fn to_outside(rng: &mut Rng, is_v6: bool, client: Vec<u8>) -> Vec<u8> {
         (true, 2) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x20][..], &[0; 9], &[last]].concat(),
         (true, 3) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
         (true, 4) => [&[0xfe, 0x80][..], &[0; 13], &[last]].concat(),
+        (true, 5) => [&[0xff, 2][..], &[0; 13], &[last]].concat(),
+        (false, 4) => vec![224, 0, 0, last],
+        (false, 5) => vec![[19, 255][rng.usize(..2)], [0, 255][rng.usize(..2)], 255, 255],
+        (false, 6) => vec![19, 0, 0, 255],
         (false, 2) => vec![20, 0, 0, last],
         (false, 3) => vec![19, 0, 0, last],
         _ => client,
@@ -81,13 +109,22 @@ fn client(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
     match (is_v6, rng.u8(..30)) {
         (true, 0) => [&[0xff, 2][..], &[0; 13], &[last]].concat(),
         (true, 1) => vec![0; 16],
+        (true, 2) => [&[0xfe, 0x80][..], &[0; 13], &[last]].concat(),
+        (true, 3) => [&[0x20, 0x01, 0x0d, 0xb8, 0, 0x19][..], &[0; 9], &[last]].concat(),
+        (true, 4) => VIP_6.octets().to_vec(),
         (true, _) => [&[0x20, 0x01, 0x0d, 0xb8, 0x51][..], &[0; 10], &[last]].concat(),
         (false, 0) => vec![rng.u8(..), 0, 0, last],
+        (false, 1) => vec![[19, 20][rng.usize(..2)], 0, 0, last],
+        (false, 2) => VIP_4.octets().to_vec(),
+        (false, 3) => vec![rng.u8(224..), rng.u8(..), rng.u8(..), last],
         (false, _) => vec![198, 51, 100, last],
     }
 }
 
 fn vip(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
+    if rng.u8(..30) == 0 {
+        return backend(rng, is_v6);
+    }
     let mut vip = if is_v6 { VIP_6.octets().to_vec() } else { VIP_4.octets().to_vec() };
     if rng.u8(..12) == 0 {
         *vip.last_mut().expect("an address") ^= 1;
@@ -137,9 +174,12 @@ fn tcp(rng: &mut Rng, side: Side) -> Vec<u8> {
     segment.extend(rng.u64(..).to_be_bytes());
     let options = if rng.u8(..4) == 0 { rng.u8(..11) } else { 0 };
     let flags = [0x02, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, rng.u8(..)][rng.usize(..8)];
+    let is_bare = flags == 0x02 && rng.bool();
     segment.extend([(5 + options) << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
     segment.extend(vec![1; usize::from(options) * 4]);
-    segment.extend(data(rng));
+    if !is_bare {
+        segment.extend(data(rng));
+    }
     segment
 }
 
@@ -197,7 +237,7 @@ fn with_checksum(rng: &mut Rng, protocol: u8, mut payload: Vec<u8>, from: &[u8],
     let length = u32::try_from(payload.len()).expect("a length");
     let pseudo = if protocol == 1 { 0 } else { sum(from) + sum(to) + u32::from(protocol) + length };
     payload[at..at + 2].copy_from_slice(&[0, 0]);
-    let value = checksum(pseudo + sum(&payload));
+    let value = checksum(pseudo + sum(&payload)) ^ u16::from(rng.u8(..12) == 0);
     payload[at..at + 2].copy_from_slice(&value.to_be_bytes());
     payload
 }

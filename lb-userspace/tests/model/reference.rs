@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::addresses::{Owner, is_possible, owner};
 use super::bytes::{Changed, headers, sum, u16_at, u32_at};
 use super::kinds::{is_balanced, is_discovery, is_error, malformed};
 use super::world::{Service, World};
@@ -10,8 +11,6 @@ use super::world::{Service, World};
 /// What is to become of a frame.
 pub(crate) enum Outcome {
     Pass,
-    /// Passed, and counted under this reason.
-    PassCounted(&'static str),
     /// Dropped, and counted under this reason.
     Drop(&'static str),
     /// Counted under the reason and answered with this frame; dropped, where there were many answers lately.
@@ -96,18 +95,14 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     {
         return Outcome::Drop(reason);
     }
-    let to_vip = World::is_vip(packet.destination);
     if !is_first_or_whole {
-        return if to_vip { later_fragment(fragments, &packet) } else { Outcome::Pass };
+        return kept_out(frame, &packet).unwrap_or_else(|| later_fragment(fragments, &packet));
     }
-    if !packet.complete {
-        return if to_vip { Outcome::Drop("ipv6_unread") } else { Outcome::Pass };
+    if packet.complete && is_error(frame, &packet) {
+        return kept_out(frame, &packet).unwrap_or_else(|| error(world, frame, &packet));
     }
-    if is_error(frame, &packet) {
-        return if to_vip { error(world, frame, &packet) } else { Outcome::Pass };
-    }
-    if to_vip && !is_balanced(frame, &packet) && !is_discovery(frame, &packet) {
-        return Outcome::PassCounted("not_balanced");
+    if !packet.complete || !is_balanced(frame, &packet) {
+        return kept_out(frame, &packet).unwrap_or_else(|| unserved(frame, &packet));
     }
     let (client_port, vip_port) = match (packet.protocol, frame[packet.payload..].first_chunk::<6>()) {
         (6 | 17, _) => (u16_at(frame, packet.payload), u16_at(frame, packet.payload + 2)),
@@ -117,16 +112,24 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
         _ => return Outcome::Pass,
     };
     let Some((place, service)) = world.service(packet.destination, vip_port, packet.protocol) else {
-        return Outcome::Pass;
+        return kept_out(frame, &packet).unwrap_or_else(|| unserved(frame, &packet));
     };
-    if packet.hops <= 1 {
-        return answered(frame, &packet, "ttl_exceeded", [11, 0], [3, 0], 0);
+    if !is_for_uplink(frame) {
+        return Outcome::Drop("other_mac");
+    }
+    let may_begin = packet.protocol != 6 || is_opening(frame, &packet);
+    if !is_possible(packet.source) || may_begin && owner(packet.source).is_some() {
+        return Outcome::Drop("impossible_source");
     }
     if service.backends.is_empty() {
-        return nobody(frame, &packet);
+        return reset(frame, &packet, "no_backend");
     }
     if frame.len() > LONGEST {
         return answered(frame, &packet, "too_long", [3, 4], [2, 0], 1_500);
+    }
+    // What leads other fragments is remembered only for somebody who can be a client.
+    if packet.fragment.is_some() && owner(packet.source).is_some() {
+        return Outcome::Drop("impossible_source");
     }
     let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
     Outcome::Forward(Forward {
@@ -136,6 +139,54 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
         headers: packet,
         what: What::Payload,
     })
+}
+
+/// The frame without a tag that names no VLAN.
+pub(crate) fn untagged(frame: &[u8]) -> Vec<u8> {
+    match frame.get(12..18) {
+        Some([0x81, 0x00, high, 0, 0x08, 0x00] | [0x81, 0x00, high, 0, 0x86, 0xdd]) if high % 16 == 0 => {
+            [&frame[..12], &frame[16..]].concat()
+        }
+        _ => frame.to_vec(),
+    }
+}
+
+fn is_for_uplink(frame: &[u8]) -> bool {
+    frame.starts_with(&crate::bed::UPLINK_MAC)
+}
+
+/// A SYN alone.
+fn is_opening(frame: &[u8], packet: &Headers) -> bool {
+    packet.protocol == 6 && frame[packet.payload + 13] & 0x16 == 0x02
+}
+
+/// What becomes of a packet that isn't for a VIP, or from nobody who can be a client; `None` for one that is.
+fn kept_out(frame: &[u8], packet: &Headers) -> Option<Outcome> {
+    let (from, to) = (owner(packet.source), owner(packet.destination));
+    let is_read = packet.complete && packet.fragment.is_none_or(|(_, first)| first);
+    match to {
+        Some(Owner::Vip) if !is_for_uplink(frame) => Some(Outcome::Drop("other_mac")),
+        _ if !is_for_uplink(frame) => Some(Outcome::Pass),
+        Some(Owner::Vip) if is_read && is_discovery(frame, packet) => Some(Outcome::Pass),
+        Some(Owner::Vip) if from.is_some() || !is_possible(packet.source) => {
+            Some(Outcome::Drop("impossible_source"))
+        }
+        Some(Owner::Vip) => None,
+        Some(Owner::Tenant) => Some(Outcome::Drop("past_vip")),
+        None if from == Some(Owner::Tenant) => Some(Outcome::Drop("impossible_source")),
+        None => Some(Outcome::Pass),
+    }
+}
+
+/// A packet to a VIP that no service takes.
+fn unserved(frame: &[u8], packet: &Headers) -> Outcome {
+    match packet.protocol {
+        _ if !packet.complete => Outcome::Drop("ipv6_unread"),
+        6 => reset(frame, packet, "not_balanced"),
+        17 => answered(frame, packet, "not_balanced", [3, 3], [1, 4], 0),
+        _ if is_balanced(frame, packet) => Outcome::Pass,
+        _ => Outcome::Drop("not_balanced"),
+    }
 }
 
 pub(crate) fn fragment_id(packet: &Headers, identification: u32) -> FragmentId {
@@ -148,9 +199,6 @@ fn later_fragment(fragments: &Fragments, packet: &Headers) -> Outcome {
     let Some(&(service, backend)) = fragments.get(&fragment_id(packet, identification)) else {
         return Outcome::Drop("fragment");
     };
-    if packet.hops <= 1 {
-        return Outcome::Drop("ttl_exceeded");
-    }
     let follows = Follows::Fragment(backend);
     Outcome::Forward(Forward { service, follows, leads: None, headers: *packet, what: What::FragmentOnly })
 }
@@ -169,8 +217,8 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
     let Some((place, service)) = world.service(source, vip_port, quote.protocol) else {
         return Outcome::Pass;
     };
-    if packet.hops <= 1 {
-        return Outcome::Drop("ttl_exceeded");
+    if !is_possible(client) || owner(client).is_some() {
+        return Outcome::Drop("impossible_source");
     }
     if service.backends.is_empty() {
         return Outcome::Drop("no_backend");
@@ -214,6 +262,20 @@ impl Forward {
         }
     }
 
+    /// Whether it is the first segment of a connection, all of it header, with a wrong checksum.
+    pub(crate) fn is_unsound(&self, frame: &[u8]) -> bool {
+        let Headers { payload, end, .. } = self.headers;
+        let is_payload = matches!(self.what, What::Payload) && self.leads.is_none();
+        if !is_payload || !is_opening(frame, &self.headers) {
+            return false;
+        }
+        let is_bare = end - payload == usize::from(frame[payload + 12] >> 4) * 4;
+        let addresses = if self.headers.source.is_ipv6() { 22..54 } else { 26..34 };
+        let length = u32::try_from(end - payload).expect("a length");
+        is_bare
+            && super::bytes::checksum(sum(&frame[addresses]) + 6 + length + sum(&frame[payload..end])) != 0
+    }
+
     /// The frame as a backend is to get it.
     pub(crate) fn to(&self, frame: &[u8], service: &Service, backend: usize) -> Vec<u8> {
         let Headers { payload, end, protocol, .. } = self.headers;
@@ -224,10 +286,10 @@ impl Forward {
         out[6..12].copy_from_slice(&super::world::TENANT_MAC);
         let address = &backend.address;
         if is_v6 {
-            out[21] -= 1;
+            out[21] -= u8::from(out[21] > 1);
             out[38..54].copy_from_slice(address);
         } else {
-            out[22] -= 1;
+            out[22] -= u8::from(out[22] > 1);
             out[30..34].copy_from_slice(address);
         }
         let addresses = if is_v6 { 22..54 } else { 26..34 };
@@ -300,10 +362,10 @@ impl Quote {
     }
 }
 
-fn nobody(frame: &[u8], packet: &Headers) -> Outcome {
+fn reset(frame: &[u8], packet: &Headers, reason: &'static str) -> Outcome {
     let tcp = packet.payload;
     if packet.protocol != 6 || frame[tcp + 13] & 4 != 0 {
-        return Outcome::Drop("no_backend");
+        return Outcome::Drop(reason);
     }
     let flags = frame[tcp + 13];
     let data = packet.end - tcp - usize::from(frame[tcp + 12] >> 4) * 4;
@@ -318,7 +380,7 @@ fn nobody(frame: &[u8], packet: &Headers) -> Outcome {
         segment.extend([0, 0, 0, 0, 0x50, 0x04, 0, 0, 0, 0, 0, 0]);
     }
     let frame = back(frame, packet, 6, &segment, 16);
-    Outcome::Answer { reason: "no_backend", frame, is_limited: false }
+    Outcome::Answer { reason, frame, is_limited: false }
 }
 
 /// An ICMP error about a packet, by type and code of each family.
@@ -330,13 +392,6 @@ fn answered(
     v6: [u8; 2],
     mtu: u16,
 ) -> Outcome {
-    let is_one_host = match packet.source {
-        IpAddr::V4(ip) => !matches!(ip.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(ip) => !ip.octets().starts_with(&[0; 8]) && !ip.is_multicast(),
-    };
-    if !is_one_host {
-        return Outcome::Drop(reason);
-    }
     let is_v6 = packet.source.is_ipv6();
     let mut message = if is_v6 { v6 } else { v4 }.to_vec();
     message.extend([0; 4]);

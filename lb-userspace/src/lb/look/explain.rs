@@ -140,7 +140,7 @@ impl Look {
             let hash = hash::of_flow(&known.key, control.seed);
             sandbox.know(&self.maps, &control, hash, &known.key, known.entry)?;
         }
-        let trace = sandbox.run(&probe::frame(question)?, transit)?;
+        let trace = sandbox.run(&probe::frame(question, control.uplink_address())?, transit)?;
         let outcome = self.outcome(&trace, sandbox, known.as_ref())?;
         let to_backend = matches!(outcome, Outcome::Backend { .. });
         let known_entry = known.as_ref().and_then(|known| Some((known.key, known.entry?)));

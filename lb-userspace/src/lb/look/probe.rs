@@ -9,16 +9,15 @@ use super::explain::Question;
 use crate::lb::Error;
 use crate::service::Protocol;
 
-/// Locally administered, and of nobody: the program doesn't look at them.
+/// Locally administered, and of nobody: the program doesn't look at it.
 const SOURCE: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const DESTINATION: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// Linux's own hop limit.
 const HOPS: u8 = 64;
 
-/// A frame of the flow, as short as its protocol has them.
-pub(super) fn frame(question: &Question) -> Result<Vec<u8>, Error> {
+/// A frame of the flow to the uplink with this Ethernet address, as short as its protocol has them.
+pub(super) fn frame(question: &Question, uplink: [u8; 6]) -> Result<Vec<u8>, Error> {
     let Question { client, to, protocol, begins } = *question;
-    let ethernet = PacketBuilder::ethernet2(SOURCE, DESTINATION);
+    let ethernet = PacketBuilder::ethernet2(SOURCE, uplink);
     let other_family =
         || io::Error::new(io::ErrorKind::InvalidInput, "client and VIP are of different families");
     let packet = match (client.ip(), to.ip()) {

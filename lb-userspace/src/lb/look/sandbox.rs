@@ -22,7 +22,7 @@ use crate::net::Netns;
 use crate::object::object;
 
 /// What the program reads and never writes.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "vips",
     "services",
     "service_hints",
@@ -32,7 +32,8 @@ const SHARED: [&str; 10] = [
     "backends",
     "answers",
     "tenants",
-    "subnets",
+    "local_addresses",
+    "open_ports",
 ];
 
 /// Tables of flows: the copy has one part, and one flow.
