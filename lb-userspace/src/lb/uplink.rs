@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 
 use lb_common::abi::{Address, default_route};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::sys::socket::{SockaddrIn, SockaddrStorage};
 
 use super::Error;
 use crate::net::Netns;
@@ -56,17 +58,23 @@ fn mac(entry: &InterfaceAddress) -> Option<[u8; 6]> {
     entry.address.as_ref()?.as_link_addr()?.addr().filter(|mac| *mac != [0; 6])
 }
 
-/// An entry's address, and that of its broadcasts.
+/// An entry's address, and that of its link's broadcasts.
 fn addresses(entry: &InterfaceAddress) -> impl Iterator<Item = Address> + use<> {
-    let v4 = |address: &nix::sys::socket::SockaddrStorage| {
-        address.as_sockaddr_in().map(|address| Address::v4(address.ip().octets()))
-    };
-    let v6 = |address: &nix::sys::socket::SockaddrStorage| {
+    let v4 = |address: &SockaddrStorage| address.as_sockaddr_in().map(SockaddrIn::ip);
+    let v6 = |address: &SockaddrStorage| {
         address.as_sockaddr_in6().map(|address| Address::v6(address.ip().octets()))
     };
-    let own = entry.address.as_ref().and_then(|address| v4(address).or_else(|| v6(address)));
-    let broadcast = entry.broadcast.as_ref().and_then(v4);
-    own.into_iter().chain(broadcast)
+    let own_v4 = entry.address.as_ref().and_then(v4);
+    let mask = entry.netmask.as_ref().and_then(v4);
+    let broadcast = own_v4.zip(mask).and_then(|(address, mask)| broadcast_of(address, mask));
+    let own_v6 = entry.address.as_ref().and_then(v6);
+    own_v4.into_iter().chain(broadcast).map(|address| Address::v4(address.octets())).chain(own_v6)
+}
+
+/// The last address of a link's subnet, whether or not the interface was told that it is for broadcasts; none where the
+/// subnet has no room for it (RFC 3021).
+fn broadcast_of(address: Ipv4Addr, mask: Ipv4Addr) -> Option<Ipv4Addr> {
+    (mask.to_bits().count_zeros() > 1).then(|| Ipv4Addr::from_bits(address.to_bits() | !mask.to_bits()))
 }
 
 /// Whether `/proc/net/route` has a default route by the interface.
@@ -92,7 +100,7 @@ fn has_default_v6(routes: &str, interface: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_default_v4, has_default_v6};
+    use super::{Ipv4Addr, broadcast_of, has_default_v4, has_default_v6};
 
     const V4: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 mgmt0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
@@ -106,6 +114,15 @@ up1\t00000000\t016433C6\t0003\t0\t0\t200\t00000000\t0\t0\t0
             assert_eq!(has_default_v4(V4, interface), expected, "{interface}");
         }
         assert!(!has_default_v4("", "up0"));
+    }
+
+    #[test]
+    fn a_subnet_has_a_broadcast_address_where_there_is_room() {
+        let of = |address: [u8; 4], mask: [u8; 4]| broadcast_of(address.into(), mask.into());
+        assert_eq!(of([198, 51, 100, 1], [255, 255, 255, 0]), Some(Ipv4Addr::new(198, 51, 100, 255)));
+        assert_eq!(of([198, 51, 100, 1], [255, 255, 255, 252]), Some(Ipv4Addr::new(198, 51, 100, 3)));
+        assert_eq!(of([198, 51, 100, 1], [255, 255, 255, 254]), None);
+        assert_eq!(of([198, 51, 100, 80], [255; 4]), None, "a VIP");
     }
 
     #[test]
