@@ -14,7 +14,7 @@ use sluice_demo::observer::Observer;
 use sluice_demo::world::{HostSettings, World};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
-use sluice_northbound::api::{EventKind, TenantStatus};
+use sluice_northbound::api::{Event, EventKind, EventQuery, TenantStatus};
 use sluice_tests::{logs, number, processes_in, sluice};
 
 /// Lines that come each second: as many as the daemon is to take in for a minute, which `SLUICE_LOG_SECONDS` makes of these
@@ -165,6 +165,54 @@ async fn the_last_words_of_an_instance_are_its_tenants() -> Result<()> {
         let line = csv.lines().find(|line| line.contains(&format!("last words by {way}")));
         assert!(line.is_some_and(|line| line.contains(&format!(",ends,{ends},198.19."))), "{csv}");
     }
+    let remains = world.remove().await?;
+    ensure!(remains.is_empty(), "{remains:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_an_instance_ended_and_what_it_said_are_told() -> Result<()> {
+    const WORLD: &str = "slt_said";
+    let mut world = World::create(WORLD, &sluice()?, &HostSettings::default()).await?;
+    let folder = tempfile::tempdir()?;
+    let flag = folder.path().join("end");
+    let script = format!(
+        "{} responder & while ! test -e {}; do sleep .1; done; echo PANIC: out of cheese >&2; kill %1; exit 9",
+        sluice()?.display(),
+        flag.display()
+    );
+    world.write_tenant("said.yml", &tenant("said", 97, &format!("command: [bash, -c, \"{script}\"]\n")))?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client).await?;
+    observer.until("the instance", PATIENCE, |seen| instance(seen, "said").is_some()).await?;
+    let said = instance(&observer, "said").context("said")?;
+
+    // The next daemon is not its parent, and knows all the same.
+    world.kill_daemon()?;
+    let client = world.start_daemon().await?;
+    let mut observer = Observer::new(client.clone()).await?;
+    observer.until("the instance", PATIENCE, |seen| instance(seen, "said").is_some()).await?;
+    fs::write(&flag, "")?;
+    observer.until("its end", PATIENCE, |seen| seen.count(EventKind::Terminated) > 0).await?;
+    fs::remove_file(&flag)?;
+    let events = client.events(&EventQuery { limit: Some(1_000), ..EventQuery::default() }).await?.events;
+    let is_end =
+        |event: &&Event| event.kind == EventKind::InstanceFailed && event.instance.as_ref() == Some(&said);
+    let failed = events.iter().find(is_end).context("its end is an event")?;
+    assert!(failed.message.contains("exit code 9") && failed.message.contains("out of cheese"), "{failed:?}");
+    assert_eq!(failed.details["code"], 9, "{failed:?}");
+    assert!(failed.details["last_lines"].to_string().contains("out of cheese"), "{failed:?}");
+
+    // With a daemon, and without.
+    let config = world.host_file().display().to_string();
+    let shown = |world: &World| {
+        let shown = world.sluice(&["logs", "said", "--instance", said.as_str(), "--config", &config])?;
+        anyhow::Ok(String::from_utf8(shown.stdout)?)
+    };
+    let text = shown(&world)?;
+    assert!(text.contains(said.as_str()) && text.contains("PANIC: out of cheese"), "{text}");
+    world.kill_daemon()?;
+    assert_eq!(shown(&world)?, text);
     let remains = world.remove().await?;
     ensure!(remains.is_empty(), "{remains:?}");
     Ok(())

@@ -235,6 +235,9 @@ pub struct InstanceStatus {
     pub other_addresses: Vec<Ipv4Addr>,
     /// Where it is in its life.
     pub state: InstanceState,
+    /// What it waits for while it is made, and how far that is: `pulling image shop:1.4: 41 %`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// When it was asked for.
     pub created: Timestamp,
     /// When it entered `state`.

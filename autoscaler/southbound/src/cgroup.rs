@@ -36,6 +36,12 @@ pub enum CgroupError {
          `mount -t cgroup2 none /sys/fs/cgroup`"
     )]
     NoController,
+    /// Memory can't be limited here.
+    #[error(
+        "the template has a `memory`, and no cgroup hierarchy has a `memory` controller: boot with \
+         `cgroup_enable=memory`, or leave the key out"
+    )]
+    NoMemory,
     /// The kernel refused.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -181,6 +187,72 @@ impl Cgroup<'_> {
         }
     }
 
+    /// Makes the group, without any limit. Idempotent.
+    pub fn make(&self) -> Result<(), CgroupError> {
+        for directory in self.directories() {
+            fs::create_dir_all(&directory).map_err(|error| failed("making", &directory, error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes this process into the group.
+    pub fn enter(&self) -> Result<(), CgroupError> {
+        self.directories().iter().try_for_each(|directory| write(&directory.join("cgroup.procs"), "0"))
+    }
+
+    /// Lets the group's processes together use so many bytes of memory, and no swap beside them; `None` lifts the limit.
+    /// Beyond it the kernel ends them: see [`was_out_of_memory`](Self::was_out_of_memory).
+    ///
+    /// # Errors
+    /// [`CgroupError::NoMemory`] where there is a limit to set and no hierarchy that has the controller.
+    pub fn limit_memory(&self, bytes: Option<u64>) -> Result<(), CgroupError> {
+        let Some(directory) = self.memory_directory() else {
+            return bytes.map_or(Ok(()), |_| Err(CgroupError::NoMemory));
+        };
+        match self.hierarchies {
+            Hierarchies::Unified { .. } => {
+                let limit = bytes.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
+                write(&directory.join("memory.max"), &limit)?;
+                // All of an instance ends, and not the one process that asked last. Kernels before 4.19 lack it.
+                let _ = write(&directory.join("memory.oom.group"), if bytes.is_some() { "1" } else { "0" });
+                let swap = if bytes.is_some() { "0" } else { "max" };
+                optional(&directory.join("memory.swap.max"), swap)
+            }
+            Hierarchies::Legacy { .. } => {
+                let (plain, both) = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes");
+                let limit = bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
+                // The second is never below the first; the kernel has it only where swap is accounted for.
+                optional(&directory.join(both), "-1")?;
+                write(&directory.join(plain), &limit)?;
+                optional(&directory.join(both), &limit)
+            }
+        }
+    }
+
+    /// Whether the kernel has ended a process of the group for the memory that it used.
+    #[must_use]
+    pub fn was_out_of_memory(&self) -> bool {
+        let Some(directory) = self.memory_directory() else { return false };
+        let file = match self.hierarchies {
+            Hierarchies::Unified { .. } => "memory.events",
+            Hierarchies::Legacy { .. } => "memory.oom_control",
+        };
+        let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
+    }
+
+    /// Where the group's memory is limited; `None` where no controller is.
+    fn memory_directory(&self) -> Option<PathBuf> {
+        match self.hierarchies {
+            Hierarchies::Unified { root } => {
+                let directory = root.join(&self.path);
+                directory.join("memory.max").exists().then_some(directory)
+            }
+            Hierarchies::Legacy { memory, .. } => memory.as_ref().map(|memory| memory.join(&self.path)),
+        }
+    }
+
     /// Gives the group the weight of `cpus` processes.
     ///
     /// The groups above it get that of as many processes as there are CPUs. Their own default is that of a single
@@ -301,7 +373,7 @@ impl Cgroup<'_> {
                 write(&path, "+cpu")?;
             }
             if missing("memory") && write(&path, "+memory").is_err() {
-                // Memory is only reported, so a host without it will do.
+                // A host without it will do where no template limits memory.
                 tracing::debug!(path = %path.display(), "no memory controller");
             }
         }
@@ -367,6 +439,11 @@ fn read(path: &Path) -> Result<String, CgroupError> {
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     fs::write(path, value).map_err(|error| failed("writing", path, error))
+}
+
+/// Writes a file that not every kernel has.
+fn optional(path: &Path, value: &str) -> Result<(), CgroupError> {
+    if path.exists() { write(path, value) } else { Ok(()) }
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> CgroupError {

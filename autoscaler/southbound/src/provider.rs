@@ -1,5 +1,6 @@
 //! The driver of a kind of cloud.
 
+use std::fmt;
 use std::iter::Sum;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -153,6 +154,67 @@ pub struct Observed {
     pub spec: Option<InstanceSpec>,
 }
 
+/// So many of the last lines stand in the text for people.
+const LINES_TOLD: usize = 3;
+
+/// How an instance ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The exit code of its process, where that ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether the kernel has ended it, or a process of it, for the memory that it used.
+    pub out_of_memory: bool,
+    /// What the provider says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The last lines that it has written, oldest first.
+    pub last_lines: Vec<String>,
+}
+
+impl fmt::Display for Ending {
+    /// In one line, with the last of what it said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its process has ended")?;
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, " with exit code {code}")?,
+            (None, Some(signal)) => write!(f, " by signal {signal}{}", signal_name(signal))?,
+            (None, None) => {}
+        }
+        if self.out_of_memory {
+            f.write_str(", out of memory (`memory` in its template)")?;
+        }
+        if let Some(error) = &self.error {
+            write!(f, ": {error}")?;
+        }
+        let said = self.last_lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+        let said: Vec<&str> = said.collect();
+        match said.as_slice() {
+            [] => Ok(()),
+            lines => {
+                write!(f, "; it said last: {}", lines[lines.len().saturating_sub(LINES_TOLD)..].join(" | "))
+            }
+        }
+    }
+}
+
+/// A signal's name, in brackets.
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| String::new(), |signal| format!(" ({signal})"))
+}
+
+/// What an instance has written and is not kept yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Whose it is.
+    pub spec: InstanceSpec,
+    /// The lines, oldest first, without their ends.
+    pub lines: Vec<String>,
+    /// How far that is, in the provider's own words.
+    pub mark: String,
+}
+
 /// Raw metrics of an instance; rates are differences of two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceMetrics {
@@ -221,6 +283,17 @@ pub trait Provider: Send + Sync {
     /// The kind of cloud.
     fn kind(&self) -> ProviderKind;
 
+    /// Fetches what an instance needs and may take long to come, as an image, before it is made. It has a deadline of its
+    /// own, and goes on for the next one where this call is dropped.
+    async fn prepare(&self, _spec: &InstanceSpec) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    /// What is being fetched for an instance and how far that is, for people.
+    fn progress(&self, _id: &InstanceId) -> Option<String> {
+        None
+    }
+
     /// Makes all that the instance needs, short of starting it.
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError>;
 
@@ -259,6 +332,28 @@ pub trait Provider: Send + Sync {
         std::future::pending::<()>().await;
     }
 
+    /// How an instance has ended; `None` where it has not, or the provider can't tell. To be asked before
+    /// [`delete`](Self::delete).
+    async fn ending(&self, _id: &InstanceId) -> Result<Option<Ending>, ProviderError> {
+        Ok(None)
+    }
+
+    /// What instances, or that one, have written and is not kept elsewhere yet, of each a bounded part. A provider whose
+    /// instances' output is kept by others has none.
+    async fn output(&self, _id: Option<&InstanceId>) -> Result<Vec<Output>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether [`output`](Self::output) has all that instances write.
+    fn keeps_output(&self) -> bool {
+        false
+    }
+
+    /// Output is kept elsewhere, and does not come again.
+    async fn output_kept(&self, _output: &Output) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Its metrics, the newest there are: `at` says when they were read.
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError>;
 }
@@ -266,6 +361,18 @@ pub trait Provider: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ending_is_told_in_one_line() {
+        let last_lines = ["one", "two", "starting", "PANIC: out of cheese", ""].map(str::to_owned).to_vec();
+        let ending = Ending { code: Some(9), last_lines, ..Ending::default() };
+        assert_eq!(
+            ending.to_string(),
+            "its process has ended with exit code 9; it said last: two | starting | PANIC: out of cheese"
+        );
+        let killed = Ending { signal: Some(9), out_of_memory: true, ..Ending::default() };
+        assert!(killed.to_string().contains("by signal 9 (SIGKILL), out of memory"), "{killed}");
+    }
 
     /// Instances run on when the daemon is replaced by a newer one.
     #[test]

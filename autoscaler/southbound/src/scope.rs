@@ -14,6 +14,9 @@ const ALIAS_MAX: usize = 255;
 /// What the names of the tenants' interfaces in the transit namespace begin with, and no other there.
 pub(crate) const TENANT_INTERFACES: &str = "slt-";
 
+/// What the name of the cgroup of an instance's supervisor ends with.
+pub(crate) const SUPERVISORS: &str = ".supervisor";
+
 /// What the name of an interface begins with.
 mod prefix {
     pub(super) const BRIDGE: &str = "slb";
@@ -32,14 +35,14 @@ mod prefix {
 /// | thing | name |
 /// | --- | --- |
 /// | an instance's namespace | `<name>-<instance id>` |
-/// | an instance's cgroup | `<name>/<instance id>` |
+/// | an instance's cgroup, and its supervisor's | `<name>/<instance id>`, with `.supervisor` |
 /// | an instance's libvirt domain, and its files in the storage pool | `<name>-<instance id>`, with `.qcow2`, `.seed` |
 /// | the storage pool | `<name>` |
 /// | a DHCP server's namespace, its bridge port, its files | `<name>.dhcp-` and `sld-` + 8 hex digits, `/run/<name>/dhcp/` |
-/// | an instance's label and log | `/run/<name>/instances/<instance id>.json`, `.log` |
+/// | an instance's label, its output, how far that was kept, how it ended | `/run/<name>/instances/<instance id>.json`, `.log`, `.log.1`, `.kept`, `.exit` |
 /// | a network's bridge, its port towards the transit namespace, and that veth's other end | `slb-`, `slp-`, `slt-` + 8 hex digits |
 /// | an instance's bridge ports, one for each network | `sli-` + 8 hex digits |
-/// | a container | `<name>-<instance id>` |
+/// | a container, and what of it stands in no label | `<name>-<instance id>`, `/run/<name>/containers/<instance id>.json` |
 /// | the table of outbound connections, of nftables in the transit namespace | `sluice_<name>` |
 /// | the management network's bridge, its port, and the namespace behind it | `slm-`, `slq-` + 8 hex digits, `<name>.management` |
 ///
@@ -161,6 +164,12 @@ impl Scope {
         PathBuf::from(&self.name)
     }
 
+    /// The cgroup of an instance's supervisor, beside the instance's own.
+    #[must_use]
+    pub fn supervisor_cgroup(&self, id: &InstanceId) -> PathBuf {
+        self.cgroup().join(format!("{id}{SUPERVISORS}"))
+    }
+
     /// The directory of what must not survive a boot, like all that it describes.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
@@ -177,6 +186,12 @@ impl Scope {
     #[must_use]
     pub fn instances_dir(&self) -> PathBuf {
         self.run_dir().join("instances")
+    }
+
+    /// The directory of what is known of containers and stands in none of their labels.
+    #[must_use]
+    pub fn containers_dir(&self) -> PathBuf {
+        self.run_dir().join("containers")
     }
 
     /// The bridge port of an instance on its tenant's first network, in the daemon's namespace.

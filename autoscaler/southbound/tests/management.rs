@@ -55,7 +55,8 @@ impl Bed {
         let host = Netns::current().expect("a namespace");
         let networks = Networks::between(scope.clone(), &host, &transit, "lo").expect("networks");
         let management = Management::ensure(scope.clone(), net("198.19.7.0/24")).await.expect("a network");
-        let provider = NetnsProvider::with_responder(scope.clone(), vec!["true".into()]).expect("a provider");
+        let provider = NetnsProvider::with_responder(scope.clone(), "/bin/true".into(), vec!["true".into()])
+            .expect("a provider");
         Self { scope, transit, networks, management, provider }
     }
 
@@ -118,6 +119,7 @@ fn template() -> TemplateSpec {
         request_cost: Duration::ZERO,
         port: 80,
         start_timeout: Duration::from_secs(5),
+        stop_timeout: TemplateSpec::default_stop_timeout(),
         netns: Some(NetnsTemplate::default()),
         docker: None,
         libvirt: None,

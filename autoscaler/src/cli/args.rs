@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and the help that teaches it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -18,6 +19,7 @@ Examples:
   sluice run --config sluice.yml              the daemon (root)
   sluice status                               tenants, instances, load, the last decision and its reason
   sluice events demo --follow                 what happens, as it happens
+  sluice logs demo --follow                   what its instances say
   sluice explain demo                         what the policies would do now, and why not more
   sluice export --kind activities             today's scaling activities as CSV
   sluice push demo queue_length 42            give policies a metric of your own
@@ -138,6 +140,14 @@ pub(crate) enum Command {
     Down(DownArgs),
     /// Show autoscaling on real packets, in namespaces of its own.
     Demo(DemoArgs),
+    /// Show what a tenant's instances have logged: their own output, and what they sent by syslog.
+    ///
+    /// Reads the store of the host file, with and without a daemon. Namespaces' output is all there, but for what came too fast;
+    /// of containers the last lines are, once they have ended: `docker logs` has the rest. Needs root.
+    Logs(LogsArgs),
+    /// The parent of a namespace's command, which takes its output: the daemon starts it.
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
     /// The built-in responder: what an instance runs when its template has no command.
     #[command(hide = true)]
     Responder,
@@ -187,6 +197,35 @@ pub(crate) struct EventsArgs {
     /// Print JSON, one object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Whose.
+    #[arg(value_parser = tenant_name)]
+    pub(crate) tenant: TenantName,
+    /// Only of this instance.
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
+    /// Only what came since then: a time as 2026-11-24T10:00:00Z, or how long ago, as 10m or 2h.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only the newest so many lines.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) lines: usize,
+    /// Go on with new lines as they come, until Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuperviseArgs {
+    /// The scope, the instance, and its command.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+    pub(crate) words: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -365,6 +404,16 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
 }
 
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = text.parse::<jiff::SignedDuration>().ok();
+    let since = ago.and_then(|ago| Timestamp::now().checked_sub(ago).ok());
+    since
+        .ok_or_else(|| format!("`{text}` is neither a time as 2026-11-24T10:00:00Z nor how long ago, as 10m"))
+}
+
 pub(super) fn tenant_name(text: &str) -> Result<TenantName, String> {
     TenantName::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
@@ -395,6 +444,21 @@ mod tests {
     fn scale_takes_a_tenant_and_a_count() {
         let Command::Scale(args) = parse("sluice scale demo 4 --json").unwrap().command else { panic!() };
         assert_eq!((args.tenant.as_str(), args.count, args.json), ("demo", 4, true));
+    }
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        assert_eq!(since("2026-11-24T10:00:00Z").unwrap().as_second(), 1_795_514_400);
+        let age = Timestamp::now().duration_since(since("10m").unwrap()).as_secs();
+        assert!((599..610).contains(&age), "{age}");
+        assert!(since("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_supervised_command_may_have_options() {
+        let line = "sluice supervise main demo-00000001 /bin/server --port 80 --config x -- -f";
+        let Command::Supervise(args) = parse(line).unwrap().command else { panic!() };
+        assert_eq!(args.words.len(), 9, "{:?}", args.words);
     }
 
     #[test]

@@ -117,6 +117,8 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut R
     let run = scope.run_dir();
     let instances = scope.instances_dir();
     note(&instances, fs::remove_dir_all(&instances), removed)?;
+    let containers = scope.containers_dir();
+    note(&containers, fs::remove_dir_all(&containers), removed)?;
     if purge {
         for part in open::STATE_PARTS.map(|part| config.state.join(part)) {
             note(&part, fs::remove_dir_all(&part), removed)?;

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod group;
 mod lb;
+mod logs;
 mod output;
 mod push;
 mod run;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use sluice_logic::spec::ProviderKind;
 use sluice_northbound::client::ClientError;
-use sluice_southbound::responder;
+use sluice_southbound::{netns, responder};
 
 pub(crate) use self::args::{Cli, LogFormat};
 use self::args::{Command, DemoArgs, DemoProvider};
@@ -77,7 +78,7 @@ impl From<ClientError> for Failure {
 /// Does what was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
     let daemon = WhichDaemon::new(cli.config, cli.socket);
-    if !matches!(cli.command, Command::Responder | Command::Run | Command::Demo(_)) {
+    if !matches!(cli.command, Command::Responder | Command::Supervise(_) | Command::Run | Command::Demo(_)) {
         end_with_the_reader();
     }
     match cli.command {
@@ -87,11 +88,16 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
                 responder::Options::from_env().map_err(|error| Failure::Wrong(error.to_string()))?;
             Ok(responder::run(options)?)
         }
+        Command::Supervise(args) => match netns::supervise(args.words.into_iter()) {
+            ExitCode::SUCCESS => Ok(()),
+            _ => Err(Failure::Shown),
+        },
         Command::Run => run::run(&daemon),
         Command::Check(args) => check::check(&args),
         Command::Evaluate(args) => evaluate::evaluate(&args),
         Command::Status(args) => in_runtime(status::status(&daemon.client()?, &args)),
         Command::Events(args) => in_runtime(events::events(&daemon.client()?, &args)),
+        Command::Logs(args) => in_runtime(logs::logs(&daemon, &args)),
         Command::Explain(args) => in_runtime(explain::explain(&daemon.client()?, &args)),
         Command::Export(args) => export::export(&daemon, &args),
         Command::Push(args) => in_runtime(push::push(&daemon.client()?, &args)),

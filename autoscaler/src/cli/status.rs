@@ -129,6 +129,11 @@ fn print_tenant(tenant: &TenantStatus, held: bool, now: Timestamp) {
         }
         output::say!("{table}");
     }
+    for instance in &tenant.instances {
+        if let Some(progress) = &instance.progress {
+            output::say!("{BUSY}{}:{BUSY:#} {progress}", instance.id);
+        }
+    }
 }
 
 fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<comfy_table::Cell> {

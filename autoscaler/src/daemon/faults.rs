@@ -50,7 +50,7 @@ impl Bed {
         let config =
             host::parse("sluice.yml", &written).map_err(|faults| anyhow::anyhow!("{faults:#?}"))?.config;
 
-        let responder = |scope: &Scope| NetnsProvider::with_responder(scope.clone(), responder());
+        let responder = |scope: &Scope| NetnsProvider::with_responder(scope.clone(), program(), responder());
         let shaky = Arc::new(Faulty::around(responder(&shaky_scope)?));
         let sound: Arc<dyn Provider> = Arc::new(responder(&sound_scope)?);
         let clouds = Clouds::with(&config.clouds, |cloud| {
@@ -150,6 +150,14 @@ fn host_file(name: &str, transit: &str, directory: &std::path::Path) -> String {
          {{max_flows: 1024, max_nascent_flows: 1024}}\nconfirm_removal: false\nclouds:\n  - {{name: shaky, provider: docker, priority: 9}}\n  - \
          {{name: sound, provider: netns}}\n"
     )
+}
+
+/// The program that supervises instances. `cargo test` builds it beside the tests, as some run it.
+fn program() -> std::path::PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).unwrap().join("sluice");
+    assert!(path.exists(), "{} is missing: `cargo build -p sluice`", path.display());
+    path
 }
 
 /// This test's own program is none; a shell can answer on a port with busybox.

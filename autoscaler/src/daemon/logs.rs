@@ -1,6 +1,7 @@
 //! Central logs: whose a message is, and whether it is kept.
 
 mod notices;
+pub(super) mod output;
 mod senders;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use lb_userspace::net::Netns;
-use sluice_logic::spec::TenantSpec;
+use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound::api::LogStatus;
 use sluice_southbound::management::Management;
 use sluice_southbound::provider::InstanceSpec;
@@ -83,6 +84,11 @@ impl Logs {
     pub(crate) fn set_instance(&self, spec: &InstanceSpec) {
         let mut senders = self.senders.write().unwrap_or_else(PoisonError::into_inner);
         spec.tenant_nics().for_each(|nic| senders.set_instance(nic.address, &spec.tenant, &spec.id));
+    }
+
+    /// Whether a tenant wants its logs kept.
+    fn keeps(&self, tenant: &TenantName) -> bool {
+        self.senders.read().unwrap_or_else(PoisonError::into_inner).keeps(tenant)
     }
 
     /// What came so far, where anything is listened to.
@@ -170,6 +176,10 @@ impl Keeping {
         let task = |(netns, address)| tokio::spawn(keep(host.clone(), netns, address, end.clone()));
         let mut tasks: Vec<_> = places.map(task).collect();
         let (minded, until) = (host.clone(), end.clone());
+        let (writing, ended) = (host.clone(), end.clone());
+        tasks.push(tokio::spawn(async move {
+            ended.run_until_cancelled(output::collect(&writing)).await;
+        }));
         tasks.push(tokio::spawn(async move {
             let mut clock = clock(&minded.logs.book);
             let now = || Some(Timestamp::now()).filter(|now| clock.believes(*now, std::time::Instant::now()));

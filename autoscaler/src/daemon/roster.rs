@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) not_before: Option<Instant>,
     /// A job waits for its end.
     pub(crate) watched: bool,
+    /// How it ended has been asked for.
+    pub(crate) ending_asked: bool,
     /// It has been counted as one that works.
     pub(crate) proven: bool,
     /// Since when it has been seen paused, at each look.
@@ -84,6 +86,7 @@ impl Member {
             job: None,
             not_before: None,
             watched: false,
+            ending_asked: false,
             proven: false,
             paused: None,
             _place: None,

@@ -97,6 +97,7 @@ pub(super) fn tenant(text: &str) -> TenantSpec {
             request_cost: Duration::ZERO,
             port: 80,
             start_timeout: Duration::from_secs(5),
+            stop_timeout: TemplateSpec::default_stop_timeout(),
             netns: Some(NetnsTemplate::default()),
             docker: None,
             libvirt: None,

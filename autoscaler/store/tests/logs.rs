@@ -163,3 +163,29 @@ fn a_flood_fills_no_more_than_its_own_day() {
     assert_eq!(book.append(vec![(owner("quiet"), line(0, "heard"))]), []);
     assert_eq!(texts(&book, &owner("quiet")), ["heard"]);
 }
+
+#[test]
+fn the_newest_lines_are_found_from_the_end_and_what_comes_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = LogBook::new(directory.path(), LogLimits { keep: DAY, size: 1 << 20 });
+    let all = |_: &LogLine| true;
+    let texts = |lines: &[LogLine]| lines.iter().map(|line| line.message.text.clone()).collect::<Vec<_>>();
+    let (none, mut cursor) = book.tail(&owner("a"), Timestamp::MIN, 3, all).unwrap();
+    assert_eq!(none, []);
+    for second in [0, 1, 2, 86_400] {
+        book.append(vec![(owner("a"), line(second, &format!("{second}"))), (owner("b"), line(second, "b"))]);
+    }
+    let mut followed = Vec::new();
+    book.after(&owner("a"), &mut cursor, |line| followed.push(line)).unwrap();
+    assert_eq!(texts(&followed), ["0", "1", "2", "86400"]);
+
+    let (newest, mut cursor) = book.tail(&owner("a"), Timestamp::MIN, 3, all).unwrap();
+    assert_eq!(texts(&newest), ["1", "2", "86400"]);
+    let (since, _) = book.tail(&owner("a"), at(2), 9, |line| line.message.text != "86400").unwrap();
+    assert_eq!(texts(&since), ["2"]);
+    book.append(vec![(owner("a"), line(86_401, "next"))]);
+    followed.clear();
+    book.after(&owner("a"), &mut cursor, |line| followed.push(line)).unwrap();
+    book.after(&owner("a"), &mut cursor, |line| followed.push(line)).unwrap();
+    assert_eq!(texts(&followed), ["next"]);
+}

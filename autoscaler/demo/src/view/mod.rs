@@ -150,6 +150,7 @@ mod testing {
     pub(super) fn tenant() -> TenantStatus {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let instance = |name: &str, state| InstanceStatus {
+            progress: None,
             id: InstanceId::from_label(name),
             cloud: sluice_logic::spec::CloudName::default(),
             address: std::net::Ipv4Addr::new(10, 0, 0, 2),
@@ -165,6 +166,7 @@ mod testing {
             new_flow_share: None,
         };
         TenantStatus {
+            leaving_until: None,
             name: TenantName::try_from("demo".to_owned()).expect("a name"),
             services: Vec::new(),
             counters: BTreeMap::new(),

@@ -26,6 +26,8 @@ pub struct TemplateSpec {
     pub port: u16,
     /// How long an instance may take from its start to ready before it is replaced.
     pub start_timeout: Duration,
+    /// How long an instance may take to end after it was asked to, before it is killed; a virtual machine has its own.
+    pub stop_timeout: Duration,
     /// On a `netns` cloud.
     pub netns: Option<NetnsTemplate>,
     /// On a `docker` cloud.
@@ -35,6 +37,12 @@ pub struct TemplateSpec {
 }
 
 impl TemplateSpec {
+    /// How long an instance may take to end where nothing else is said: what Kubernetes and ECS give.
+    #[must_use]
+    pub fn default_stop_timeout() -> Duration {
+        Duration::from_secs(30)
+    }
+
     /// Whether the template says what an instance is on a cloud of that kind.
     #[must_use]
     pub fn is_for(&self, kind: ProviderKind) -> bool {
@@ -70,12 +78,23 @@ pub struct DockerTemplate {
     /// When the image is pulled.
     #[serde(default)]
     pub pull: PullPolicy,
+    /// A pull of which nothing has come for so long has failed.
+    #[serde(default = "DockerTemplate::default_pull_timeout")]
+    pub pull_timeout: Duration,
     /// Who pulls it; `None` is nobody in particular.
     #[serde(default)]
     pub registry: Option<RegistryLogin>,
     /// A Docker network that the container joins besides the tenant's; `None` is none.
     #[serde(default)]
     pub network: Option<String>,
+}
+
+impl DockerTemplate {
+    /// How long a pull may stand still where nothing else is said.
+    #[must_use]
+    pub fn default_pull_timeout() -> Duration {
+        Duration::from_mins(15)
+    }
 }
 
 /// When an image is pulled from its registry.
@@ -112,6 +131,8 @@ struct StoredTemplate {
     request_cost: Duration,
     port: u16,
     start_timeout: Duration,
+    #[serde(default = "TemplateSpec::default_stop_timeout")]
+    stop_timeout: Duration,
     #[serde(default)]
     command: Option<Vec<String>>,
     netns: Option<NetnsTemplate>,
@@ -121,7 +142,8 @@ struct StoredTemplate {
 
 impl From<StoredTemplate> for TemplateSpec {
     fn from(stored: StoredTemplate) -> Self {
-        let StoredTemplate { cpus, memory, request_cost, port, start_timeout, command, .. } = stored;
+        let StoredTemplate { cpus, memory, request_cost, port, start_timeout, stop_timeout, command, .. } =
+            stored;
         let of_old = stored.netns.is_none() && stored.docker.is_none() && stored.libvirt.is_none();
         Self {
             cpus,
@@ -129,6 +151,7 @@ impl From<StoredTemplate> for TemplateSpec {
             request_cost,
             port,
             start_timeout,
+            stop_timeout,
             netns: stored.netns.or_else(|| of_old.then_some(NetnsTemplate { command })),
             docker: stored.docker,
             libvirt: stored.libvirt,

@@ -24,6 +24,7 @@ fn template() -> TemplateSpec {
         request_cost: std::time::Duration::ZERO,
         port: 80,
         start_timeout: std::time::Duration::from_mins(1),
+        stop_timeout: TemplateSpec::default_stop_timeout(),
         netns: Some(NetnsTemplate::default()),
         docker: None,
         libvirt: None,

@@ -4,6 +4,7 @@ mod libvirt;
 mod user_data;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sluice_logic::spec::{DockerTemplate, NetnsTemplate, PullPolicy, RegistryLogin, TemplateSpec};
 
@@ -31,6 +32,7 @@ fn default() -> TemplateSpec {
         request_cost: DEFAULT_REQUEST_COST,
         port: DEFAULT_PORT,
         start_timeout: DEFAULT_START_TIMEOUT,
+        stop_timeout: TemplateSpec::default_stop_timeout(),
         netns: Some(NetnsTemplate::default()),
         docker: None,
         libvirt: None,
@@ -70,6 +72,10 @@ pub(super) fn structured(
     let port = fields.defaulted(faults, &["port"], DEFAULT_PORT, value::port);
     let start_timeout =
         fields.defaulted(faults, &["start_timeout"], DEFAULT_START_TIMEOUT, draft::start_timeout);
+    let stop_timeout =
+        fields.defaulted(faults, &["stop_timeout"], TemplateSpec::default_stop_timeout(), |node| {
+            value::duration(Duration::ZERO..=Duration::from_hours(1), node)
+        });
     let command = fields.optional(faults, &["command"], builtin_or_command);
     let netns = section(faults, &mut fields, "netns", netns);
     let docker = section(faults, &mut fields, "docker", docker);
@@ -95,6 +101,7 @@ pub(super) fn structured(
         request_cost: request_cost?,
         port: port?,
         start_timeout: start_timeout?,
+        stop_timeout: stop_timeout?,
         netns,
         docker,
         libvirt,
@@ -143,6 +150,10 @@ fn docker(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<DockerTempl
         ];
         value::choice(&choices, &[], node)
     });
+    let pull_timeout =
+        fields.defaulted(faults, &["pull_timeout"], DockerTemplate::default_pull_timeout(), |node| {
+            value::duration(Duration::from_secs(10)..=Duration::from_hours(24), node)
+        });
     let registry = section(faults, &mut fields, "registry", registry);
     let network = fields.optional(faults, &["network"], docker_network);
     fields.finish(faults);
@@ -152,6 +163,7 @@ fn docker(faults: &mut Faults<'_>, mut fields: Fields<'_>) -> Option<DockerTempl
         environment: environment?,
         labels: labels?,
         pull: pull?,
+        pull_timeout: pull_timeout?,
         registry: registry?,
         network: network?.map(|network| network.value),
     })

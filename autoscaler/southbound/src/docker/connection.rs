@@ -65,15 +65,21 @@ impl Dockerd {
         step: &'static str,
     ) -> impl FnOnce(Error) -> ProviderError + use<'_> {
         let id = id.clone();
-        move |error| match error {
+        move |error| self.failed(&id, step, &error)
+    }
+
+    /// The same for an error that others see too.
+    pub(super) fn failed(&self, id: &InstanceId, step: &'static str, error: &Error) -> ProviderError {
+        let id = id.clone();
+        match error {
             Error::DockerResponseServerError { message, .. }
             | Error::DockerStreamError { error: message } => {
                 ProviderError::Step { id, step, reason: message.trim().to_owned() }
             }
             Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => {
-                ProviderError::Step { id, step, reason: told(&error) }
+                ProviderError::Step { id, step, reason: told(error) }
             }
-            _ => self.unavailable(&error),
+            _ => self.unavailable(error),
         }
     }
 

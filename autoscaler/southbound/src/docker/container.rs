@@ -7,6 +7,7 @@ use bollard::query_parameters::{ListContainersOptions, ListContainersOptionsBuil
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::DockerTemplate;
 
+use super::private::{Private, without_secrets};
 use crate::provider::{Halt, InstanceSpec, Observed, Presence};
 use crate::scope::{Scope, instance_id};
 
@@ -16,7 +17,7 @@ const SCOPE: &str = "sluice.scope";
 const INSTANCE: &str = "sluice.instance";
 /// The tenant, for people.
 const TENANT: &str = "sluice.tenant";
-/// The instance's spec, as JSON.
+/// The instance's spec as JSON, without what may be secret: see [`Private`].
 const SPEC: &str = "sluice.spec";
 
 /// The network of a container that has only our links.
@@ -50,7 +51,7 @@ fn labels(
         (SCOPE, scope.name().to_owned()),
         (INSTANCE, spec.id.to_string()),
         (TENANT, spec.tenant.to_string()),
-        (SPEC, serde_json::to_string(spec)?),
+        (SPEC, serde_json::to_string(&without_secrets(spec))?),
     ];
     let ours = ours.map(|(name, value)| (name.to_owned(), value));
     Ok(template.labels.clone().into_iter().chain(ours).collect())
@@ -79,11 +80,11 @@ pub(super) fn of(scope: &Scope, id: Option<&InstanceId>) -> ListContainersOption
 }
 
 /// What a container of ours says about its instance; `None` where it names none.
-pub(super) fn observed(container: &ContainerSummary) -> Option<Observed> {
+pub(super) fn observed(container: &ContainerSummary, private: &Private) -> Option<Observed> {
     let labels = container.labels.as_ref()?;
     let id = instance_id(labels.get(INSTANCE)?)?;
     let spec = labels.get(SPEC).and_then(|text| serde_json::from_str::<InstanceSpec>(text).ok());
-    let spec = spec.filter(|spec| spec.id == id);
+    let spec = spec.filter(|spec| spec.id == id).map(|spec| private.complete(spec));
     let presence = if spec.is_none() { Presence::Broken } else { presence(container.state) };
     Some(Observed { id, presence, spec })
 }
@@ -95,5 +96,63 @@ fn presence(state: Option<ContainerSummaryStateEnum>) -> Presence {
         Some(State::PAUSED) => Presence::Halted(Halt::Paused),
         Some(State::CREATED) => Presence::Created,
         _ => Presence::Exited,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_logic::spec::RegistryLogin;
+
+    use super::*;
+
+    const STORED: &str = r#"{
+        "id": "demo-000000ab", "tenant": "demo", "created": "2026-01-01T00:00:00Z",
+        "template": {
+            "cpus": 0.5, "request_cost": {"secs": 0, "nanos": 0}, "port": 80,
+            "start_timeout": {"secs": 60, "nanos": 0}, "netns": {"command": ["/bin/x", "hunter2"]},
+            "docker": {"image": "app:1", "command": ["--token", "hunter2"], "environment": {"PASSWORD": "hunter2"}}
+        },
+        "nic": {
+            "bridge": "slb-0ba6964f", "address": "19.0.0.2", "prefix": 24, "gateway": "19.0.0.1",
+            "mac": "02:00:13:00:00:02"
+        }
+    }"#;
+
+    fn spec() -> InstanceSpec {
+        let mut spec: InstanceSpec = serde_json::from_str(STORED).unwrap();
+        let login = RegistryLogin { username: "hunter2".to_owned(), password_file: "/p".into() };
+        spec.template.docker.as_mut().unwrap().registry = Some(login);
+        spec
+    }
+
+    fn summary(scope: &Scope, spec: &InstanceSpec) -> ContainerSummary {
+        let labels = labels(scope, spec, spec.template.docker.as_ref().unwrap()).unwrap();
+        ContainerSummary { labels: Some(labels), ..ContainerSummary::default() }
+    }
+
+    #[test]
+    fn labels_have_no_secret_and_a_restarted_daemon_knows_all() {
+        let name = format!("slt{}", std::process::id());
+        let (scope, spec) = (Scope::new(&name).unwrap(), spec());
+        let summary = summary(&scope, &spec);
+        assert!(!format!("{summary:?}").contains("hunter2"), "{summary:?}");
+        let private = Private::of(&scope);
+        private.write(&spec).expect("written: this test needs root");
+        let found = observed(&summary, &Private::of(&scope)).unwrap().spec;
+        private.remove(&spec.id).unwrap();
+        assert_eq!(found, Some(spec.clone()));
+        assert!(!scope.run_dir().exists(), "nothing is left");
+        // A boot has taken the rest.
+        let found = observed(&summary, &private).unwrap();
+        assert_eq!(found.spec, Some(without_secrets(&spec)));
+    }
+
+    #[test]
+    fn labels_of_an_older_daemon_are_read() {
+        let (scope, spec) = (Scope::new("older").unwrap(), spec());
+        let mut summary = summary(&scope, &spec);
+        let labels = summary.labels.as_mut().unwrap();
+        labels.insert(SPEC.to_owned(), serde_json::to_string(&spec).unwrap());
+        assert_eq!(observed(&summary, &Private::of(&scope)).unwrap().spec, Some(spec));
     }
 }

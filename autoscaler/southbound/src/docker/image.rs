@@ -2,22 +2,22 @@
 
 use std::io;
 
-use bollard::Docker;
 use bollard::auth::DockerCredentials;
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures_util::TryStreamExt;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{DockerTemplate, PullPolicy, RegistryLogin};
 
 use super::connection::{Dockerd, is_missing};
+use super::pull::{PullError, Pulls, Wanted};
 use crate::provider::ProviderError;
 use crate::secret;
 
 const STEP: &str = "getting the image";
 
-/// Makes sure that dockerd has the template's image. Cancel safe: dockerd ends a pull that nobody waits for.
+/// Makes sure that dockerd has the template's image. Cancel safe: the pull goes on, and the next one who wants the image
+/// joins it.
 pub(super) async fn ensure(
     dockerd: &Dockerd,
+    pulls: &Pulls,
     id: &InstanceId,
     template: &DockerTemplate,
 ) -> Result<(), ProviderError> {
@@ -42,24 +42,24 @@ pub(super) async fn ensure(
         step: "reading the registry's password",
         reason: error.to_string(),
     })?;
-    pull(docker, &template.image, credentials).await.map_err(dockerd.step(id, STEP))
-}
-
-async fn pull(
-    docker: &Docker,
-    image: &str,
-    credentials: Option<DockerCredentials>,
-) -> Result<(), bollard::errors::Error> {
-    let mut options = CreateImageOptionsBuilder::default().from_image(image);
-    if !has_tag(image) {
-        // Without one dockerd would pull every tag there is.
-        options = options.tag("latest");
-    }
-    docker.create_image(Some(options.build()), None, credentials).try_for_each(async |_| Ok(())).await
+    let wanted = Wanted::new(&template.image, template.registry.as_ref());
+    let pulled = pulls.join(docker, id, wanted, credentials, template.pull_timeout).await;
+    pulled.map_err(|error| {
+        let failed = |reason: String| ProviderError::Step { id: id.clone(), step: STEP, reason };
+        match &*error {
+            PullError::Docker(error) => dockerd.failed(id, STEP, error),
+            PullError::Stalled(patience) => failed(format!(
+                "nothing of `{}` has come for {} s (`docker.pull_timeout`): the registry, or the way to it, is at fault",
+                template.image,
+                patience.as_secs()
+            )),
+            PullError::Lost => failed(format!("the pull of `{}` was lost: see the daemon's log", template.image)),
+        }
+    })
 }
 
 /// Whether a reference names a tag or a digest; a colon before the last slash is a registry's port.
-fn has_tag(image: &str) -> bool {
+pub(super) fn has_tag(image: &str) -> bool {
     image.rsplit('/').next().is_some_and(|name| name.contains([':', '@']))
 }
 

@@ -7,7 +7,8 @@
 //! What is ours is told by the label `sluice.scope`; a container without it is never touched, whatever its name.
 //! A container does not end with the daemon; whether it does with dockerd is for dockerd's `live-restore` to say.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,23 +27,33 @@ use sluice_logic::spec::{DockerAddress, DockerTemplate, ProviderKind};
 use tokio::time::Instant;
 
 use crate::ports::Ports;
-use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
+use crate::provider::{Ending, InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
 use crate::turns::Turns;
 
 mod connection;
 mod container;
 mod image;
+mod private;
 mod process;
+mod pull;
 mod statistics;
 
 use connection::{Dockerd, is_missing, is_unchanged};
+use private::Private;
+use pull::Pulls;
 use statistics::{Latest, Statistics};
 
 const KIND: ProviderKind = ProviderKind::Docker;
 
 /// Of what a container has said before it ended, so many lines stand in the error.
-const LAST_LINES: &str = "5";
+const LAST_LINES: &str = "20";
+
+/// A line that is longer is cut, bytes.
+const LONGEST_LINE: usize = 8 << 10;
+
+/// dockerd answers within so long after the time that it was given for a stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// dockerd has seen the end of a process within this.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -60,6 +71,10 @@ struct Inner {
     dockerd: Dockerd,
     ports: Arc<Ports>,
     statistics: Statistics,
+    pulls: Pulls,
+    /// Instances whose images have been made sure of, up to their creation.
+    prepared: Mutex<HashSet<InstanceId>>,
+    private: Private,
     turns: Turns,
 }
 
@@ -80,8 +95,16 @@ impl DockerProvider {
         let ports = Ports::open(scope.clone(), KIND, &host)
             .map_err(|error| unusable(format!("netlink can't be used: {error}")))?;
         let dockerd = Dockerd::at(address);
-        let (ports, statistics, turns) = (Arc::new(ports), Statistics::default(), Turns::default());
-        Ok(Self(Arc::new(Inner { scope, dockerd, ports, statistics, turns })))
+        Ok(Self(Arc::new(Inner {
+            private: Private::of(&scope),
+            scope,
+            dockerd,
+            ports: Arc::new(ports),
+            statistics: Statistics::default(),
+            pulls: Pulls::default(),
+            prepared: Mutex::default(),
+            turns: Turns::default(),
+        })))
     }
 }
 
@@ -91,14 +114,22 @@ impl Provider for DockerProvider {
         KIND
     }
 
+    async fn prepare(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
+        image::ensure(&self.0.dockerd, &self.0.pulls, &spec.id, template_of(spec)?).await?;
+        self.0.prepared().insert(spec.id.clone());
+        Ok(())
+    }
+
+    fn progress(&self, id: &InstanceId) -> Option<String> {
+        self.0.pulls.progress(id)
+    }
+
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
-        let template = spec.template.docker.clone().ok_or_else(|| ProviderError::Step {
-            id: spec.id.clone(),
-            step: "reading the template",
-            reason: "it has no section `docker`".to_owned(),
-        })?;
-        // A pull may take minutes, and nobody's turn has to wait for it.
-        image::ensure(&self.0.dockerd, &spec.id, &template).await?;
+        let template = template_of(spec)?.clone();
+        if !self.0.prepared().remove(&spec.id) {
+            // A pull may take minutes, and no other call on the instance has to wait for it.
+            image::ensure(&self.0.dockerd, &self.0.pulls, &spec.id, &template).await?;
+        }
         let (inner, spec) = (Arc::clone(&self.0), spec.clone());
         let id = spec.id.clone();
         self.0.turns.to_the_end(&id, async move { inner.create(&spec, &template).await }).await
@@ -117,7 +148,9 @@ impl Provider for DockerProvider {
         }
         let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        match self.0.docker().await?.stop_container(&found.container, Some(options)).await {
+        // A request has a limit of its own, and this one takes as long as the instance is given.
+        let docker = self.0.docker().await?.clone().with_timeout(grace + STOP_PATIENCE);
+        match docker.stop_container(&found.container, Some(options)).await {
             Err(error) if !is_missing(&error) && !is_unchanged(&error) => {
                 Err(self.0.dockerd.step(id, "stopping")(error))
             }
@@ -134,7 +167,7 @@ impl Provider for DockerProvider {
         // Ports first: an instance that has one has a container before and after.
         let ports = self.0.port_owners().await?;
         let mut observed: Vec<Observed> =
-            self.0.containers(None).await?.iter().filter_map(container::observed).collect();
+            self.0.containers(None).await?.iter().filter_map(|found| self.0.observed(found)).collect();
         let is_remains = |id: &InstanceId| !observed.iter().any(|found| found.id == *id);
         let mut remains: Vec<InstanceId> = ports.into_iter().filter(is_remains).collect();
         if !remains.is_empty() {
@@ -159,6 +192,18 @@ impl Provider for DockerProvider {
         }
     }
 
+    async fn ending(&self, id: &InstanceId) -> Result<Option<Ending>, ProviderError> {
+        let Some(found) = self.0.find(id).await? else { return Ok(None) };
+        // dockerd takes a moment to see that a process has ended.
+        let deadline = Instant::now() + END_PATIENCE;
+        loop {
+            match self.0.ending(&found).await? {
+                None if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                ending => return Ok(ending),
+            }
+        }
+    }
+
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
         let latest = self.0.latest(spec).await?;
         let read = statistics::last(latest).await;
@@ -175,6 +220,7 @@ impl Inner {
         }
         let body =
             container::body(&self.scope, spec, template).map_err(|error| failed(&spec.id, STEP, &error))?;
+        self.private.write(spec).map_err(|error| failed(&spec.id, STEP, &error))?;
         let name = self.scope.container(&spec.id);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let made = self.docker().await?.create_container(Some(options), body).await;
@@ -216,6 +262,14 @@ impl Inner {
 
     /// Why a container that was started does not run; `None` where it does.
     async fn why_ended(&self, found: &Found) -> Result<Option<String>, ProviderError> {
+        let Some(ending) = self.ending(found).await? else { return Ok(None) };
+        let code = ending.code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+        let cause = ending.error.unwrap_or_else(|| ending.last_lines.join("\n"));
+        Ok(Some(format!("its process has ended with exit code {code}: {}", cause.trim())))
+    }
+
+    /// How a container has ended that was started; `None` while it runs.
+    async fn ending(&self, found: &Found) -> Result<Option<Ending>, ProviderError> {
         let docker = self.docker().await?;
         let state = docker.inspect_container(&found.container, None).await;
         let state =
@@ -223,10 +277,14 @@ impl Inner {
         if state.running == Some(true) {
             return Ok(None);
         }
-        let code = state.exit_code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
-        let last = last_words(docker, &found.container).await.unwrap_or_default();
-        let cause = state.error.filter(|error| !error.is_empty()).unwrap_or(last);
-        Ok(Some(format!("its process has ended with exit code {code}: {}", cause.trim())))
+        Ok(Some(Ending {
+            code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+            // Docker tells it by the code: 128 and the signal's number.
+            signal: None,
+            out_of_memory: state.oom_killed == Some(true),
+            error: state.error.filter(|error| !error.is_empty()),
+            last_lines: last_lines(docker, &found.container).await.unwrap_or_default(),
+        }))
     }
 
     /// The ports go first: while there is a container, what is left is found by it.
@@ -243,7 +301,8 @@ impl Inner {
                 _ => {}
             }
         }
-        Ok(())
+        self.prepared().remove(id);
+        self.private.remove(id).map_err(|error| failed(id, "forgetting it", &error))
     }
 }
 
@@ -258,6 +317,14 @@ impl Inner {
         listed.map_err(self.dockerd.listing())
     }
 
+    fn observed(&self, container: &ContainerSummary) -> Option<Observed> {
+        container::observed(container, &self.private)
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, HashSet<InstanceId>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn port_owners(&self) -> Result<std::collections::BTreeSet<InstanceId>, ProviderError> {
         self.ports.ids().await.map_err(|error| ProviderError::Unavailable {
             provider: KIND,
@@ -269,7 +336,7 @@ impl Inner {
     async fn find(&self, id: &InstanceId) -> Result<Option<Found>, ProviderError> {
         let containers = self.containers(Some(id)).await?;
         Ok(containers.iter().find_map(|container| {
-            let Observed { presence, spec, .. } = container::observed(container)?;
+            let Observed { presence, spec, .. } = self.observed(container)?;
             Some(Found { container: container.id.clone()?, spec: spec?, presence })
         }))
     }
@@ -299,11 +366,17 @@ fn pid(state: Option<ContainerState>) -> Option<i32> {
     state?.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
-/// The last that a container has said.
-async fn last_words(docker: &Docker, container: &str) -> Result<String, Error> {
+/// The last lines that a container has written.
+async fn last_lines(docker: &Docker, container: &str) -> Result<Vec<String>, Error> {
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LAST_LINES).build();
-    let lines: Vec<LogOutput> = docker.logs(container, Some(options)).try_collect().await?;
-    Ok(lines.iter().map(ToString::to_string).collect())
+    let parts: Vec<LogOutput> = docker.logs(container, Some(options)).try_collect().await?;
+    let text: String = parts.iter().map(ToString::to_string).collect();
+    Ok(text.lines().map(|line| line[..line.floor_char_boundary(LONGEST_LINE)].to_owned()).collect())
+}
+
+fn template_of(spec: &InstanceSpec) -> Result<&DockerTemplate, ProviderError> {
+    let missing = || failed(&spec.id, "reading the template", &"it has no section `docker`");
+    spec.template.docker.as_ref().ok_or_else(missing)
 }
 
 fn failed(id: &InstanceId, step: &'static str, reason: &impl ToString) -> ProviderError {

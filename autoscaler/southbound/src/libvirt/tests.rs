@@ -117,6 +117,7 @@ impl Host {
                 request_cost: Duration::ZERO,
                 port: 80,
                 start_timeout: Duration::from_mins(1),
+                stop_timeout: TemplateSpec::default_stop_timeout(),
                 netns: None,
                 docker: None,
                 libvirt: Some(vm),

@@ -1,14 +1,21 @@
 //! Labels: what an instance is, written down before anything of it exists.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sluice_logic::group::InstanceId;
 
+use super::output::{self, Files};
+use super::process::Status;
 use crate::provider::InstanceSpec;
 use crate::scope::{Scope, instance_id};
+
+/// All files of an instance, in the order in which they are removed: the label last.
+const EXTENSIONS: [&str; 9] =
+    ["log.new", "log.1", "log", "kept.new", "kept", "exit.new", "exit", "json.new", "json"];
 
 /// The labels and logs of a scope.
 #[derive(Debug, Clone)]
@@ -39,7 +46,7 @@ impl Labels {
         fs::create_dir_all(&self.directory)?;
         fs::set_permissions(&self.directory, Permissions::from_mode(0o700))?;
         let draft = self.file(&spec.id, "json.new");
-        fs::write(&draft, text)?;
+        output::create(&draft)?.write_all(&text)?;
         fs::rename(draft, self.file(&spec.id, "json"))
     }
 
@@ -55,12 +62,12 @@ impl Labels {
     }
 
     /// The instances of which there is any file.
-    pub(super) fn ids(&self) -> io::Result<Vec<InstanceId>> {
+    pub(super) fn ids(&self) -> io::Result<BTreeSet<InstanceId>> {
         let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
             entries => entries?,
         };
-        let mut ids = Vec::new();
+        let mut ids = BTreeSet::new();
         for entry in entries {
             let name = entry?.file_name();
             let stem = name.to_str().and_then(|name| name.split_once('.')).map(|(stem, _)| stem);
@@ -71,7 +78,7 @@ impl Labels {
 
     /// Opens an empty log. It gets its name only by [`started`](Self::started).
     pub(super) fn open_log(&self, id: &InstanceId) -> io::Result<File> {
-        File::create(self.file(id, "log.new"))
+        output::create(&self.file(id, "log.new"))
     }
 
     /// Says that the instance was started: its log is there from now on.
@@ -85,13 +92,29 @@ impl Labels {
     }
 
     /// Where the instance's output goes.
-    pub(super) fn log(&self, id: &InstanceId) -> PathBuf {
-        self.file(id, "log")
+    pub(super) fn output(&self, id: &InstanceId) -> Files {
+        let file = |extension| self.file(id, extension);
+        Files { current: file("log"), before: file("log.1"), kept: file("kept") }
+    }
+
+    /// Says how its process has ended.
+    pub(super) fn ended(&self, id: &InstanceId, status: Status) -> io::Result<()> {
+        let draft = self.file(id, "exit.new");
+        output::create(&draft)?.write_all(&serde_json::to_vec(&status)?)?;
+        fs::rename(draft, self.file(id, "exit"))
+    }
+
+    /// How its process has ended, where that is known.
+    pub(super) fn status(&self, id: &InstanceId) -> io::Result<Option<Status>> {
+        match fs::read(self.file(id, "exit")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => Ok(serde_json::from_slice(&text?).ok()),
+        }
     }
 
     /// Removes log and label, the label last.
     pub(super) fn remove(&self, id: &InstanceId) -> io::Result<()> {
-        for extension in ["log.new", "log", "json.new", "json"] {
+        for extension in EXTENSIONS {
             match fs::remove_file(self.file(id, extension)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

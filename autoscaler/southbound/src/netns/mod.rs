@@ -5,38 +5,51 @@
 //!
 //! What exists of an instance is found by its label in `/run`, written before anything else and removed after
 //! everything else, and by the names of its namespace, cgroup and bridge port (see [`Scope`]). A reboot takes all
-//! of it. A process does not end with the daemon.
+//! of it. A process does not end with the daemon: its parent is a supervisor, see [`supervise`].
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use lb_userspace::net::Netns;
+use nix::unistd::setsid;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{ProviderKind, TemplateSpec};
 use tokio::time::Instant;
 
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::ports::Ports;
-use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
-use crate::scope::{Scope, instance_id};
+use crate::provider::{
+    Ending, InstanceMetrics, InstanceSpec, Observed, Output, Presence, Provider, ProviderError,
+};
+use crate::scope::{SUPERVISORS, Scope, instance_id};
 use crate::turns::Turns;
 
 mod label;
+mod output;
 mod process;
+mod supervisor;
 
 use label::{Label, Labels};
-use process::Launch;
+pub use supervisor::supervise;
 
 /// The kind of cloud.
 const KIND: ProviderKind = ProviderKind::Netns;
 
 /// The kernel takes a moment to let go of a cgroup whose last process has ended.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A supervisor has taken all that a dead instance has written within this.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Of what an instance has said before it ended, so many lines are told.
+const LAST_LINES: usize = 20;
 
 /// Makes instances of namespaces and processes. Cheap to clone; clones are one provider.
 #[derive(Debug, Clone)]
@@ -49,19 +62,27 @@ struct Inner {
     hierarchies: Hierarchies,
     ports: Ports,
     responder: Vec<OsString>,
+    /// The program that is an instance's supervisor, with its first arguments.
+    supervisor: Vec<OsString>,
     turns: Turns,
 }
 
 impl NetnsProvider {
-    /// The provider of a scope. Instances without a command run this program with the argument `responder`. To
-    /// be called on a tokio runtime, which then reaps the instances' processes.
+    /// The provider of a scope. Instances without a command run this program with the argument `responder`, and every
+    /// instance has a parent that runs it with the argument `supervise`. To be called on a tokio runtime.
     pub fn open(scope: Scope) -> Result<Self, ProviderError> {
         let program = std::env::current_exe().map_err(unavailable("this program's own path is unknown"))?;
-        Self::with_responder(scope, vec![program.into(), "responder".into()])
+        let responder = vec![program.clone().into(), "responder".into()];
+        Self::with_responder(scope, program, responder)
     }
 
-    /// As [`open`](Self::open), with another command in the place of the built-in responder.
-    pub fn with_responder(scope: Scope, responder: Vec<OsString>) -> Result<Self, ProviderError> {
+    /// As [`open`](Self::open), with another command in the place of the built-in responder, and another program that
+    /// knows the argument `supervise`.
+    pub fn with_responder(
+        scope: Scope,
+        program: PathBuf,
+        responder: Vec<OsString>,
+    ) -> Result<Self, ProviderError> {
         let host = Netns::current().map_err(unavailable("the namespace of this process can't be opened"))?;
         Ok(Self(Arc::new(Inner {
             labels: Labels::of(&scope),
@@ -70,13 +91,14 @@ impl NetnsProvider {
             turns: Turns::default(),
             scope,
             responder,
+            supervisor: vec![program.into(), "supervise".into()],
         })))
     }
 
     /// Where an instance's output is found.
     #[must_use]
     pub fn log_of(&self, id: &InstanceId) -> std::path::PathBuf {
-        self.0.labels.log(id)
+        self.0.labels.output(id).current
     }
 }
 
@@ -137,6 +159,41 @@ impl Provider for NetnsProvider {
         }
     }
 
+    async fn ending(&self, id: &InstanceId) -> Result<Option<Ending>, ProviderError> {
+        check(id)?;
+        if self.0.is_running(id)? || !self.0.labels.was_started(id) {
+            return Ok(None);
+        }
+        self.0.supervisor_ended(id).await?;
+        self.0.ending(id).map(Some)
+    }
+
+    async fn output(&self, id: Option<&InstanceId>) -> Result<Vec<Output>, ProviderError> {
+        let ids = match id {
+            Some(id) => BTreeSet::from([id.clone()]),
+            None => self.0.labels.ids().map_err(unavailable("labels can't be listed"))?,
+        };
+        let inner = Arc::clone(&self.0);
+        let read = move || ids.iter().filter_map(|id| inner.fresh(id)).collect();
+        tokio::task::spawn_blocking(read).await.map_err(unavailable("output can't be read"))
+    }
+
+    fn keeps_output(&self) -> bool {
+        true
+    }
+
+    async fn output_kept(&self, output: &Output) -> Result<(), ProviderError> {
+        let id = &output.spec.id;
+        let _turn = self.0.turns.take(id).await;
+        // One that was deleted meanwhile has no files, and gets none.
+        if !self.0.labels.was_started(id) {
+            return Ok(());
+        }
+        let files = self.0.labels.output(id);
+        let kept = output.mark.parse::<output::Mark>().and_then(|mark| mark.write(&files));
+        kept.map_err(step(id, "noting what is kept of its output"))
+    }
+
     async fn metrics(&self, spec: &InstanceSpec) -> Result<InstanceMetrics, ProviderError> {
         let id = &spec.id;
         check(id)?;
@@ -172,7 +229,9 @@ impl Inner {
     }
 
     fn make_cgroup(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
-        self.group(&spec.id).ensure(spec.template.cpus).map_err(step(&spec.id, "making the cgroup"))
+        let group = self.group(&spec.id);
+        let made = group.ensure(spec.template.cpus).and_then(|()| group.limit_memory(spec.template.memory));
+        made.map_err(step(&spec.id, "making the cgroup"))
     }
 
     async fn start(self: Arc<Self>, id: InstanceId) -> Result<(), ProviderError> {
@@ -185,31 +244,80 @@ impl Inner {
         done.map_err(step(&failed, "starting"))?
     }
 
+    /// Starts its supervisor, and waits until that has started the command.
     fn launch(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
         const STEP: &str = "starting";
-        let id = spec.id.clone();
-        let launch = Launch {
-            command: self.command(&spec.template),
-            environment: spec.environment(),
-            netns: Netns::open(&self.scope.netns(&id)).map_err(step(&id, STEP))?,
-            entrances: self.group(&id).entrances().map_err(step(&id, STEP))?,
-            log: self.labels.open_log(&id).map_err(step(&id, STEP))?,
-        };
-        let mut child = launch.spawn().map_err(step(&id, STEP))?;
-        self.labels.started(&id).map_err(step(&id, STEP))?;
-        tokio::spawn(async move {
-            // While the daemon lives it reaps its children; whether one runs is asked of its cgroup.
-            match child.wait().await {
-                Ok(status) => tracing::info!(instance = %id, %status, "the instance's process has ended"),
-                Err(error) => tracing::warn!(instance = %id, %error, "the instance's process is lost"),
+        let id = &spec.id;
+        let arguments = [OsString::from(self.scope.name()), OsString::from(id.as_str())];
+        let arguments = arguments.into_iter().chain(self.command(&spec.template));
+        let no_program = || step(id, STEP)("there is no program to supervise it");
+        let mut command = supervisor::command(&self.supervisor, arguments).ok_or_else(no_program)?;
+        // SAFETY: between fork and exec this only makes system calls (setsid, close_range); it neither allocates nor
+        // locks, and its errors are plain numbers.
+        unsafe {
+            command.pre_exec(|| {
+                setsid()?;
+                process::close_on_exec()
+            });
+        }
+        let mut child = command.spawn().map_err(step(id, STEP))?;
+        let said = child.stdout.take().map(supervisor::answer).transpose().map_err(step(id, STEP));
+        // It is no child of a daemon that comes later, and this one has no use for how it ends.
+        std::thread::spawn(move || child.wait());
+        match said?.as_deref() {
+            Some(supervisor::STARTED) => Ok(()),
+            answer => Err(step(id, STEP)(answer.unwrap_or("its supervisor has said nothing"))),
+        }
+    }
+
+    fn supervisors(&self, id: &InstanceId) -> Cgroup<'_> {
+        self.hierarchies.group(self.scope.supervisor_cgroup(id))
+    }
+
+    /// Waits until all that the instance has written is in its files, and how it ended; a supervisor that something of the
+    /// instance keeps busy is not waited for.
+    async fn supervisor_ended(&self, id: &InstanceId) -> Result<(), ProviderError> {
+        let group = self.supervisors(id);
+        match tokio::time::timeout(SUPERVISOR_PATIENCE, process::ended(&group)).await {
+            Ok(ended) => ended.map_err(step(id, "watching its supervisor")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn ending(&self, id: &InstanceId) -> Result<Ending, ProviderError> {
+        let status = self.labels.status(id).map_err(step(id, "reading how it ended"))?;
+        let last_lines = output::last_lines(&self.labels.output(id), LAST_LINES);
+        Ok(Ending {
+            code: status.and_then(|status| status.code),
+            signal: status.and_then(|status| status.signal),
+            out_of_memory: self.group(id).was_out_of_memory(),
+            error: None,
+            last_lines: last_lines.map_err(step(id, "reading its output"))?,
+        })
+    }
+
+    /// What an instance has written since it was last kept. What can't be read is told in the log, and tried again.
+    fn fresh(&self, id: &InstanceId) -> Option<Output> {
+        let Ok(Label::Read(spec)) = self.labels.read(id) else { return None };
+        let ended = self.supervisors(id).processes().is_ok_and(|processes| processes.is_empty());
+        match output::fresh(&self.labels.output(id), ended) {
+            Ok(fresh) => {
+                fresh.map(|fresh| Output { spec: *spec, lines: fresh.lines, mark: fresh.mark.to_string() })
             }
-        });
-        Ok(())
+            Err(error) => {
+                tracing::warn!(%id, %error, "its output can't be read");
+                None
+            }
+        }
     }
 
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
         let group = self.group(id);
         process::kill(&group).await.map_err(step(id, "killing"))?;
+        self.supervisor_ended(id).await?;
+        let supervisors = self.supervisors(id);
+        process::kill(&supervisors).await.map_err(step(id, "killing its supervisor"))?;
+        self.remove_cgroup(id, &supervisors).await?;
         self.remove_cgroup(id, &group).await?;
         self.ports.unplug(id).await.map_err(step(id, "leaving the network"))?;
         self.remove_namespace(id)?;
@@ -270,7 +378,9 @@ impl Inner {
         ids.extend(namespaces.iter().filter_map(|name| self.scope.instance_of_netns(name)));
         let groups = self.hierarchies.children(&self.scope.cgroup());
         let groups = groups.map_err(unavailable("cgroups can't be listed"))?;
-        ids.extend(groups.iter().filter_map(|name| instance_id(name)));
+        ids.extend(
+            groups.iter().filter_map(|name| instance_id(name.strip_suffix(SUPERVISORS).unwrap_or(name))),
+        );
         ids.extend(self.ports.ids().await.map_err(unavailable("links can't be listed"))?);
         Ok(ids)
     }

@@ -3,16 +3,18 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::process::Stdio;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{setsid, write};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cgroup::{Cgroup, CgroupError};
@@ -40,14 +42,12 @@ pub(super) struct Launch {
     /// The files by which it enters its cgroups.
     pub(super) entrances: Vec<File>,
     /// Where its output goes.
-    pub(super) log: File,
+    pub(super) output: OwnedFd,
 }
 
 impl Launch {
     /// Starts it. The process is in its cgroup and namespace before its program runs, has a session of its own,
-    /// no file descriptor of the daemon's but its log, and does not end with the daemon.
-    ///
-    /// To be called in the context of a runtime, which reaps it.
+    /// no file descriptor of this process but its output, and does not end with it.
     pub(super) fn spawn(self) -> io::Result<Child> {
         let mut command = self.command.into_iter();
         let program = command.next().ok_or_else(|| io::Error::other("the command is empty"))?;
@@ -68,8 +68,8 @@ impl Launch {
             .envs(self.environment)
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(self.log.try_clone()?)
-            .stderr(self.log);
+            .stdout(Stdio::from(self.output.try_clone()?))
+            .stderr(Stdio::from(self.output));
         // SAFETY: between fork and exec `enter` only makes system calls (write, setns, setsid, close_range) on
         // descriptors it owns; it neither allocates nor locks, and its errors are plain numbers.
         unsafe { child.pre_exec(enter) };
@@ -80,8 +80,15 @@ impl Launch {
     }
 }
 
+/// How a process has ended: by itself with a code, or by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Status {
+    pub(super) code: Option<i32>,
+    pub(super) signal: Option<i32>,
+}
+
 /// Keeps what the daemon itself has inherited from being passed on; its own descriptors are all close-on-exec.
-fn close_on_exec() -> io::Result<()> {
+pub(super) fn close_on_exec() -> io::Result<()> {
     // The first after stdin, stdout and stderr.
     const FIRST: libc::c_uint = 3;
     // SAFETY: close_range(2) takes plain numbers, and with CLOEXEC it closes nothing yet.

@@ -258,6 +258,7 @@ mod tests {
             sender.send_to(&[b'x'; 1_000], socket.local_addr().unwrap()).unwrap();
         }
         let mut kept = 0;
+        socket.readable().await.unwrap();
         while socket.try_recv(&mut [0; 1_000]).is_ok() {
             kept += 1;
         }

@@ -216,6 +216,7 @@ fn template() -> TemplateSpec {
         request_cost: Duration::ZERO,
         port: 8080,
         start_timeout: Duration::from_secs(5),
+        stop_timeout: TemplateSpec::default_stop_timeout(),
         netns: None,
         docker: Some(container()),
         libvirt: None,
@@ -224,6 +225,7 @@ fn template() -> TemplateSpec {
 
 pub(crate) fn container() -> DockerTemplate {
     DockerTemplate {
+        pull_timeout: DockerTemplate::default_pull_timeout(),
         image: IMAGE.to_owned(),
         command: None,
         environment: [("GREETING".to_owned(), "hello".to_owned())].into(),

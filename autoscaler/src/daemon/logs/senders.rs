@@ -60,6 +60,11 @@ impl Senders {
         });
     }
 
+    /// Whether a tenant wants its logs kept; one that has left does not.
+    pub(super) fn keeps(&self, tenant: &TenantName) -> bool {
+        self.tenants.get(tenant).is_some_and(|keep| keep.load(Ordering::Relaxed))
+    }
+
     /// Says that an instance has an address of its tenant's networks from now on.
     pub(super) fn set_instance(&mut self, address: Ipv4Addr, tenant: &TenantName, id: &InstanceId) {
         self.instances.insert(address, (tenant.clone(), id.clone()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use lb_userspace::net::MacAddr;
+use serde_json::Value;
 use sluice_logic::decision::{Step, plan, plan_leaving};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::placement::NoPlace;
@@ -22,6 +23,9 @@ use crate::daemon::roster::{Member, adopt, free_id};
 
 /// An instance that was gone so long ago is in no look at the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// Why an instance is replaced that has ended; how it did is asked for.
+const ENDED: &str = "its process has ended";
 
 /// An instance that is paused for so long is replaced. `docker commit`, and whoever copies a disk, pauses it for less.
 const PAUSED_FOR: Duration = Duration::from_secs(10);
@@ -141,6 +145,11 @@ impl Tenant {
     /// It has failed: nothing any more, and another one in its place. Where it has not worked for a while, so may
     /// the next one fail: then that has to wait.
     pub(super) fn fail(&mut self, id: &InstanceId, reason: &str) {
+        self.fail_with(id, reason, Value::Null);
+    }
+
+    /// The same with what programs may want to know of it.
+    pub(super) fn fail_with(&mut self, id: &InstanceId, reason: &str, mut details: Value) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.instance.failed = true;
         let cloud = &member.spec.cloud;
@@ -150,7 +159,10 @@ impl Tenant {
             let wait = self.host.clouds.failed(cloud, tenant, reason, now, fastrand::f64());
             message = format!("{reason}; the next try on `{cloud}` is in {:.1} s", wait.as_secs_f64());
         }
-        self.host.events.record(self.event(EventKind::InstanceFailed, message).about(id));
+        if let Some(details) = details.as_object_mut() {
+            details.insert("reason".to_owned(), reason.into());
+        }
+        self.host.events.record(self.event(EventKind::InstanceFailed, message).about(id).with(details));
         self.terminate(id, "it has failed");
     }
 
@@ -209,7 +221,7 @@ impl Tenant {
             self.take_in_orphan(&seen.observed);
         }
         for (id, reason) in ended {
-            self.fail(&id, reason);
+            if reason == ENDED { self.ask_ending(&id) } else { self.fail(&id, reason) }
         }
     }
 
@@ -265,7 +277,7 @@ fn why_ended(member: &Member, found: Option<&Observed>, looked: Instant) -> Opti
     match (member.instance.state, found.map(|found| found.presence)) {
         (InstanceState::Terminating | InstanceState::Terminated, _) => None,
         // An instance runs only once: whenever it was seen to have ended, it has.
-        (_, Some(Presence::Exited)) => Some("its process has ended"),
+        (_, Some(Presence::Exited)) => Some(ENDED),
         (_, Some(Presence::Halted(halt @ Halt::Paused))) => {
             let long = |since| looked.duration_since(since) >= PAUSED_FOR;
             member.paused.is_some_and(long).then(|| halt.reason())

@@ -1,5 +1,6 @@
 //! What takes time: making, removing and measuring instances, beside the tenant's task.
 
+use std::mem;
 use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
+use serde_json::{Value, json};
 use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::spec::{MetricName, ProviderKind};
 use sluice_northbound::api::EventKind;
 use sluice_southbound::networks::Claim;
-use sluice_southbound::provider::{InstanceMetrics, InstanceSpec};
+use sluice_southbound::provider::{Ending, InstanceMetrics, InstanceSpec};
 use sluice_store::Sample;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +23,12 @@ use super::problems::Work;
 use super::sources::Readings;
 use super::{Tenant, Tick};
 use crate::daemon::host::Host;
+use crate::daemon::logs::output;
 use crate::daemon::network;
 use crate::daemon::state::SavedTenant;
 
-/// An instance that has drained is given so long to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
+/// How an instance has ended is known within this, or not told.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A removal that has failed is tried again after so long.
 const RETRY_REMOVAL: Duration = Duration::from_secs(2);
 /// A source of metrics that takes longer has failed.
@@ -38,8 +41,8 @@ pub(super) enum Done {
     Made(InstanceId, Result<Duration>),
     /// Nothing is left of an instance; or something is.
     Removed(InstanceId, Result<()>),
-    /// An instance has ended by itself, or was stopped.
-    Ended(InstanceId),
+    /// An instance has ended by itself, or was stopped; and how, where that is known.
+    Ended(InstanceId, Option<Ending>),
     /// A VIP is on the uplink, or is not.
     Claimed(Ipv4Addr, Result<Claim>),
     /// The state file was written, or was not.
@@ -87,7 +90,7 @@ impl Tenant {
         match done {
             Ok(Done::Made(id, result)) => self.made(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
-            Ok(Done::Ended(id)) => self.ended(&id),
+            Ok(Done::Ended(id, ending)) => self.ended(&id, ending.as_ref()),
             Ok(Done::Sourced(name, readings)) => self.sourced(&name, readings),
             Ok(Done::Restored(samples)) => self.restored(samples),
             Ok(Done::LookedAhead(generation, lookouts)) => self.looked_ahead(generation, lookouts),
@@ -106,24 +109,40 @@ impl Tenant {
         for member in self.members.values_mut().filter(|member| !member.watched) {
             if matches!(member.instance.state, InstanceState::InService | InstanceState::Draining) {
                 member.watched = true;
-                let (host, id) = (self.host.clone(), member.spec.id.clone());
-                let cloud = member.spec.cloud.clone();
+                let (host, spec) = (self.host.clone(), member.spec.clone());
                 self.jobs.spawn(async move {
-                    match host.clouds.provider(&cloud) {
-                        Ok(provider) => provider.ended(&id).await,
+                    match host.clouds.provider(&spec.cloud) {
+                        Ok(provider) => provider.ended(&spec.id).await,
                         Err(_) => std::future::pending().await,
                     }
-                    Done::Ended(id)
+                    let ending = ending(&host, &spec).await;
+                    Done::Ended(spec.id, ending)
                 });
             }
         }
     }
 
-    fn ended(&mut self, id: &InstanceId) {
-        let state = self.members.get(id).map(|member| member.instance.state);
-        if matches!(state, Some(InstanceState::InService | InstanceState::Draining)) {
-            self.fail(id, "its process has ended");
+    /// Asks how an instance has ended that was seen to have, once.
+    pub(super) fn ask_ending(&mut self, id: &InstanceId) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        if mem::replace(&mut member.ending_asked, true) {
+            return;
         }
+        let (host, spec) = (self.host.clone(), member.spec.clone());
+        self.jobs.spawn(async move {
+            let ending = ending(&host, &spec).await;
+            Done::Ended(spec.id, ending)
+        });
+    }
+
+    fn ended(&mut self, id: &InstanceId, ending: Option<&Ending>) {
+        let state = self.members.get(id).map(|member| member.instance.state);
+        if matches!(state, None | Some(InstanceState::Terminating | InstanceState::Terminated)) {
+            return;
+        }
+        let unknown = || "its process has ended".to_owned();
+        let reason = ending.map_or_else(unknown, ToString::to_string);
+        self.fail_with(id, &reason, ending.map_or(Value::Null, |ending| json!(ending)));
     }
 
     fn made(&mut self, id: &InstanceId, result: Result<Duration>) {
@@ -159,9 +178,11 @@ impl Tenant {
 /// Makes an instance and waits until it is ready. What a cancelled or failed attempt leaves is removed by the
 /// job that follows when the instance terminates.
 async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) -> Result<Duration> {
-    let begun = Instant::now();
     let limit = spec.template.start_timeout;
     let making = async {
+        // An image may take longer to come than a start may; that has a deadline of its own, and is no part of the start.
+        host.clouds.provider(&spec.cloud)?.prepare(&spec).await?;
+        let begun = Instant::now();
         let started = async {
             let provider = host.clouds.provider(&spec.cloud)?;
             if let Some(management) = &host.management {
@@ -190,13 +211,32 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
 async fn remove(host: Arc<Host>, spec: InstanceSpec) -> Result<()> {
     let provider = host.clouds.provider(&spec.cloud)?;
     let machine = spec.template.libvirt.as_ref().filter(|_| provider.kind() == ProviderKind::Libvirt);
-    let grace = machine.map_or(GRACE, |machine| machine.shutdown_timeout);
-    let id = spec.id;
+    let grace = machine.map_or(spec.template.stop_timeout, |machine| machine.shutdown_timeout);
+    let id = spec.id.clone();
     // One that does not end, or can't be asked to, is removed all the same.
     if let Err(error) = provider.stop(&id, grace).await {
         tracing::debug!(%id, %error, "not stopped");
     }
+    // Before all that it has said goes with it.
+    let lines = ending(&host, &spec).await.map(|ending| ending.last_lines).unwrap_or_default();
+    if tokio::time::timeout(ENDING_TIMEOUT, output::keep_last(&host, provider, &spec, lines)).await.is_err() {
+        tracing::warn!(%id, "its last output is not kept: the provider, or the disk, takes too long");
+    }
     Ok(provider.delete(&id).await?)
+}
+
+/// How an instance has ended; `None` where that can't be told.
+async fn ending(host: &Host, spec: &InstanceSpec) -> Option<Ending> {
+    let provider = host.clouds.provider(&spec.cloud).ok()?;
+    let asked = tokio::time::timeout(ENDING_TIMEOUT, provider.ending(&spec.id)).await;
+    match asked {
+        Ok(Ok(ending)) => ending,
+        Ok(Err(error)) => {
+            tracing::debug!(id = %spec.id, %error, "how it ended is not known");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// Turns a panic into an error of the instance, so that it does not end the tenant's task.

@@ -43,6 +43,9 @@ impl Tenant {
         {
             (status.state, status.since) = (InstanceState::Draining, leaving.since());
         }
+        let is_made = member.instance.state == InstanceState::Pending;
+        let provider = self.host.clouds.provider(&member.spec.cloud).ok().filter(|_| is_made);
+        status.progress = provider.and_then(|provider| provider.progress(&member.spec.id));
         status
     }
 
@@ -99,6 +102,7 @@ fn instance(member: &Member, begun: u64) -> InstanceStatus {
         address: member.instance.address,
         other_addresses: member.spec.other_nics.iter().map(|nic| nic.address).collect(),
         state,
+        progress: None,
         created: member.instance.created,
         since,
         cpu: member.rates.cpu,

@@ -73,6 +73,31 @@ fn frame_length(head: &[u8; HEAD]) -> Option<u64> {
     words.next().filter(|_| is_ours).map(u64::from)
 }
 
+/// Where the whole frames are that begin at or after `from`. A file that is being written ends with the last whole one.
+pub(super) fn frames(path: &Path, from: u64) -> io::Result<Vec<Range<u64>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let (mut frames, mut from) = (Vec::new(), from);
+    while let Some(frame) = next_frame(&mut file, from)? {
+        from = frame.end;
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+/// The lines of a frame; none where it is damaged.
+pub(super) fn frame_lines(path: &Path, frame: &Range<u64>) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(frame.start))?;
+    let mut bytes = Vec::new();
+    file.take(frame.end - frame.start).read_to_end(&mut bytes)?;
+    let content = zstd::stream::decode_all(bytes.as_slice()).unwrap_or_default();
+    Ok(String::from_utf8_lossy(&content).lines().map(str::to_owned).collect())
+}
+
 /// Each line of a file, oldest first. What is torn or damaged costs only itself; returns how many places are.
 pub(super) fn lines(path: &Path, mut take: impl FnMut(&str)) -> io::Result<u64> {
     let mut file = match File::open(path) {

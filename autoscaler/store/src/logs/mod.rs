@@ -234,6 +234,77 @@ impl LogBook {
         Ok(damaged)
     }
 
+    /// The newest `count` lines since then that are `wanted`, oldest first, and where what comes later begins. Reads from
+    /// the end, and no more than it needs. Blocks.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn tail(
+        &self,
+        owner: &LogOwner,
+        since: Timestamp,
+        count: usize,
+        wanted: impl Fn(&LogLine) -> bool,
+    ) -> io::Result<(Vec<LogLine>, LogCursor)> {
+        let (mut found, mut cursor) = (Vec::new(), LogCursor::default());
+        let days = self.days(owner)?;
+        if let Some(newest) = days.last() {
+            let end = file::frames(&newest.path, 0)?.last().map_or(0, |frame| frame.end);
+            cursor = LogCursor { day: Some(newest.day), offset: end };
+        }
+        for day in days.iter().rev().take_while(|day| day.day >= day_of(since)) {
+            for frame in file::frames(&day.path, 0)?.iter().rev() {
+                // What has come since is for the cursor.
+                if cursor.day == Some(day.day) && frame.end > cursor.offset {
+                    continue;
+                }
+                let lines = file::frame_lines(&day.path, frame)?;
+                let lines = lines.iter().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+                found.extend(lines.filter(|line| line.at >= since && wanted(line)).take(count - found.len()));
+                if found.len() >= count {
+                    found.reverse();
+                    return Ok((found, cursor));
+                }
+            }
+        }
+        found.reverse();
+        Ok((found, cursor))
+    }
+
+    /// The lines that have come after a cursor, which goes on behind them. Blocks.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn after(
+        &self,
+        owner: &LogOwner,
+        cursor: &mut LogCursor,
+        mut take: impl FnMut(LogLine),
+    ) -> io::Result<()> {
+        let begin = *cursor;
+        let is_new = |day: &DayFile| begin.day.is_none_or(|seen| day.day >= seen);
+        for day in self.days(owner)?.into_iter().filter(is_new) {
+            let from = if begin.day == Some(day.day) { begin.offset } else { 0 };
+            for frame in file::frames(&day.path, from)? {
+                for line in file::frame_lines(&day.path, &frame)? {
+                    if let Ok(line) = serde_json::from_str(&line) {
+                        take(line);
+                    }
+                }
+                *cursor = LogCursor { day: Some(day.day), offset: frame.end };
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of one's days, oldest first.
+    fn days(&self, owner: &LogOwner) -> io::Result<Vec<DayFile>> {
+        let mut days: Vec<DayFile> =
+            self.files()?.into_iter().filter(|file| file.owner == owner.directory()).collect();
+        days.sort_by_key(|file| file.day);
+        Ok(days)
+    }
+
     fn path(&self, owner: &LogOwner, day: Date) -> PathBuf {
         self.directory.join(owner.directory()).join(format!("{day}{ENDING}"))
     }
@@ -254,6 +325,14 @@ impl LogBook {
         }
         Ok(found)
     }
+}
+
+/// A place in one's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogCursor {
+    day: Option<Date>,
+    /// Behind the last frame of that day's file that was read.
+    offset: u64,
 }
 
 struct DayFile {

@@ -77,6 +77,7 @@ fn the_flat_file_of_the_original_system_is_valid_as_it_stands() {
             request_cost: Duration::from_millis(2),
             port: 80,
             start_timeout: Duration::from_mins(1),
+            stop_timeout: TemplateSpec::default_stop_timeout(),
             netns: Some(NetnsTemplate::default()),
             docker: None,
             libvirt: None,

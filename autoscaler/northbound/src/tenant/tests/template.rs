@@ -25,6 +25,7 @@ fn the_examples_other_sections_are_good() {
         command: Some(["/usr/bin/server", "--port", "80"].map(str::to_owned).into()),
         environment: [("GREETING".to_owned(), "hello".to_owned())].into(),
         labels: [("team".to_owned(), "shop".to_owned())].into(),
+        pull_timeout: DockerTemplate::default_pull_timeout(),
         pull: PullPolicy::IfMissing,
         registry: Some(RegistryLogin {
             username: "shop".into(),

@@ -106,8 +106,8 @@ async fn a_process_outlives_its_daemon_and_the_next_one_finds_it() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let provider =
-                NetnsProvider::with_responder(scope, vec![responder().into()]).expect("a provider");
+            let provider = NetnsProvider::with_responder(scope, responder(), vec![responder().into()])
+                .expect("a provider");
             provider.create(&created).await.expect("created");
             provider.start(&created.id).await.expect("started");
         });
