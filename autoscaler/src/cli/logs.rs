@@ -6,6 +6,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_store::logs::{LogBook, LogCursor, LogLine, LogOwner};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,7 +34,7 @@ pub(super) async fn logs(daemon: &WhichDaemon, args: &LogsArgs) -> Result<(), Fa
     let (book, owner) = (log_book(&config), LogOwner::Tenant(args.tenant.clone()));
     let unreadable = || format!("the logs below {} can't be read", config.state.display());
     let wanted = |line: &LogLine| {
-        let id = line.instance.as_ref().map(|id| id.as_str());
+        let id = line.instance.as_ref().map(InstanceId::as_str);
         args.instance.as_deref().is_none_or(|wanted| id == Some(wanted))
     };
     let since = args.since.unwrap_or(Timestamp::MIN);

@@ -1,6 +1,6 @@
 //! Opens the host: load balancer, networks, provider, state, and what there is of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, OpenPorts, Settings, XdpMode};
 use lb_userspace::net::{Netns, NetnsPath};
-use sluice_northbound::host::{HostConfig, TransitConfig};
+use lb_userspace::service::Protocol;
+use sluice_northbound::host::{HostConfig, OpenPort, TransitConfig};
 use sluice_southbound::management::{self, Management};
 use sluice_southbound::networks::{Networks, bridge_filter_warning};
 use sluice_southbound::scope::Scope;
@@ -109,7 +110,7 @@ pub(crate) async fn open(
 
 /// Names what may be the cause where the uplink has an XDP program, which is another's then.
 async fn with_occupant(error: anyhow::Error, networks: &Networks, transit: &TransitConfig) -> anyhow::Error {
-    let TransitConfig { namespace, uplink } = transit;
+    let TransitConfig { namespace, uplink, .. } = transit;
     let netns = namespace.clone().map_or(NetnsPath::Here, NetnsPath::Name);
     let observed = networks.observe_uplink(netns.clone()).await;
     let occupied = observed.is_ok_and(|uplink| uplink.link.is_some_and(|link| link.xdp.is_some()));
@@ -177,10 +178,48 @@ fn settings(config: &HostConfig, transit: &Netns) -> Settings {
             nascent: times.nascent,
             closed: times.closed,
         },
-        open_ports: OpenPorts::default(),
+        open_ports: OpenPorts {
+            at_vips: open_ports(&config.transit.open_to_clients),
+            at_gateways: &open_ports(&config.transit.open_to_instances) | &syslog_ports(config),
+        },
     }
+}
+
+fn open_ports(ports: &BTreeSet<OpenPort>) -> BTreeSet<(Protocol, u16)> {
+    let open = |port: &OpenPort| match *port {
+        OpenPort::Tcp(port) => (Protocol::Tcp, port),
+        OpenPort::Udp(port) => (Protocol::Udp, port),
+    };
+    ports.iter().map(open).collect()
+}
+
+/// Where instances may send their syslog at their gateways.
+fn syslog_ports(config: &HostConfig) -> BTreeSet<(Protocol, u16)> {
+    let port = config.logs.listen.map(|address| address.port());
+    port.into_iter().flat_map(|port| [(Protocol::Tcp, port), (Protocol::Udp, port)]).collect()
 }
 
 fn unusable(state: &Path) -> String {
     format!("cannot use the state directory {} (`state` in the host file)", state.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(text: &str) -> OpenPorts {
+        let host = sluice_northbound::host::parse("sluice.yml", text).expect("a host file");
+        settings(&host.config, &Netns::current().expect("a namespace")).open_ports
+    }
+
+    #[test]
+    fn the_load_balancer_opens_the_host_files_ports_and_where_syslog_is_taken() {
+        assert_eq!(opened("transit: {uplink: e}"), OpenPorts::default());
+        let open = opened(
+            "transit: {uplink: e, open_to_clients: [22/tcp], open_to_instances: [53/udp]}\nsyslog: {listen: '0.0.0.0:514'}",
+        );
+        assert_eq!(open.at_vips, [(Protocol::Tcp, 22)].into());
+        let at_gateways = [(Protocol::Udp, 53), (Protocol::Tcp, 514), (Protocol::Udp, 514)];
+        assert_eq!(open.at_gateways, at_gateways.into());
+    }
 }

@@ -6,10 +6,12 @@ mod clouds;
 mod history;
 mod logs;
 mod management;
+mod open_ports;
 mod read;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use crate::yaml::Node;
 pub use history::HistoryConfig;
 pub use logs::LogsConfig;
 pub use management::ManagementConfig;
+pub use open_ports::OpenPort;
 
 /// The daemon's name where the file gives none.
 pub const DEFAULT_NAME: &str = "sluice";
@@ -69,6 +72,10 @@ pub struct TransitConfig {
     pub namespace: Option<String>,
     /// The interface in it on which clients' packets arrive. It must exist.
     pub uplink: String,
+    /// Ports at which this host's own processes answer clients, at every VIP that has no service there.
+    pub open_to_clients: BTreeSet<OpenPort>,
+    /// Ports at which this host's own processes answer instances, at every gateway.
+    pub open_to_instances: BTreeSet<OpenPort>,
 }
 
 /// How to talk to the daemon.

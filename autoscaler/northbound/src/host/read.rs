@@ -8,6 +8,7 @@ use super::clouds::clouds;
 use super::history::history;
 use super::logs::logs;
 use super::management::management;
+use super::open_ports::open_ports;
 use super::{
     ApiConfig, DEFAULT_NAME, DEFAULT_SAMPLE_INTERVAL, HostConfig, LoadBalancerConfig, TimeoutConfig,
     TransitConfig,
@@ -91,8 +92,15 @@ fn transit(faults: &mut Faults<'_>, fields: &mut Fields<'_>) -> Option<TransitCo
     };
     let namespace = fields.optional(faults, &["namespace"], namespace);
     let uplink = fields.required(faults, &["uplink"], interface);
+    let open_to_clients = open_ports(faults, &mut fields, "open_to_clients");
+    let open_to_instances = open_ports(faults, &mut fields, "open_to_instances");
     fields.finish(faults);
-    Some(TransitConfig { namespace: namespace?.map(|name| name.value), uplink: uplink?.value })
+    Some(TransitConfig {
+        namespace: namespace?.map(|name| name.value),
+        uplink: uplink?.value,
+        open_to_clients: open_to_clients?,
+        open_to_instances: open_to_instances?,
+    })
 }
 
 /// What southbound's `Scope` takes, so that no other name gets past a check and fails at the daemon's start.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use sluice_logic::spec::{AccelChoice, CloudName, CloudSpec, DockerAddress, DockerTls, ProviderSpec};
 
-use super::{HostConfig, LoadBalancerConfig, parse};
+use super::{HostConfig, LoadBalancerConfig, OpenPort, parse};
 use crate::diagnostic::{Diagnostic, Faults, Source, has_errors};
 
 const EXAMPLE: &str = include_str!("../../../../examples/sluice.yml");
@@ -47,6 +47,29 @@ fn the_name_scopes_the_paths() {
     assert_eq!(config.pins, Path::new("/sys/fs/bpf/two"));
     assert_eq!(config.clouds, [CloudSpec::default()]);
     assert_eq!(config.load_balancer, LoadBalancerConfig::default());
+}
+
+#[test]
+fn a_host_opens_ports_of_its_own() {
+    let config = config(
+        "transit: {uplink: e, open_to_clients: [22/tcp, '53/udp', 53/tcp], open_to_instances: [65535/udp]}",
+    );
+    let ports = [OpenPort::Tcp(22), OpenPort::Tcp(53), OpenPort::Udp(53)];
+    assert_eq!(config.transit.open_to_clients, ports.into());
+    assert_eq!(config.transit.open_to_instances, [OpenPort::Udp(65535)].into());
+}
+
+#[test]
+fn a_list_of_ports_has_a_limit() {
+    let with = |count: u16| {
+        let ports: Vec<String> = (1..=count).map(|port| format!("{port}/tcp")).collect();
+        faults(&format!("transit:\n  uplink: e\n  open_to_instances:\n  - {}\n", ports.join("\n  - ")))
+    };
+    assert_eq!(with(100), []);
+    let found = with(102);
+    let [fault] = found.as_slice() else { panic!("{found:#?}") };
+    assert_eq!((fault.line, fault.column), (3 + 101, 5), "{fault}");
+    assert!(fault.message.contains("102 ports are too many: at most 100"), "{fault}");
 }
 
 #[test]
@@ -107,6 +130,20 @@ fn each_fault_has_its_place() {
         ("transit: {uplink: »a/b}".to_owned(), "is not the name of an interface"),
         ("transit: {uplink: e, namespace: »/run/netns/x}".to_owned(), "not a path"),
         ("transit: {uplink: e, »namspace: x}".to_owned(), "did you mean `namespace`?"),
+        ("transit: {uplink: e, open_to_clients: [»22]}".to_owned(), "write it as `22/tcp`"),
+        (
+            "transit: {uplink: e, open_to_clients: [22/tcp, »0/tcp]}".to_owned(),
+            "0 is out of range: 1 to 65535",
+        ),
+        ("transit: {uplink: e, open_to_clients: [»65536/udp]}".to_owned(), "65536 is out of range"),
+        ("transit: {uplink: e, open_to_clients: [»tcp/22]}".to_owned(), "is not a port with its protocol"),
+        ("transit: {uplink: e, open_to_clients: [»22/sctp]}".to_owned(), "expected `tcp` or `udp`"),
+        ("transit: {uplink: e, open_to_clients: [»22/TCP]}".to_owned(), "write it as `22/tcp`"),
+        ("transit: {uplink: e, open_to_clients: [»-1/tcp]}".to_owned(), "is not a port with its protocol"),
+        ("transit: {uplink: e, open_to_clients: [»[22/tcp]]}".to_owned(), "expected a text"),
+        ("transit: {uplink: e, open_to_clients: [22/tcp, »22/tcp]}".to_owned(), "22/tcp comes twice"),
+        ("transit: {uplink: e, open_to_instances: »22/tcp}".to_owned(), "expected a list"),
+        ("transit: {uplink: e, »open_ports: [22/tcp]}".to_owned(), "unknown key `open_ports`"),
         (with("management: {subnet: »10.0.0.0/25}"), "has addresses for 125 instances"),
         (with("management: {subnet: »10.0.0.0}"), "has no prefix length"),
         (with("management: »off"), "expected a mapping, found `off`"),
