@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use anyhow::{Result, bail};
 use lb_common::abi::{Address, EndpointKey, FlowKey, PROTOCOL_ICMP, PROTOCOL_TCP};
-use lb_common::bench::{self, FRAME, Job, order};
-use lb_common::checksum;
-use lb_common::packet::{ETHERNET, IPV4, tcp_flag};
+use lb_common::bench::{self, Job, order};
+use lb_common::packet::ETHERNET;
 
 use crate::bed::Lane;
 use crate::frames::Packet;
@@ -18,35 +17,11 @@ pub(crate) fn endpoint(lane: Lane, packet: Packet) -> EndpointKey {
     EndpointKey::new(Address::v4(packet.to(lane).octets()), packet.port(), protocol)
 }
 
-/// Makes the flows of a job's packets known as any flow becomes known: by two packets of each, the first of which is a
-/// SYN where there are such.
+/// Makes the flows of a job's packets known, as if their backends had answered.
 pub(crate) fn begin(programs: &mut Programs, packet: Packet, job: &Job, numbers: Range<u32>) -> Result<()> {
-    /// A part of the table of first packets, so that each flow is still there for its second.
-    const CHUNK: u32 = 1 << 14;
-    let mut from = numbers.start;
-    while from < numbers.end {
-        let count = CHUNK.min(numbers.end - from);
-        let job = Job { order: order::NEW, next: u64::from(from), ..*job };
-        let first = if packet == Packet::Echo { job } else { Job { frame: beginning(job.frame), ..job } };
-        for job in [first, job] {
-            programs.run("balance", &job, false, count)?;
-        }
-        from += count;
-    }
+    let first = Job { order: order::NEW, next: u64::from(numbers.start), ..*job };
+    programs.run("record", &first, false, numbers.end - numbers.start)?;
     check(programs, packet, job, numbers)
-}
-
-/// The segment as one that begins its flow.
-fn beginning(mut frame: [u8; FRAME]) -> [u8; FRAME] {
-    // The data offset, and the flags after it, are one word of the sum.
-    const FLAGS: usize = ETHERNET + IPV4 + 12;
-    const SUM: usize = ETHERNET + IPV4 + 16;
-    let word = |frame: &[u8; FRAME], at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    let (old, sum) = (word(&frame, FLAGS), word(&frame, SUM));
-    let new = old & 0xff00 | u16::from(tcp_flag::SYN);
-    frame[FLAGS..FLAGS + 2].copy_from_slice(&new.to_be_bytes());
-    frame[SUM..SUM + 2].copy_from_slice(&checksum::update_u16(sum, old, new).to_be_bytes());
-    frame
 }
 
 /// Looks for some of them in the table. A few in a million may be missing: those whose tags in the cache of recent

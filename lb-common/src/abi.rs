@@ -54,6 +54,17 @@ impl Handle {
         let (index, incarnation) = (self.index as u32, self.incarnation as u32);
         if cfg!(target_endian = "little") { incarnation << 16 | index } else { index << 16 | incarnation }
     }
+
+    /// The handle whose word this is.
+    #[inline(always)]
+    pub(crate) const fn of_word(word: u32) -> Self {
+        let (low, high) = (word as u16, (word >> 16) as u16);
+        if cfg!(target_endian = "little") {
+            Self { index: low, incarnation: high }
+        } else {
+            Self { index: high, incarnation: low }
+        }
+    }
 }
 
 /// Value of `services`.
@@ -184,11 +195,12 @@ pub struct Control {
     pub tcp_timeout: u32,
     /// An idle ICMP echo flow ends after so many seconds.
     pub icmp_timeout: u32,
-    /// A flow of one packet ends after so many seconds.
+    /// An attempt, a flow that isn't real yet, is forgotten after so many seconds.
     pub nascent_timeout: u32,
     /// A closed TCP flow is forgotten after so many seconds.
     pub closed_timeout: u32,
-    /// Counts parts of the TCP timeout, in 1/65,536: a flow in use tells the flow table so at least once in each.
+    /// Counts parts of the shorter one of the TCP and the UDP timeout, in 1/65,536: a flow in use tells the flow table so at
+    /// least once in each.
     pub epoch: u32,
     /// The sets of `recent_flows` that are used, less one: a power of two, less one.
     pub recent_mask: u32,
@@ -201,12 +213,12 @@ pub struct Control {
     /// The families whose default route leads by the uplink: bits of [`default_route`]. Of the others, an answer's route is
     /// asked for.
     pub default_routes: u32,
-    /// The second of the host's monotonic clock up to which `clock` has counted the time, or has let it pass; 0 before it counts.
-    pub counted: u64,
+    /// The sets of `attempts` that each service has, less one: a power of two, less one.
+    pub attempt_mask: u32,
     /// Who may have how much of `flows`.
     pub quota: Quota,
-    /// Always 0.
-    pub reserved: u32,
+    /// The second of the host's monotonic clock up to which `clock` has counted the time, or has let it pass; 0 before it counts.
+    pub counted: u64,
     /// The uplink's Ethernet address, in the order of a frame's first eight bytes; the last two count for nothing.
     pub uplink_mac: u64,
     /// The bits of `uplink_mac` that count: none where the address isn't known.
@@ -298,7 +310,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 16 + 8 + 8 + 16 + 16);
+    assert!(size_of::<Control>() == 8 + 8 + 16 + 28 + 12 + 8 + 16);
     assert!(size_of::<FlowUse>() == 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 16);

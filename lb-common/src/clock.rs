@@ -36,8 +36,8 @@ const fn least(a: u32, b: u32) -> u32 {
 /// A time of the clock in parts of an epoch. Wraps after 65,536 epochs.
 #[inline(always)]
 #[must_use]
-pub const fn epoch(clock: u32, tcp_timeout: u32) -> u32 {
-    let length = if tcp_timeout < EPOCHS { 1 } else { tcp_timeout / EPOCHS };
+pub const fn epoch(clock: u32, timeout: u32) -> u32 {
+    let length = if timeout < EPOCHS { 1 } else { timeout / EPOCHS };
     (clock as u64 * PARTS_OF_AN_EPOCH as u64 / length as u64) as u32
 }
 

@@ -9,6 +9,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "lengths in a frame are below 65,536")]
 
 pub mod abi;
+pub mod attempt;
 pub mod bench;
 pub mod checksum;
 pub mod clock;

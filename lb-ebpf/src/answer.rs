@@ -8,15 +8,19 @@ use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
     Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, OutboundKey, TenantKey,
-    TenantValue, family, is_open,
+    TenantValue, family, flow_end, is_open,
 };
 use lb_common::checksum::Difference;
-use lb_common::packet::{self, End, Frame, FrameMut, Header, Packet, Parsed, Part, Transport, tcp_flag};
+use lb_common::packet::{
+    self, End, Frame, FrameMut, Header, Packet, Parsed, Part, Segment, Transport, tcp_flag,
+};
 
+use crate::flow::Signal;
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
+use crate::noted::{self, Answer, Asked};
 use crate::refusal::{Refusal, course};
-use crate::{error, flow, fragment, route};
+use crate::{error, fragment, route};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
 /// asked.
@@ -305,7 +309,12 @@ fn is_within(address: &Address, tenant: &TenantValue) -> bool {
 fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32, Refusal> {
     let (answer, flags) = answered(packet)?;
     onwards(ctx, packet)?;
-    note(packet, &answer, flags)?;
+    match asked(&frame, packet, &answer, flags)? {
+        Asked::Yes | Asked::Real | Asked::Ending => {}
+        // It may be of a flow that isn't known any more.
+        Asked::No if tenant(ctx, packet)?.outbound != 0 => {}
+        Asked::No | Asked::Another => return Err(DropReason::Unsolicited.into()),
+    }
     let (packets, bytes) = on_the_wire(ctx, packet);
     maps::count_reply(answer.backend.index, answer.service, packets, bytes);
     if let Part::First { identification } = packet.part {
@@ -405,19 +414,33 @@ fn onwards(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     Err(Refusal::Pass)
 }
 
-/// Tells the flow table that a flow opens, goes on or ends.
+/// Whether a packet's client has asked for it; notes what it says of its flow.
 #[inline(always)]
-fn note(packet: &Packet, answer: &AnswerValue, flags: u8) -> Result<(), DropReason> {
-    if let Transport::Tcp { source, destination, .. } = packet.transport {
-        let key = FlowKey {
-            client: packet.header.destination,
-            service: answer.service,
-            client_port: destination,
-            vip_port: if answer.vip_port == 0 { source } else { answer.vip_port },
-        };
-        return flow::note_answer(&key, flags, answer.backend);
+fn asked<F: Frame>(frame: &F, packet: &Packet, answer: &AnswerValue, flags: u8) -> Result<Asked, DropReason> {
+    let (client_port, vip_port) = match packet.transport {
+        Transport::Tcp { source, destination, .. } | Transport::Udp { source, destination } => {
+            (destination, if answer.vip_port == 0 { source } else { answer.vip_port })
+        }
+        Transport::EchoReply { identifier } => (identifier, 0),
+        _ => return Ok(Asked::No),
+    };
+    let client = packet.header.destination;
+    let key = FlowKey { client, service: answer.service, client_port, vip_port };
+    let signal = Signal { protocol: packet.protocol, flags };
+    if noted::is_nothing_new(&key, signal)? {
+        return Ok(Asked::Yes);
     }
-    Ok(())
+    let segment = match packet.transport {
+        Transport::Tcp { .. } => packet::segment(frame, packet).ok_or(DropReason::Inconsistent)?,
+        _ => Segment { sequence: 0, acknowledgement: 0, length: 0 },
+    };
+    let answer = Answer { key, backend: answer.backend, signal, segment };
+    match noted::note(&answer) {
+        Asked::Real => noted::record(&answer, 0)?,
+        Asked::Ending => noted::record(&answer, flow_end::BACKEND_FIN)?,
+        asked => return Ok(asked),
+    }
+    Ok(Asked::Yes)
 }
 
 /// The packets and bytes that a buffer will be on the wire: one that the kernel or the card cuts into segments

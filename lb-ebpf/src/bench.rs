@@ -49,7 +49,7 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::{DropReason, FlowKey};
+use lb_common::abi::{DropReason, FlowKey, Handle};
 use lb_common::bench::{self, Job, order};
 use lb_common::packet::{self, ETHERNET, FrameMut, IPV4, Packet, Transport, Version};
 use lb_common::{checksum, hash};
@@ -109,6 +109,12 @@ pub fn balance(ctx: XdpContext) -> u32 {
         }
         None => xdp_action::XDP_ABORTED,
     }
+}
+
+/// Records the flow of the frame, as an answer of its backend does.
+#[xdp]
+pub fn record(ctx: XdpContext) -> u32 {
+    recorded(&ctx).map_or_else(Refusal::in_xdp, |()| xdp_action::XDP_PASS)
 }
 
 /// Sends the frame into the client's end, for a test run with live frames.
@@ -184,6 +190,18 @@ fn address(frame: &mut Window, template: &[u8; bench::FRAME], number: u64, icmp:
         frame.write(TRANSPORT + 16, checksum::update_u32(with_port, old, new).to_ne_bytes())?;
         frame.write(TRANSPORT, port.to_ne_bytes())
     }
+}
+
+#[inline(always)]
+fn recorded(ctx: &XdpContext) -> Result<(), Refusal> {
+    restored(ctx).ok_or(DropReason::Inconsistent)?;
+    let packet = packet::parse_ipv4(&Window::of_xdp(ctx))?;
+    let (_, key, signal) = uplink::addressed(&packet)?;
+    let control = maps::control()?;
+    let choice = flow::holder(control, &key)?;
+    let backend = Handle { index: choice.index, incarnation: choice.backend.incarnation };
+    flow::become_real(control, &key, hash::of_flow(&key, control.seed), backend, signal.protocol, None);
+    Ok(())
 }
 
 /// The packet of a frame that was made anew.

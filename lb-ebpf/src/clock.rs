@@ -48,6 +48,6 @@ pub(crate) fn advance(seconds: u32) {
 /// Writes the two words that no other program writes but as this one does.
 #[inline(always)]
 fn set(control: &mut Control, clock: u32) {
-    control.epoch = clock::epoch(clock, control.tcp_timeout);
+    control.epoch = clock::epoch(clock, control.tcp_timeout.min(control.udp_timeout));
     control.clock = clock;
 }

@@ -1,14 +1,20 @@
-//! Which backend has a flow.
+//! Which backend has a flow, as its client's packets ask; `noted` is what its backend's answers say.
+//!
+//! A flow is real, and has an entry in `flows`, when both ends have spoken. Before it is an attempt. What a client says alone
+//! makes no entry, ends none and changes none.
 
 use lb_common::abi::{
     BackendValue, Control, DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, PROTOCOL_TCP, Slot,
     backend_state, flow_end,
 };
+use lb_common::attempt::{Attempt, kind};
 use lb_common::hash;
-use lb_common::packet::tcp_flag;
+use lb_common::packet::{Segment, tcp_flag};
 use lb_common::recent::Mark;
 
-use crate::{maps, table};
+use crate::maps::{self, AttemptPlace};
+use crate::refusal::{Refusal, course};
+use crate::table;
 
 /// A backend chosen for a packet.
 pub(crate) struct Choice {
@@ -45,102 +51,251 @@ impl Signal {
 
     /// The bits of [`flow_end`] that this packet sets when it comes from the side whose FIN is `fin`.
     #[inline(always)]
-    pub(crate) fn ends(self, fin: u32) -> u32 {
+    pub(crate) fn ends(self, fin: u8) -> u8 {
         let fin = if self.flags & tcp_flag::FIN == 0 { 0 } else { fin };
         let reset = if self.flags & tcp_flag::RST == 0 { 0 } else { flow_end::RESET };
         fin | reset
     }
 }
 
-/// Chooses the backend of a client's packet.
+/// Chooses the backend of a client's packet, or has its flow looked up by [`settle`].
 ///
-/// In a steady slot every TCP flow is the owner's, and nothing is looked up but when a flow begins or ends, so that it is
-/// known on the day its slot moves. That it goes on is seen by what its backend answers: [`note_answer`]. ICMP and UDP
+/// In a steady slot every TCP flow is the owner's, and nothing is looked up but while a flow begins or may end, so that it is
+/// known on the day its slot moves. That it goes on is seen by what its backend answers: [`crate::noted`]. ICMP and UDP
 /// have no packet that begins a flow, so their flows are looked up always: no flow of theirs changes its backend while that
-/// lives, from its second packet on.
+/// lives.
 #[inline(always)]
-pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result<Choice, DropReason> {
+pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result<Choice, Refusal> {
     let hash = hash::of_flow(key, control.seed);
     let slot = maps::slot(key.service, hash::slot(hash))?;
+    let claims = signal.ends(flow_end::CLIENT_FIN) != 0;
     if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
-        return tracked(control, hash, key, signal, slot);
+        return if claims {
+            Err(Refusal::GoOn(course::LOOK_UP))
+        } else {
+            of_known_flow(control, hash, key, signal)
+        };
     }
     if signal.may_begin() {
         maps::refuse_local(&key.client)?;
-        maps::begin_handshake(hash, control.clock);
-        return owner(slot.new_flows, true);
+        maps::note_syn(hash, control.clock);
+        return Ok(owner(slot.new_flows, true)?);
     }
-    let ends = signal.ends(flow_end::CLIENT_FIN) != 0;
-    if ends || (maps::may_be_in_handshake(hash, control.clock) && !seen_lately(control, hash)) {
-        return in_steady_slot(control, hash, key, signal, slot.new_flows);
+    if claims || (maps::is_awaited(hash, control.clock) && !maps::seen_lately(mark(control, hash))) {
+        return Err(Refusal::GoOn(course::LOOK_UP));
     }
-    owner(slot.new_flows, false)
+    Ok(owner(slot.new_flows, false)?)
 }
 
-/// Whether the flow has told the flow table of itself in this epoch; if not, it is to do so now.
+/// The backend of a flow that is known, open, and not about to change by this packet.
 #[inline(always)]
-fn seen_lately(control: &Control, hash: u64) -> bool {
-    maps::seen_lately(mark(control, hash))
+fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) -> Result<Choice, Refusal> {
+    let unknown = Refusal::GoOn(course::LOOK_UP);
+    let Some(entry) = table::find(control, hash, key) else { return Err(unknown) };
+    // SAFETY: the pointer is a live map value's. Another CPU may write the same fields: each is one word, and every
+    // value it can be seen with is one that was written.
+    let flow = unsafe { &mut *entry };
+    let Handle { index, incarnation } = flow.backend;
+    let Some(backend) = maps::backend(index) else { return Err(unknown) };
+    if incarnation != backend.incarnation || !takes_packets(backend) || flow_end::is_closed(flow.ended) {
+        return Err(unknown);
+    }
+    if signal.protocol != PROTOCOL_TCP {
+        touch(flow, control.clock);
+    }
+    Ok(Choice { index, backend, new_flow: false })
 }
 
-#[inline(always)]
-fn mark(control: &Control, hash: u64) -> Mark {
-    Mark::of(hash, control.epoch, control.recent_mask)
+/// What a client's packet says beside its flags.
+pub(crate) struct Said {
+    /// Its numbers; all 0 where it is no TCP segment.
+    pub segment: Segment,
+    /// Whether a receiver takes it: known only of segments without data.
+    pub is_intact: bool,
 }
 
-/// Puts a flow of a steady slot down, or that it goes on, or that it ends.
+/// Chooses the backend of a client's packet by all that is known of its flow, and notes what the packet says of it.
 #[inline(always)]
-fn in_steady_slot(
+pub(crate) fn settle(
     control: &Control,
-    hash: u64,
     key: &FlowKey,
     signal: Signal,
-    index: u16,
+    said: &Said,
 ) -> Result<Choice, DropReason> {
-    if let Some(choice) = of_known_flow(control, hash, key, signal) {
-        return Ok(choice);
+    let hash = hash::of_flow(key, control.seed);
+    let mut closed = None;
+    if let Some(entry) = table::find(control, hash, key) {
+        // SAFETY: as in `of_known_flow`.
+        let flow = unsafe { &mut *entry };
+        match backend_of(flow.backend) {
+            // Stale: the flow's next packets are a flow of its own.
+            None => table::remove(control, hash, key),
+            Some(_) if flow_end::is_closed(flow.ended) => closed = Some(flow),
+            Some(backend) => {
+                note_going_on(control, hash, signal, &said.segment, flow);
+                return Ok(Choice { index: flow.backend.index, backend, new_flow: false });
+            }
+        }
     }
-    let choice = owner(index, false)?;
-    adopt(control, hash, key, signal, &choice);
+    let slot = maps::slot(key.service, hash::slot(hash))?;
+    let place = AttemptPlace::of(control, key.service, hash);
+    let attempt = young_attempt(control, place);
+    if signal.may_begin() {
+        maps::refuse_local(&key.client)?;
+        return begin(control, place, hash, signal, slot, attempt);
+    }
+    let known = attempt.backend();
+    if attempt.kind() != kind::NONE
+        && (slot.is_tracked() || known.index == slot.new_flows)
+        && let Some(backend) = backend_of(known)
+    {
+        let completes = completes(signal, &said.segment, attempt);
+        if completes && said.segment.length == 0 && said.is_intact {
+            become_real(control, key, hash, known, PROTOCOL_TCP, closed);
+            return Ok(Choice { index: known.index, backend, new_flow: false });
+        }
+        if completes || closed.is_none() {
+            return Ok(Choice { index: known.index, backend, new_flow: false });
+        }
+    }
+    if let Some(flow) = closed
+        && let Some(backend) = backend_of(flow.backend)
+    {
+        // Late segments.
+        return Ok(Choice { index: flow.backend.index, backend, new_flow: false });
+    }
+    let choice = if slot.is_tracked() { keeper(slot)? } else { owner(slot.new_flows, false)? };
+    if attempt.kind() == kind::NONE
+        && signal.flags & tcp_flag::RST == 0
+        && maps::is_awaited(hash, control.clock)
+        && maps::refuse_local(&key.client).is_ok()
+    {
+        record(control, place, handle_of(&choice));
+    }
     Ok(choice)
 }
 
-/// Chooses for a flow of a tracked slot: its own backend, the keeper of old flows, or for a new one the slot's owner.
+/// Notes what a client's packet says of a flow that is real and open: of a TCP flow no more than claims.
 #[inline(always)]
-fn tracked(
+fn note_going_on(control: &Control, hash: u64, signal: Signal, segment: &Segment, flow: &mut FlowValue) {
+    if signal.protocol != PROTOCOL_TCP {
+        touch(flow, control.clock);
+        return;
+    }
+    let claims = signal.ends(flow_end::CLIENT_FIN);
+    if claims == 0 {
+        return;
+    }
+    let end = segment.sequence.wrapping_add(segment.length);
+    flow.number = if claims & flow_end::RESET != 0 { segment.sequence } else { end.wrapping_add(1) };
+    flow.claimed_at = control.clock as u8;
+    flow.claimed |= claims;
+    // The backend's next answer is looked at.
+    maps::not_seen(mark(control, hash));
+}
+
+/// Chooses for a packet that may begin its flow. One that is repeated goes where the first one went.
+#[inline(always)]
+fn begin(
     control: &Control,
+    place: AttemptPlace,
     hash: u64,
-    key: &FlowKey,
     signal: Signal,
     slot: Slot,
+    attempt: Attempt,
 ) -> Result<Choice, DropReason> {
-    if let Some(choice) = of_known_flow(control, hash, key, signal) {
-        return Ok(choice);
+    let known = if attempt.kind() == kind::NONE { None } else { backend_of(attempt.backend()) };
+    let choice = match known {
+        Some(backend) => Choice { index: attempt.backend().index, backend, new_flow: false },
+        None => owner(slot.new_flows, true)?,
+    };
+    if signal.protocol == PROTOCOL_TCP {
+        maps::note_syn(hash, control.clock);
+    } else {
+        record(control, place, handle_of(&choice));
     }
-    maps::refuse_local(&key.client)?;
-    if signal.may_begin() {
-        let choice = owner(slot.new_flows, true)?;
-        maps::remember_nascent(key, &begun(control, signal, &choice));
-        return Ok(choice);
-    }
-    let choice = owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))?;
-    adopt(control, hash, key, signal, &choice);
     Ok(choice)
+}
+
+/// Whether a client's segment acknowledges the SYN/ACK of an attempt.
+#[inline(always)]
+fn completes(signal: Signal, segment: &Segment, attempt: Attempt) -> bool {
+    use tcp_flag::{ACK, FIN, RST, SYN};
+    signal.flags & (SYN | ACK | RST | FIN) == ACK
+        && attempt.kind() == kind::HANDSHAKE
+        && segment.acknowledgement == attempt.number()
+}
+
+/// Records a flow of which both ends have spoken, and no longer its attempt. `closed` is the entry of the flow before. Where the
+/// table is full the flow keeps its attempt, and its backend's next answer has it recorded.
+#[inline(always)]
+pub(crate) fn become_real(
+    control: &Control,
+    key: &FlowKey,
+    hash: u64,
+    backend: Handle,
+    protocol: u8,
+    closed: Option<&mut FlowValue>,
+) {
+    let flow = FlowValue::begun(backend, protocol, control.clock, 0);
+    let is_recorded = match closed {
+        Some(before) => {
+            *before = flow;
+            true
+        }
+        None => table::insert_if_room(control, hash, key, &flow),
+    };
+    if is_recorded {
+        maps::seen(mark(control, hash));
+        maps::forget_attempt(AttemptPlace::of(control, key.service, hash));
+    }
+}
+
+/// Records that a client has asked.
+#[inline(always)]
+fn record(control: &Control, place: AttemptPlace, backend: Handle) {
+    maps::record_attempt(place, Attempt::asked(backend, control.clock));
+}
+
+/// A flow's attempt, where its backend still takes packets and the flow may still become real; else none.
+#[inline(always)]
+pub(crate) fn young_attempt(control: &Control, place: AttemptPlace) -> Attempt {
+    let attempt = maps::attempt(place);
+    let is_old = attempt.age(control.clock) > control.nascent_timeout;
+    if is_old || backend_of(attempt.backend()).is_none() { Attempt::NONE } else { attempt }
 }
 
 /// The backend that has a flow, for a packet that isn't the flow's own and changes nothing of it.
 #[inline(always)]
 pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropReason> {
     let hash = hash::of_flow(key, control.seed);
-    let entry = known(control, hash, key);
-    // SAFETY: the pointer is a live map value's, of which one word is read.
-    if let Some(handle) = entry.map(|entry| unsafe { (*entry).backend })
-        && let Some(backend) = backend_of(handle)
-    {
+    if let Some((handle, backend)) = known(control, hash, key) {
         return Ok(Choice { index: handle.index, backend, new_flow: false });
     }
-    let slot = maps::slot(key.service, hash::slot(hash))?;
-    owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
+    keeper(maps::slot(key.service, hash::slot(hash))?)
+}
+
+/// The backend of a flow that is known, or of its attempt.
+#[inline(always)]
+pub(crate) fn known(control: &Control, hash: u64, key: &FlowKey) -> Option<(Handle, &'static BackendValue)> {
+    // SAFETY: the pointer is a live map value's, of which one word is read.
+    if let Some(handle) = table::find(control, hash, key).map(|entry| unsafe { (*entry).backend })
+        && let Some(backend) = backend_of(handle)
+    {
+        return Some((handle, backend));
+    }
+    let place = AttemptPlace::of(control, key.service, hash);
+    let attempt = young_attempt(control, place);
+    if attempt.kind() == kind::NONE {
+        return None;
+    }
+    Some((attempt.backend(), backend_of(attempt.backend())?))
+}
+
+/// Whether the flow has told the flow table of itself in this epoch.
+#[inline(always)]
+pub(crate) fn mark(control: &Control, hash: u64) -> Mark {
+    Mark::of(hash, control.epoch, control.recent_mask)
 }
 
 /// The backend of a handle, where it is still that one and takes packets.
@@ -148,6 +303,17 @@ pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropRea
 pub(crate) fn backend_of(handle: Handle) -> Option<&'static BackendValue> {
     maps::backend(handle.index)
         .filter(|backend| backend.incarnation == handle.incarnation && takes_packets(backend))
+}
+
+#[inline(always)]
+fn handle_of(choice: &Choice) -> Handle {
+    Handle { index: choice.index, incarnation: choice.backend.incarnation }
+}
+
+/// The backend of flows that aren't known and don't begin now.
+#[inline(always)]
+fn keeper(slot: Slot) -> Result<Choice, DropReason> {
+    owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
 }
 
 /// The backend in a place, where it takes packets.
@@ -159,129 +325,6 @@ fn owner(index: u16, new_flow: bool) -> Result<Choice, DropReason> {
     let backend =
         maps::backend(index).filter(|backend| takes_packets(backend)).ok_or(DropReason::Inconsistent)?;
     Ok(Choice { index, backend, new_flow })
-}
-
-/// Puts a flow down that has begun before; not one that ends with this packet.
-#[inline(always)]
-fn adopt(control: &Control, hash: u64, key: &FlowKey, signal: Signal, choice: &Choice) {
-    if signal.ends(flow_end::CLIENT_FIN) == 0 {
-        // Where the table is full the flow stays with its slot, and its backend's answer has it recorded.
-        if !table::insert_if_room(control, hash, key, &begun(control, signal, choice)) {
-            maps::not_seen(mark(control, hash));
-        }
-    }
-}
-
-#[inline(always)]
-fn begun(control: &Control, signal: Signal, choice: &Choice) -> FlowValue {
-    FlowValue {
-        backend: Handle { index: choice.index, incarnation: choice.backend.incarnation },
-        last_seen: control.clock,
-        ended: 0,
-        protocol: u32::from(signal.protocol),
-    }
-}
-
-/// The backend that has the flow already. None where there is no such flow, its backend is gone, or a SYN comes for a
-/// flow that has ended: the client uses its port again.
-#[inline(always)]
-fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) -> Option<Choice> {
-    let established = table::find(control, hash, key);
-    let nascent = established.is_none();
-    let entry = established.or_else(|| maps::nascent(key))?;
-    // SAFETY: the pointer is a live map value's. Another CPU may write the same fields: each is one word, and every
-    // value it can be seen with is one that was written.
-    let flow = unsafe { &mut *entry };
-    let index = flow.backend.index;
-    let backend = maps::backend(index)?;
-    let ended = flow.ended;
-    let begins_anew = signal.may_begin() && flow_end::is_closed(ended);
-    if begins_anew || flow.backend.incarnation != backend.incarnation || !takes_packets(backend) {
-        // Stale: the flow's next packets are a flow of its own.
-        if nascent {
-            maps::forget_nascent(key);
-        } else {
-            table::remove(control, hash, key);
-        }
-        return None;
-    }
-    touch(flow, control.clock);
-    let ends = signal.ends(flow_end::CLIENT_FIN);
-    if ends & !ended != 0 {
-        flow.ended = ended | ends;
-    }
-    // A repeated SYN is still the first packet: a flood may well repeat its own.
-    if nascent && !(signal.protocol == PROTOCOL_TCP && signal.may_begin()) {
-        let flow = *flow;
-        // Where the table is full the flow stays where it is.
-        if table::insert_if_room(control, hash, key, &flow) {
-            maps::forget_nascent(key);
-        }
-    }
-    Some(Choice { index, backend, new_flow: false })
-}
-
-/// Takes down what a backend's answer says of its flow: that it goes on, that it ends, or with a SYN that it is open, also
-/// where the client's port had another flow before whose end is still remembered.
-///
-/// Whatever a client sends in a flow that is open is answered, or answers; so a flow that is in use is seen here. What a
-/// backend sends in another's flow says nothing of that flow.
-#[inline(always)]
-pub(crate) fn note_answer(key: &FlowKey, flags: u8, backend: Handle) -> Result<(), DropReason> {
-    let control = maps::control()?;
-    let hash = hash::of_flow(key, control.seed);
-    let ends = Signal { protocol: PROTOCOL_TCP, flags }.ends(flow_end::BACKEND_FIN);
-    let opens = flags & tcp_flag::SYN != 0;
-    if opens {
-        maps::begin_handshake(hash, control.clock);
-    } else if ends == 0 && seen_lately(control, hash) {
-        return Ok(());
-    }
-    let entry = known(control, hash, key);
-    if !has(key, hash, entry, backend)? {
-        // The backend that has it is yet to be heard.
-        maps::not_seen(mark(control, hash));
-        return Ok(());
-    }
-    match entry {
-        Some(entry) => {
-            // SAFETY: a live map value, of which words are read and written.
-            let flow = unsafe { &mut *entry };
-            if opens {
-                flow.ended = ends;
-            } else if ends == 0 {
-                flow.last_seen = control.clock;
-            } else {
-                flow.ended |= ends;
-            }
-        }
-        None if !opens && ends == 0 => {
-            let protocol = u32::from(PROTOCOL_TCP);
-            let flow = FlowValue { backend, last_seen: control.clock, ended: 0, protocol };
-            // Where the table is full the flow stays with its slot.
-            let _ = table::insert(control, hash, key, &flow);
-        }
-        None => {}
-    }
-    Ok(())
-}
-
-/// Whether a backend that answers is the one that has the flow: by its entry, else as its slot's owner or keeper.
-#[inline(always)]
-fn has(key: &FlowKey, hash: u64, entry: Option<*mut FlowValue>, backend: Handle) -> Result<bool, DropReason> {
-    if let Some(entry) = entry {
-        // SAFETY: a live map value, one word of it.
-        let owner = unsafe { (*entry).backend };
-        return Ok(owner.index == backend.index && owner.incarnation == backend.incarnation);
-    }
-    let slot = maps::slot(key.service, hash::slot(hash))?;
-    Ok(backend.index == slot.new_flows || backend.index == slot.keeper())
-}
-
-/// The flow's entry, wherever it is.
-#[inline(always)]
-pub(crate) fn known(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
-    table::find(control, hash, key).or_else(|| maps::nascent(key))
 }
 
 /// Remembers when the flow was last seen, with a write a second only: a cache line that is only read is shared.

@@ -1,5 +1,5 @@
 //! Sluice's programs for the kernel: `uplink` (XDP) brings clients' packets to backends, `answer` (tc) brings the
-//! answers back, `receive` (XDP) lets a veth's end take redirected frames, and `sweep` ages the flow tables.
+//! answers back, `receive` (XDP) lets a veth's end take redirected frames, and `sweep` ages the flow table.
 //!
 //! What a packet means and becomes is decided by `lb-common`; here are the maps and the wiring.
 #![no_std]
@@ -30,6 +30,7 @@ mod flow;
 mod fragment;
 mod frame;
 mod maps;
+mod noted;
 mod refusal;
 mod reply;
 mod route;

@@ -12,6 +12,7 @@ use lb_common::abi::{
     LiveFlows, OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, open_key,
     port_hint_place,
 };
+use lb_common::attempt::{self, Attempt, AttemptSet};
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
 
@@ -23,7 +24,7 @@ const FLOW_PARTS: usize = 586;
 /// Tenants' subnets of both families, VIPs, and some hundreds of the uplink's addresses.
 const LOCAL: usize = 4_096;
 const OPEN: usize = 256;
-const NASCENT_FLOWS: usize = 65_536;
+const ATTEMPT_SETS: usize = 16 * SERVICES;
 const RECENT_SETS: usize = 262_144;
 /// Packets of which a first fragment was seen, each way.
 const FRAGMENTS: usize = 8_192;
@@ -81,8 +82,8 @@ static FLOW_USE: Array<FlowUse, SERVICES> = Array::new();
 /// What all services together have beyond their shares of it.
 #[btf_map(name = "flow_common")]
 static FLOW_COMMON: Array<u64, 1> = Array::new();
-#[btf_map(name = "nascent_flows")]
-pub(crate) static NASCENT_FLOWS_MAP: LruHashMap<FlowKey, FlowValue, NASCENT_FLOWS> = LruHashMap::new();
+#[btf_map(name = "attempts")]
+static ATTEMPTS: Array<AttemptSet, ATTEMPT_SETS> = Array::new();
 #[btf_map(name = "recent_flows")]
 static RECENT_FLOWS: Array<Set, RECENT_SETS> = Array::new();
 #[btf_map(name = "handshakes")]
@@ -191,20 +192,42 @@ pub(crate) fn slot(service: Handle, slot: u32) -> Result<Slot, DropReason> {
     table.get(slot as usize).copied().ok_or(DropReason::Inconsistent)
 }
 
-/// Takes down that a flow's handshake is under way.
+/// Notes that a client has sent a SYN.
 #[inline(always)]
-pub(crate) fn begin_handshake(hash: u64, clock: u32) {
-    if let Some(cell) = handshake_cell(hash) {
-        // SAFETY: a byte of a live array value, within it; every value it can be seen with is one that was written.
-        unsafe { cell.write_volatile(handshake::stamp(clock)) };
+pub(crate) fn note_syn(hash: u64, clock: u32) {
+    set_handshake_cell(hash, handshake::stamp_of_syn(clock));
+}
+
+/// Has the client's next packet looked up. A SYN of this second stays noted, since it may be another flow's.
+#[inline(always)]
+pub(crate) fn await_client(hash: u64, clock: u32) {
+    let Some(cell) = handshake_cell(hash) else { return };
+    // SAFETY: as in `set_handshake_cell`.
+    if unsafe { cell.read_volatile() } != handshake::stamp_of_syn(clock) {
+        set_handshake_cell(hash, handshake::stamp_of_answer(clock));
     }
 }
 
-/// Whether a flow's handshake may be under way.
 #[inline(always)]
-pub(crate) fn may_be_in_handshake(hash: u64, clock: u32) -> bool {
+fn set_handshake_cell(hash: u64, stamp: u8) {
+    if let Some(cell) = handshake_cell(hash) {
+        // SAFETY: a byte of a live array value, within it; every value it can be seen with is one that was written.
+        unsafe { cell.write_volatile(stamp) };
+    }
+}
+
+/// Whether a flow's handshake may be under way, or its client is waited for.
+#[inline(always)]
+pub(crate) fn is_awaited(hash: u64, clock: u32) -> bool {
     // SAFETY: as above.
     handshake_cell(hash).is_none_or(|cell| handshake::is_fresh(unsafe { cell.read_volatile() }, clock))
+}
+
+/// Whether a client may have sent a SYN lately.
+#[inline(always)]
+pub(crate) fn has_syn(hash: u64, clock: u32) -> bool {
+    // SAFETY: as above.
+    handshake_cell(hash).is_some_and(|cell| handshake::has_syn(unsafe { cell.read_volatile() }, clock))
 }
 
 #[inline(always)]
@@ -213,18 +236,23 @@ fn handshake_cell(hash: u64) -> Option<*mut u8> {
     Some(cells.wrapping_add(handshake::cell(hash)))
 }
 
-/// Whether a flow was seen lately; if not, the next time it was.
+/// Whether a flow was seen lately.
 #[inline(always)]
 pub(crate) fn seen_lately(mark: Mark) -> bool {
-    let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return false };
+    // SAFETY: a live array value; any tags it can be seen with are ones that were written.
+    RECENT_FLOWS.get_ptr(mark.set).is_some_and(|set| mark.is_in(unsafe { set.read_volatile() }))
+}
+
+/// The flow is seen lately until the epoch ends.
+#[inline(always)]
+pub(crate) fn seen(mark: Mark) {
+    let Some(set) = RECENT_FLOWS.get_ptr_mut(mark.set) else { return };
     // SAFETY: a live array value; what another CPU writes between reading and writing is lost, which costs a look-up.
     let tags = unsafe { set.read_volatile() };
-    if mark.is_in(tags) {
-        return true;
+    if !mark.is_in(tags) {
+        // SAFETY: as above.
+        unsafe { set.write_volatile(mark.put_in(tags)) };
     }
-    // SAFETY: as above.
-    unsafe { set.write_volatile(mark.put_in(tags)) };
-    false
 }
 
 /// The flow's next packet is as if it were the first in this epoch.
@@ -431,23 +459,80 @@ pub(crate) fn flow_common() -> Option<*mut u64> {
     FLOW_COMMON.get_ptr_mut(0)
 }
 
-/// The entry of a flow that has just begun.
-#[inline(always)]
-pub(crate) fn nascent(key: &FlowKey) -> Option<*mut FlowValue> {
-    NASCENT_FLOWS_MAP.get_ptr_mut(key)
+/// The place of a flow's attempt.
+#[derive(Clone, Copy)]
+pub(crate) struct AttemptPlace {
+    set: u32,
+    hash: u64,
 }
 
-/// Records a flow's first packet.
-#[inline(always)]
-pub(crate) fn remember_nascent(key: &FlowKey, value: &FlowValue) {
-    // The table makes room by evicting the oldest; a failure leaves the flow to its slot, which is as good as long
-    // as the slot keeps its owner.
-    let _ = NASCENT_FLOWS_MAP.insert(key, value, 0);
+impl AttemptPlace {
+    #[inline(always)]
+    pub(crate) fn of(control: &Control, service: Handle, hash: u64) -> Self {
+        Self { set: attempt::set(service.index, hash, control.attempt_mask), hash }
+    }
 }
 
-/// Deletes the entry of a flow that has just begun.
+/// A flow's attempt, or none.
 #[inline(always)]
-pub(crate) fn forget_nascent(key: &FlowKey) {
-    // Another CPU may have done so already.
-    let _ = NASCENT_FLOWS_MAP.remove(key);
+pub(crate) fn attempt(place: AttemptPlace) -> Attempt {
+    let mut found = Attempt::NONE;
+    let Some(set) = ATTEMPTS.get_ptr(place.set) else { return found };
+    let set = set.cast::<[u64; 2]>();
+    let mut way = 0;
+    while way < attempt::ATTEMPTS_A_SET {
+        // SAFETY: a way of a live array value. Another CPU may write it meanwhile: each word is one that was written, and the
+        // words of two attempts together are numbers that no packet has.
+        let words = unsafe { set.add(way).read_volatile() };
+        if Attempt::is_of(words, place.hash) {
+            found = Attempt::of_words(words);
+        }
+        way += 1;
+    }
+    found
+}
+
+/// Records a flow's attempt, in place of the one that it has, or of the oldest in its set.
+#[inline(always)]
+pub(crate) fn record_attempt(place: AttemptPlace, attempt: Attempt) {
+    let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
+    let mut numbers = [0; attempt::ATTEMPTS_A_SET];
+    let mut own = attempt::ATTEMPTS_A_SET;
+    let mut way = 0;
+    while way < attempt::ATTEMPTS_A_SET {
+        // SAFETY: as in `attempt`.
+        let words = unsafe { set.add(way).read_volatile() };
+        numbers[way] = words[1];
+        if Attempt::is_of(words, place.hash) {
+            own = way;
+        }
+        way += 1;
+    }
+    let (next, next_phase) = attempt::next(numbers);
+    let mut way = 0;
+    while way < attempt::ATTEMPTS_A_SET {
+        let is_own = own == way;
+        if is_own || (own == attempt::ATTEMPTS_A_SET && next == way) {
+            let phase = if is_own { attempt::phase(numbers[way]) } else { next_phase };
+            // SAFETY: as in `attempt`; the backend is written as one word with the tag.
+            unsafe { set.add(way).write_volatile(attempt.words(place.hash, phase)) };
+        }
+        way += 1;
+    }
+}
+
+/// Forgets a flow's attempt.
+#[inline(always)]
+pub(crate) fn forget_attempt(place: AttemptPlace) {
+    let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
+    let mut way = 0;
+    while way < attempt::ATTEMPTS_A_SET {
+        // SAFETY: as in `attempt`.
+        let words = unsafe { set.add(way).read_volatile() };
+        if Attempt::is_of(words, place.hash) {
+            // SAFETY: as in `attempt`.
+            unsafe { set.add(way).write_volatile([0, attempt::emptied(words[1])]) };
+        }
+        way += 1;
+    }
 }

@@ -44,6 +44,8 @@ pub(crate) mod course {
     pub(crate) const GATEWAY: u32 = 266;
     /// To look whether an answer that is on its way has a route.
     pub(crate) const DOUBTFUL: u32 = 265;
+    /// To look up a packet's flow.
+    pub(crate) const LOOK_UP: u32 = 267;
     /// From here on: to answer that the packet is longer than the number above it, the MTU.
     pub(crate) const TOO_LONG: u32 = 1 << 16;
     /// From here on: to send the first fragment of a packet to the backend in the place above it, and remember that.

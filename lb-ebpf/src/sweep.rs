@@ -1,4 +1,4 @@
-//! Ageing of the flow tables, in the kernel: a million flows take a system call for each part instead of two million.
+//! Ageing of the flow table, in the kernel: a million flows take a system call for each part instead of two million.
 //!
 //! The kernel serves no packets on this CPU while a program is run on request, so a run visits one part only.
 
@@ -22,7 +22,6 @@ pub(crate) fn run(ctx: &XdpContext) -> u32 {
     let Some(order) = Window::of_xdp(ctx).read(0) else { return 0 };
     let SweepOrder { what, with, by } = SweepOrder::from_bytes(order);
     match what {
-        sweep_order::NASCENT => visit_all(ptr::from_ref(&maps::NASCENT_FLOWS_MAP).cast(), visit::<true>),
         sweep_order::CLOCK if with == sweep_order::TIME_PASSED => {
             clock::tick(clock::now());
             0
@@ -47,21 +46,19 @@ pub(crate) fn run(ctx: &XdpContext) -> u32 {
 fn sweep_part(number: u32) -> u32 {
     let Some(part) = maps::flow_part(number) else { return 0 };
     table::note_sweep(number);
-    visit_all(ptr::from_ref(part).cast(), visit::<false>)
+    visit_all(ptr::from_ref(part).cast())
 }
 
-type Visit = extern "C" fn(*mut c_void, *const FlowKey, *const FlowValue, *mut c_void) -> i64;
-
 #[inline(always)]
-fn visit_all(table: *const c_void, visit: Visit) -> u32 {
-    // SAFETY: the tables' keys and values are those that the callbacks take, and no callback uses the context.
+fn visit_all(table: *const c_void) -> u32 {
+    // SAFETY: the table's keys and values are those that the callback takes, and it doesn't use the context.
     let visited =
         unsafe { bpf_for_each_map_elem(table.cast_mut(), visit as *mut c_void, ptr::null_mut(), 0) };
     u32::try_from(visited).unwrap_or_default()
 }
 
 /// Ends a flow, or counts it.
-extern "C" fn visit<const NASCENT: bool>(
+extern "C" fn visit(
     _table: *mut c_void,
     key: *const FlowKey,
     value: *const FlowValue,
@@ -71,13 +68,9 @@ extern "C" fn visit<const NASCENT: bool>(
     let key = unsafe { *key };
     // SAFETY: as above.
     let value = unsafe { *value };
-    if !is_over(&value, NASCENT) {
+    if !is_over(&value) {
         count(&key, &value);
-        if !NASCENT {
-            maps::count_entry(key.service.index);
-        }
-    } else if NASCENT {
-        maps::forget_nascent(&key);
+        maps::count_entry(key.service.index);
     } else {
         table::delete(&key);
     }
@@ -86,24 +79,22 @@ extern "C" fn visit<const NASCENT: bool>(
 
 /// Whether a flow has ended for longer than it is kept, was idle for too long, or has lost its backend.
 #[inline(always)]
-pub(crate) fn is_over(flow: &FlowValue, nascent: bool) -> bool {
+pub(crate) fn is_over(flow: &FlowValue) -> bool {
     let Ok(control) = maps::control() else { return false };
     let Some(backend) = maps::backend(flow.backend.index) else { return true };
     let is_gone = backend.incarnation != flow.backend.incarnation
         || backend.state == backend_state::FREE
         || backend.state == backend_state::DOWN;
-    is_gone || time::idle(control.clock, flow.last_seen) > timeout(control, flow, nascent)
+    is_gone || time::idle(control.clock, flow.last_seen) > timeout(control, flow)
 }
 
 #[inline(always)]
-fn timeout(control: &Control, flow: &FlowValue, nascent: bool) -> u32 {
+fn timeout(control: &Control, flow: &FlowValue) -> u32 {
     if flow_end::is_closed(flow.ended) {
         control.closed_timeout
-    } else if nascent {
-        control.nascent_timeout
-    } else if flow.protocol == u32::from(PROTOCOL_TCP) {
+    } else if flow.protocol == PROTOCOL_TCP {
         control.tcp_timeout
-    } else if flow.protocol == u32::from(PROTOCOL_UDP) {
+    } else if flow.protocol == PROTOCOL_UDP {
         control.udp_timeout
     } else {
         control.icmp_timeout

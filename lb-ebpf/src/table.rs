@@ -169,7 +169,7 @@ extern "C" fn delete_if_over(
 ) -> i64 {
     // SAFETY: the kernel calls this with a live element of the table.
     let value = unsafe { *value };
-    if sweep::is_over(&value, false) {
+    if sweep::is_over(&value) {
         // SAFETY: as above.
         delete(unsafe { &*key });
     }

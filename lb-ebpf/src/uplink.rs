@@ -9,9 +9,9 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     BackendValue, DropReason, EndpointKey, FlowKey, PROTOCOL_TCP, ServiceValue, is_open, owner, reach,
 };
-use lb_common::packet::{self, End, Frame, FrameMut, Packet, Part, Transport, tcp_flag};
+use lb_common::packet::{self, End, Frame, FrameMut, Packet, Part, Segment, Transport, tcp_flag};
 
-use crate::flow::{self, Signal};
+use crate::flow::{self, Choice, Said, Signal};
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
 use crate::refusal::{Refusal, course};
@@ -57,6 +57,8 @@ fn go_on(ctx: *mut xdp_md, mut verdict: u32) -> u32 {
         verdict = fragment(ctx);
     } else if verdict == course::ERROR {
         verdict = error(ctx);
+    } else if verdict == course::LOOK_UP {
+        verdict = look_up(ctx);
     }
     if verdict >= course::FIRST_FRAGMENT {
         return first_fragment(ctx, verdict);
@@ -216,25 +218,64 @@ fn direct<F: FrameMut>(ctx: &XdpContext, mut frame: F, packet: &Packet) -> Resul
     if !packet.header.has_possible_source() {
         return Err(DropReason::ImpossibleSource.into());
     }
-    let control = maps::control()?;
-    let choice = match flow::choose(control, &key, signal) {
-        Err(DropReason::NoBackend)
+    let choice = flow::choose(maps::control()?, &key, signal);
+    let choice = choice.map_err(|refusal| or_reset(refusal, signal))?;
+    deliver(ctx, &mut frame, packet, (&service, signal), &choice)
+}
+
+/// Sends a packet to the backend that has its flow, by all that is known of the flow.
+#[inline(never)]
+fn look_up(ctx: *mut xdp_md) -> u32 {
+    let ctx = context(ctx);
+    let balanced = || {
+        let mut frame = Careful(Window::of_xdp(&ctx));
+        let packet::Parsed::Ip(packet) = packet::parse(&frame)? else { return Err(Refusal::Pass) };
+        let (service, key, signal) = addressed(&packet)?;
+        let mut said =
+            Said { segment: Segment { sequence: 0, acknowledgement: 0, length: 0 }, is_intact: false };
+        if signal.protocol == PROTOCOL_TCP {
+            said.segment = packet::segment(&frame, &packet).ok_or(DropReason::Inconsistent)?;
+            said.is_intact = said.segment.length == 0 && packet::is_intact(&frame, &packet);
+        }
+        let choice = flow::settle(maps::control()?, &key, signal, &said);
+        let choice = choice.map_err(|reason| or_reset(reason.into(), signal))?;
+        deliver(&ctx, &mut frame, &packet, (&service, signal), &choice)
+    };
+    balanced().unwrap_or_else(Refusal::in_xdp)
+}
+
+/// A TCP segment for which there is no backend is answered with a RST, but for a RST.
+#[inline(always)]
+fn or_reset(refusal: Refusal, signal: Signal) -> Refusal {
+    match refusal {
+        Refusal::Drop(DropReason::NoBackend)
             if signal.protocol == PROTOCOL_TCP && signal.flags & tcp_flag::RST == 0 =>
         {
-            return Err(Refusal::GoOn(course::RESET));
+            Refusal::GoOn(course::RESET)
         }
-        choice => choice?,
-    };
+        refusal => refusal,
+    }
+}
+
+/// Counts a packet, and sends it to the backend that was chosen for it.
+#[inline(always)]
+fn deliver<F: FrameMut>(
+    ctx: &XdpContext,
+    frame: &mut F,
+    packet: &Packet,
+    (service, signal): (&ServiceValue, Signal),
+    choice: &Choice,
+) -> Result<u32, Refusal> {
     if frame.length() > NEVER_TOO_LONG
         && let Some(mtu) = reply::exceeded_mtu(ctx, choice.backend.interface)
     {
         return Err(Refusal::GoOn(course::TOO_LONG | mtu & 0xffff));
     }
-    maps::count_packet(choice.index, key.service, frame.length() as u64, choice.new_flow);
+    maps::count_packet(choice.index, service.service, frame.length() as u64, choice.new_flow);
     if let Part::First { .. } = packet.part {
         return Err(Refusal::GoOn(course::FIRST_FRAGMENT | u32::from(choice.index)));
     }
-    let action = forward(&mut frame, packet, choice.backend, service.target_port)?;
+    let action = forward(frame, packet, choice.backend, service.target_port)?;
     if signal.opens() && action == xdp_action::XDP_REDIRECT {
         return Err(Refusal::GoOn(course::OPENED));
     }

@@ -46,7 +46,7 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::{DropReason, FlowKey, Handle, NO_BACKEND, backend_state};
+use lb_common::abi::{DropReason, FlowKey, NO_BACKEND, backend_state};
 use lb_common::hash;
 use lb_common::packet::{self, End, Frame, Packet, Parsed, Part, Transport};
 use lb_common::watch::{Candidate, Counts, Decision, Filter, NO_REASON, NO_SLOT, kind};
@@ -171,12 +171,8 @@ fn find(key: &FlowKey, pending: &mut Pending) {
     decision.tracked = u8::from(slot.is_tracked());
     decision.owner = candidate(slot.new_flows);
     decision.keeper = candidate(slot.keeper());
-    if let Some(entry) = flow::known(control, hash, key) {
-        // SAFETY: a live map value, one word of it.
-        let handle: Handle = unsafe { (*entry).backend };
-        if let Some(backend) = flow::backend_of(handle) {
-            decision.flow = Candidate { address: backend.address, state: backend.state, reserved: [0; 7] };
-        }
+    if let Some((_, backend)) = flow::known(control, hash, key) {
+        decision.flow = Candidate { address: backend.address, state: backend.state, reserved: [0; 7] };
     }
 }
 

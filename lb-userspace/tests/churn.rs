@@ -131,10 +131,10 @@ impl Traffic<'_> {
         }
         let new: Vec<Flow> = (0..NEW_FLOWS as u16).map(|number| Flow::numbered(self.next + number)).collect();
         self.next += NEW_FLOWS as u16;
-        let passed = self.ends.pass(&new, "S");
+        let opened = self.ends.connect(&new);
         let met = self.timeline.since(now);
         for flow in new {
-            let owner = passed[&flow.port];
+            let Some(&owner) = opened.get(&flow.port) else { continue };
             let is_active = |config: &Config| matches!(config.get(&owner), Some((Active, _)));
             assert!(met.iter().any(is_active), "flow {} began at {owner}, while {met:?}", flow.port);
             self.flows.push(Held { flow, owner, seen: now });

@@ -7,7 +7,7 @@ mod family;
 use std::net::IpAddr;
 
 use bed::Verdict;
-use family::{BACK, Family, IN, ON, What, bed, families, frame, quoted};
+use family::{BACK, Family, IN, ON, What, ask, bed, families, frame, quoted};
 
 #[test]
 fn packets_to_a_vip_reach_the_backend() {
@@ -48,6 +48,7 @@ fn packets_to_a_vip_reach_the_backend() {
 fn answers_leave_with_the_vip_and_its_port() {
     let bed = bed();
     for Family { vip, client, backend, .. } in families() {
+        ask(&bed, client, vip);
         let about = |to, what: &What| What::Error(quoted(client, to, what));
         for (name, sent, arrives) in [
             ("TCP", What::Tcp(8443, 40_000), What::Tcp(443, 40_000)),
@@ -141,7 +142,8 @@ fn no_answer_reaches_a_tenants_network() {
     let peers = bed.peers();
     let another = bed::another_link(&peers);
     bed.lb.detach_tenant(&another.interface, &another.peer).expect("detached");
-    for Family { backend, stranger, .. } in families() {
+    for Family { vip, backend, stranger, .. } in families() {
+        ask(&bed, stranger, vip);
         let answer = frame(BACK, backend, stranger, 64, &What::Udp(5353, 40_000));
         assert_eq!(bed.answer(&answer).0, Verdict::Redirect, "{stranger} is nobody's now");
     }
@@ -221,6 +223,7 @@ fn later_fragments_of_an_answer_follow_the_first() {
     };
     assert_eq!(bed.answer(&part(backend, 64, 5353, 2)).0, Verdict::Drop, "before the first");
     assert_eq!(bed.drops("fragment"), 1);
+    ask(&bed, client, vip);
     assert_eq!(bed.answer(&part(backend, 64, 5353, 0x2000)), (Verdict::Redirect, part(vip, 63, 53, 0x2000)));
     // What looks like ports in a later fragment is data, and stays; so does what would be its checksum.
     let (verdict, out) = bed.answer(&part(backend, 64, 5353, 2));

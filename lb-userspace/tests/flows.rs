@@ -85,24 +85,28 @@ fn live_flows_are_counted_and_end_with_fins_resets_and_time() {
         bed.connect(Flow::numbered(number));
     }
     // A SYN that nothing has followed yet is no live flow.
-    bed.backend_of(&Flow::numbered(10).segment("S"));
+    bed.half_open(Flow::numbered(10));
     bed.backend_of(&Flow::numbered(11).ping(1));
-    bed.backend_of(&Flow::numbered(11).ping(2));
+    bed.answer(&Flow::numbered(11).pong(2, 1));
+    // Nor is a ping that isn't answered.
+    bed.backend_of(&Flow::numbered(12).ping(1));
+    bed.backend_of(&Flow::numbered(12).ping(2));
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 11);
     assert_eq!(bed.lb.counters().expect("counters").services[&TCP_80].live_flows, 10);
 
-    // Both FINs end a flow, one does not, and a RST from either side does.
+    // Both FINs end a flow, one does not, and the backend's RST does.
     bed.uplink(&Flow::numbered(0).segment("FA"));
     bed.uplink(&Flow::numbered(1).segment("FA"));
     bed.answer(&Flow::numbered(1).answer(2, "FA"));
-    bed.uplink(&Flow::numbered(2).segment("R"));
     bed.answer(&Flow::numbered(3).answer(2, "RA"));
+    // The client's word isn't enough.
+    bed.uplink(&Flow::numbered(2).segment("R"));
     bed.lb.sweep().expect("a sweep");
-    assert_eq!(bed.live_flows(2), 8);
+    assert_eq!(bed.live_flows(2), 9);
 
     // 31 s: the ping has ended; 351 s: the rest.
-    for (seconds, live) in [(31, 7), (320, 0)] {
+    for (seconds, live) in [(31, 8), (320, 0)] {
         bed.lb.sweep_after(Duration::from_secs(seconds)).expect("a sweep");
         assert_eq!(bed.live_flows(2), live, "{seconds} s later");
     }
@@ -136,7 +140,9 @@ fn slots_need_lookups_only_where_and_as_long_as_a_change_has_made_it_necessary()
     for _ in 0..6 {
         bed.lb.sweep_after(Duration::from_secs(100)).expect("a sweep");
         for (number, &owner) in (0..150).zip(&owners) {
-            assert_eq!(bed.backend_of(&Flow::numbered(number).segment("A")), owner, "flow {number}");
+            let flow = Flow::numbered(number);
+            assert_eq!(bed.backend_of(&flow.segment("A")), owner, "flow {number}");
+            bed.answer(&flow.answer(owner, "A"));
         }
     }
     let left = tracked(&bed);
@@ -176,8 +182,9 @@ fn an_open_flow_on_a_port_that_had_another_is_live() {
     bed.uplink(&flow.segment("A"));
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 0);
-    bed.backend_of(&flow.segment("S"));
-    bed.answer(&flow.answer(2, "SA"));
+    bed.half_open(flow);
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 0, "not open yet");
     bed.backend_of(&flow.segment("A"));
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 1);
@@ -225,7 +232,11 @@ fn a_flow_whose_handshake_was_not_seen_is_known_by_its_answers() {
     bed.backend_of(&flow.segment("A"));
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 0, "in a steady slot a client's word alone costs no look-up");
-    bed.answer(&flow.answer(2, "A"));
+    assert_eq!(bed.answer(&flow.data(2)).0, Verdict::Drop, "nothing is known to have asked for it");
+    bed.backend_of(&flow.segment("A"));
+    bed.lb.sweep().expect("a sweep");
+    assert_eq!(bed.live_flows(2), 0);
+    assert_eq!(bed.answer(&flow.data(2)).0, Verdict::Redirect, "repeated");
     bed.lb.sweep().expect("a sweep");
     assert_eq!(bed.live_flows(2), 1);
     bed.answer(&flow.answer(2, "R"));
@@ -241,6 +252,7 @@ fn a_handshake_that_takes_its_time_is_noticed_by_its_last_packet() {
     let flow = Flow::numbered(0);
     bed.backend_of(&flow.segment("S"));
     bed.lb.sweep_after(Duration::from_secs(30)).expect("a sweep");
+    bed.backend_of(&flow.segment("S"));
     bed.answer(&flow.answer(2, "SA"));
     bed.lb.sweep_after(Duration::from_secs(2)).expect("a sweep");
     bed.backend_of(&flow.segment("A"));
@@ -264,19 +276,22 @@ fn what_a_backend_sends_in_anothers_flow_says_nothing_of_it() {
     bed.answer(&flow.answer(2, "A"));
     assert_eq!(live(&mut bed, 60), (1, 0));
 
-    // Each answers in half of the slots, where it is the owner: these are flows whose beginning wasn't seen.
+    // Only one of them has been asked: these are flows whose beginning wasn't seen, whose client is heard when both have sent.
     never_begun.for_each(|flow| {
-        bed.answer(&flow.answer(2, "A"));
-        bed.answer(&flow.answer(3, "A"));
+        for _ in 0..2 {
+            bed.answer(&flow.data(2));
+            bed.answer(&flow.data(3));
+            bed.uplink(&flow.segment("A"));
+        }
     });
     let (two, three) = live(&mut bed, 0);
     assert_eq!(two + three, 101, "none is counted twice");
     for flags in ["A", "SA", "FA", "RA"] {
-        assert_eq!(bed.answer(&flow.answer(3, flags)).0, Verdict::Redirect);
+        bed.answer(&flow.answer(3, flags));
         assert_eq!(live(&mut bed, 0), (two, three), "{flags}");
     }
-    bed.answer(&flow.answer(2, "FA"));
     bed.uplink(&flow.segment("FA"));
+    bed.answer(&flow.answer(2, "FA"));
     assert_eq!(live(&mut bed, 0), (two - 1, three), "what its own backend sends ends it");
 }
 
@@ -340,7 +355,7 @@ fn a_backend_that_is_down_gets_nothing() {
     bed.with(TCP_80, &[(2, Active), (3, Active)]);
     let flow = (0..1000).map(Flow::numbered).find(|&flow| bed.connect(flow) == 3).expect("one");
     bed.with(TCP_80, &[(2, Active), (3, Down)]);
-    assert_eq!(bed.backend_of(&flow.segment("A")), 2, "who resets what it does not know");
+    assert_eq!(bed.backend_of(&flow.segment("A")), 2, "which resets what it does not know");
     bed.with(TCP_80, &[(2, Down), (3, Down)]);
     assert_eq!(bed.uplink(&flow.segment("S")).0, Verdict::Transmit, "nobody home");
 }

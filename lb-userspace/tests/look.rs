@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bed::{Bed, CLIENT, ICMP, TCP_80, VIP, backend_address};
 use flow::Flow;
-use lb_userspace::lb::look::{FlowFilter, FlowState, FlowTable, Look};
+use lb_userspace::lb::look::{FlowFilter, FlowState, Look};
 use lb_userspace::service::BackendState::{Active, Draining};
 use lb_userspace::service::{BackendState, ServiceSelector};
 
@@ -57,9 +57,14 @@ fn flows_are_shown_as_far_as_they_are_asked_for() {
     bed.with(TCP_80, &[(2, Active), (3, Active)]);
     bed.with(ICMP, &[(2, Active), (3, Active)]);
     let owners: Vec<u8> = (0..300).map(|number| bed.connect(Flow::numbered(number))).collect();
-    bed.uplink(&Flow::numbered(300).ping(1));
+    let pinged = bed.backend_of(&Flow::numbered(300).ping(1));
+    bed.answer(&Flow::numbered(300).pong(pinged, 1));
+    // A ping that isn't answered is no flow.
+    bed.uplink(&Flow::numbered(301).ping(1));
     bed.uplink(&Flow::numbered(5).segment("FA"));
+    bed.answer(&Flow::numbered(5).answer_of(owners[5], "A", 2, 3, b""));
     bed.uplink(&Flow::numbered(6).segment("R"));
+    bed.answer(&Flow::numbered(7).answer(owners[7], "R"));
     let look = look(&bed);
     let flows = |filter, limit| look.flows(filter, limit).expect("flows");
 
@@ -74,7 +79,8 @@ fn flows_are_shown_as_far_as_they_are_asked_for() {
         assert_eq!(flow.backend, Some(IpAddr::V4(backend_address(owners[usize::from(number)]))));
         let state = match number {
             5 => FlowState::ClosedByClient,
-            6 => FlowState::Closed,
+            6 => FlowState::Suspect,
+            7 => FlowState::Closed,
             _ => FlowState::Open,
         };
         assert_eq!((flow.state, flow.idle), (state, 0), "flow {number}");
@@ -82,7 +88,7 @@ fn flows_are_shown_as_far_as_they_are_asked_for() {
     let ping: ServiceSelector = "45.45.45.45/icmp".parse().expect("a service");
     let pings = flows(FlowFilter { service: Some(ping), ..FlowFilter::default() }, 10);
     assert_eq!(pings.flows.len(), 1);
-    assert_eq!((pings.flows[0].state, pings.flows[0].table), (FlowState::Beginning, FlowTable::Nascent));
+    assert_eq!(pings.flows[0].state, FlowState::Open);
     assert_eq!((pings.flows[0].vip_port, pings.flows[0].client_port), (None, 10_300));
 
     let some = flows(FlowFilter::default(), 100);
@@ -202,7 +208,9 @@ mod explain {
             };
             Flow::numbered(numbers.into_iter().find(begun).expect("one of many"))
         };
-        let known = on_two(&bed, 0..50, &["S", "A"]);
+        let known = (0..50).map(Flow::numbered).find(|flow| bed.connect(*flow) == 2).expect("one of many");
+        let half_open =
+            (50..100).map(Flow::numbered).find(|flow| bed.half_open(*flow) == 2).expect("one of many");
         let unknown = on_two(&bed, 100..150, &["S"]);
         bed.with(TCP_80, &[(2, Draining), (3, Active)]);
 
@@ -210,6 +218,11 @@ mod explain {
         assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::Flow), 2));
         assert!(explained.to_string().contains("draining"), "{explained}");
         assert_eq!(explained.flow.as_ref().map(|flow| flow.state), Some(FlowState::Open));
+
+        // A SYN that is repeated goes where the first one has gone.
+        let explained = ask(&bed, half_open, Protocol::Tcp, true);
+        assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::Flow), 2));
+        assert_eq!(explained.flow, None);
 
         let explained = ask(&bed, unknown, Protocol::Tcp, false);
         assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::SlotKeeper), 2));

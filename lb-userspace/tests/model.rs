@@ -16,12 +16,14 @@ mod generate;
 mod kinds;
 #[path = "model/reference.rs"]
 mod reference;
+#[path = "model/talk.rs"]
+mod talk;
 #[path = "model/world.rs"]
 mod world;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::Pod;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
@@ -29,7 +31,8 @@ use bed::{Bed, Verdict};
 use fastrand::Rng;
 use generate::Side;
 use lb_common::abi::{FragmentKey, FragmentValue, OutboundKey, VERSION};
-use reference::{FlowId, Follows, Forward, Fragments, Outcome};
+use reference::{Follows, Forward, Fragments, Outcome};
+use talk::Talk;
 use world::World;
 
 /// What runs in one test run of everything.
@@ -37,7 +40,7 @@ const PACKETS: u64 = 200_000;
 /// Frames between two looks at the counters.
 const BATCH: u64 = 1_000;
 /// What a run must have had.
-const KINDS: [&str; 30] = [
+const KINDS: [&str; 31] = [
     "redirect, IPv4",
     "redirect, IPv6",
     "later fragment, IPv4",
@@ -68,6 +71,7 @@ const KINDS: [&str; 30] = [
     "vlan_tag",
     "bad_checksum",
     "quiet",
+    "unsolicited",
 ];
 /// Batches between two clearings of the table of fragments, far below what it holds.
 const CLEARING: u64 = 10;
@@ -81,7 +85,9 @@ fn random_packets_become_what_the_model_says() {
     let mut run = Run {
         bed,
         world,
-        flows: HashMap::new(),
+        talk: Talk::default(),
+        let_through: 0,
+        held_back: 0,
         fragments: Fragments::new(),
         answer_fragments: answers::Fragments::new(),
         opened: None,
@@ -104,6 +110,10 @@ fn random_packets_become_what_the_model_says() {
         }
     }
     eprintln!("seed {seed}: {packets} packets in {:.1?}: {:?}", started.elapsed(), run.tally);
+    let unsolicited = run.tally.get("unsolicited").copied().unwrap_or_default();
+    assert!(run.let_through * 50 < unsolicited, "{} of {unsolicited} left", run.let_through);
+    let answered = run.tally["answer, IPv4"] + run.tally["answer, IPv6"];
+    assert!(run.held_back * 50 < answered, "{} of {answered} answers were held back", run.held_back);
     for kind in KINDS {
         assert!(run.tally.contains_key(kind), "no packet was `{kind}`: the packets say nothing about it");
     }
@@ -117,8 +127,13 @@ fn from_environment(name: &str) -> Option<u64> {
 struct Run {
     bed: Bed,
     world: World,
-    /// Which backend has which flow.
-    flows: HashMap<FlowId, usize>,
+    /// What all ends have said.
+    talk: Talk,
+    /// How many packets left that were no answers: flows share bits of their hashes by chance, and what one has said then
+    /// counts for the other.
+    let_through: u64,
+    /// How many answers were held back that the model would let out.
+    held_back: u64,
     fragments: Fragments,
     answer_fragments: answers::Fragments,
     /// The tenant's own connections, while it may have some.
@@ -135,7 +150,7 @@ impl Run {
             let differs = |what: String| -> ! { fail(seed, batch, number, frame, (verdict, &out), &what) };
             // What the programs see of it, and what is left of it where they change nothing.
             let frame = &reference::untagged(frame);
-            match reference::outcome(&self.world, &self.fragments, frame) {
+            match reference::outcome(&self.world, &self.fragments, &mut self.talk, frame) {
                 Outcome::Pass => {
                     if (verdict, &out) != (Verdict::Pass, frame) {
                         differs("to be passed as it is".into());
@@ -179,7 +194,8 @@ impl Run {
         let mut expected: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (number, (frame, (verdict, out))) in frames.iter().zip(self.bed.answer_all(frames)).enumerate() {
             let opened = self.opened.as_mut();
-            let outcome = answers::outcome(&self.world, &self.answer_fragments, opened, frame);
+            let outcome =
+                answers::outcome(&self.world, &self.answer_fragments, opened, &mut self.talk, frame);
             let (wanted, as_frame) = match outcome {
                 Outcome::Pass(reason) => {
                     if let Some(reason) = reason {
@@ -200,7 +216,23 @@ impl Run {
                     *self.tally.entry("quiet").or_default() += 1;
                     (Verdict::Drop, out.clone())
                 }
-                Outcome::Send { frame, leads, kind } => {
+                Outcome::Unsolicited { frame, leads } if verdict == Verdict::Redirect => {
+                    self.answer_fragments.extend(leads);
+                    self.let_through += 1;
+                    (Verdict::Redirect, frame)
+                }
+                Outcome::Unsolicited { .. } => {
+                    *expected.entry("unsolicited").or_default() += 1;
+                    (Verdict::Drop, out.clone())
+                }
+                // Time passes by the host's clock, so on a busy host a client may have asked too long ago.
+                Outcome::Send { of: Some(of), .. } if verdict == Verdict::Drop => {
+                    self.talk.forget_one(of);
+                    self.held_back += 1;
+                    *expected.entry("unsolicited").or_default() += 1;
+                    (Verdict::Drop, out.clone())
+                }
+                Outcome::Send { frame, leads, kind, .. } => {
                     self.answer_fragments.extend(leads);
                     *self.tally.entry(kind).or_default() += 1;
                     (Verdict::Redirect, frame)
@@ -247,7 +279,7 @@ impl Run {
             return Err(format!("to go to a backend of service {}", forward.service));
         };
         let owner = match forward.follows {
-            Follows::Flow(flow) => *self.flows.entry(flow).or_insert(backend),
+            Follows::Flow(flow) => *self.talk.owners.entry(flow).or_insert(backend),
             Follows::Fragment(backend) => backend,
         };
         if owner != backend {
@@ -271,6 +303,9 @@ impl Run {
         self.empty::<FragmentKey, FragmentValue>("fragments");
         self.empty::<FragmentKey, FragmentValue>("answer_fragments");
         self.empty::<OutboundKey, u32>("outbound_flows");
+        // Flows and attempts end, and no packet is waited for any more.
+        self.bed.lb.sweep_after(Duration::from_secs(401)).expect("a sweep");
+        self.talk.forget();
         self.opened = if self.opened.is_none() { Some(answers::Opened::new()) } else { None };
         self.bed.set_outbound(self.opened.is_some());
     }

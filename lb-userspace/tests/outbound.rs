@@ -7,7 +7,7 @@ mod family;
 use std::net::IpAddr;
 
 use bed::{TENANT_MAC, Verdict};
-use family::{BACK, BACKEND_MAC, Family, What, bed, families, frame};
+use family::{BACK, BACKEND_MAC, Family, What, ask, bed, families, frame};
 use lb_userspace::net::MacAddr;
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, ServiceKey};
 
@@ -26,6 +26,8 @@ fn a_tenants_own_connections_are_the_kernels_where_it_may_have_them() {
     let sent = |from, to, what: &What| frame(BACK, from, to, 64, what);
     for outbound in [false, true, false] {
         bed.set_outbound(outbound);
+        let [Family { vip, client, .. }, _] = families();
+        ask(&bed, client, vip);
         let [Family { client, backend, stranger, gateway, .. }, _] = families();
         for (name, what) in &OWN {
             let is_answered = matches!(what, What::Tcp(..) | What::Request(_));

@@ -117,6 +117,8 @@ fn a_packet_with_ip_options_is_balanced_by_its_ports() {
 #[test]
 fn an_answer_leaves_with_the_vip_as_its_source() {
     let bed = one_backend();
+    bed.uplink(&tcp(&TO_VIP, &SYN));
+    bed.uplink(&echo(&TO_VIP, true, 17, 1, b"abcdefgh"));
     let segment =
         Segment { source: 80, destination: 40_000, flags: "SA", sequence: 99, acknowledgement: 8, data: b"" };
     let (verdict, out) = bed.answer(&tcp(&from_backend(2), &segment));

@@ -406,6 +406,11 @@ fn reach(reason: DropReason, family: &Family) -> Reach {
                 with(&bare, payload + 16, &[0x12, 0x34]),
             )])
         }
+        DropReason::Unsolicited => Reach::By(vec![
+            dropped("a segment of no connection", replied(&What::Tcp(8443, 41_000))).back(),
+            dropped("a datagram that nobody has asked for", replied(&What::Udp(5353, 41_000))).back(),
+            dropped("a reply to no ping", replied(&What::Reply(41))).back(),
+        ]),
     }
 }
 

@@ -19,7 +19,7 @@ use lb_userspace::service::{Protocol, ServiceKey};
 use packets::{Ends, Segment, tcp};
 
 /// One part, which is full when the table is.
-const SMALL: Limits = Limits { flows: 2_048, nascent_flows: 1_024, services: 8, backends: 64 };
+const SMALL: Limits = Limits { flows: 2_048, nascent_flows: 8 * 4_096, services: 8, backends: 64 };
 const LARGE: Limits = Limits { flows: 16_384, ..SMALL };
 /// So many parts has the large table.
 const PARTS: u32 = 10;
@@ -45,7 +45,8 @@ impl Connection {
             ttl: 64,
         };
         let (source, destination) = (self.client.1, self.to);
-        tcp(&ends, &Segment { source, destination, flags, sequence: 1, ..Segment::default() })
+        let acknowledgement = if flags.contains('A') { 2 } else { 0 };
+        tcp(&ends, &Segment { source, destination, flags, sequence: 1, acknowledgement, data: b"" })
     }
 
     fn of_backend(self, last: u8, flags: &str) -> Vec<u8> {
@@ -57,7 +58,9 @@ impl Connection {
             ttl: 64,
         };
         let (source, destination) = (self.to, self.client.1);
-        tcp(&ends, &Segment { source, destination, flags, sequence: 1, ..Segment::default() })
+        // An ACK alone is one of more than the SYN.
+        let acknowledgement = if flags == "A" { 3 } else { 2 };
+        tcp(&ends, &Segment { source, destination, flags, sequence: 1, acknowledgement, data: b"" })
     }
 }
 
@@ -82,8 +85,11 @@ fn say(bed: &Bed, connections: &[Connection], client: &str, backend: &str) {
 
 /// Opens connections, until both ends have spoken twice.
 fn establish(bed: &Bed, connections: &[Connection]) {
-    say(bed, connections, "S", "SA");
-    say(bed, connections, "A", "A");
+    // A part of the attempts that a service may have.
+    for connections in connections.chunks(100) {
+        say(bed, connections, "S", "SA");
+        say(bed, connections, "A", "A");
+    }
 }
 
 const fn last_of(port: u16) -> u8 {

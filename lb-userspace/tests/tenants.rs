@@ -9,7 +9,7 @@ use std::process::Command;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData};
 use bed::{Bed, Verdict};
-use family::{BACK, Family, What, families, frame};
+use family::{BACK, Family, What, ask, families, frame};
 use lb_common::abi::{TenantKey, TenantValue, VERSION, owner};
 
 fn lose_interface(bed: &Bed) {
@@ -32,7 +32,8 @@ fn entries(bed: &Bed) -> (usize, usize) {
 
 /// Whether an answer goes to where the other tenant was.
 fn is_nobodys(bed: &Bed) -> bool {
-    let [Family { backend, stranger, .. }, _] = families();
+    let [Family { vip, backend, stranger, .. }, _] = families();
+    ask(bed, stranger, vip);
     let answer = frame(BACK, backend, stranger, 64, &What::Udp(5353, 40_000));
     bed.answer(&answer).0 == Verdict::Redirect
 }

@@ -64,6 +64,7 @@ fn each_decision_is_shown_with_its_backend_and_its_reason() {
         let slot = begun.slot.as_ref().expect("a slot");
         assert_eq!((slot.tracked, slot.owner), (false, Some(IpAddr::V4(backend_address(to)))));
 
+        bed.answer(&flow.answer(to, "SA"));
         let second = shown(&bed, &mut watch, &flow.segment("A"));
         assert!(matches!(second.outcome, Outcome::Backend { new_flow: false, .. }), "{second}");
         assert_eq!(

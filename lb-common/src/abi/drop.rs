@@ -63,11 +63,13 @@ pub enum DropReason {
     NoRoute = 27,
     /// The first segment of a connection, its checksum wrong. Sent on for its receiver to drop, and counted here.
     BadChecksum = 28,
+    /// From a tenant, as an answer to a client that hasn't asked: of no flow, no attempt and no handshake that is known.
+    Unsolicited = 29,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::EthernetTruncated,
         Self::Ipv4Truncated,
         Self::Ipv4Header,
@@ -97,6 +99,7 @@ impl DropReason {
         Self::VlanTag,
         Self::NoRoute,
         Self::BadChecksum,
+        Self::Unsolicited,
     ];
 
     /// The name, as in metric labels.
@@ -132,6 +135,7 @@ impl DropReason {
             Self::VlanTag => "vlan_tag",
             Self::NoRoute => "no_route",
             Self::BadChecksum => "bad_checksum",
+            Self::Unsolicited => "unsolicited",
         }
     }
 }

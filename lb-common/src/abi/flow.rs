@@ -1,4 +1,4 @@
-//! Flows: keys and values of the parts of `flows`, and of `nascent_flows`.
+//! Flows: keys and values of the parts of `flows`.
 
 use super::{Address, Handle};
 
@@ -6,7 +6,7 @@ use super::{Address, Handle};
 /// millisecond. A power of two, as the kernel rounds the buckets of a hash table up to one.
 pub const FLOWS_A_PART: u32 = 2_048;
 
-/// A flow, seen from the client: key of the parts of `flows`, and of `nascent_flows`.
+/// A flow, seen from the client: key of the parts of `flows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
@@ -20,24 +20,28 @@ pub struct FlowKey {
     pub vip_port: u16,
 }
 
-/// Flags of `FlowValue::ended`.
+/// Flags of `FlowValue::ended`, all of them what the backend has said, and of `FlowValue::claimed`, which are what a client
+/// says.
 pub mod flow_end {
-    /// The client has sent a FIN.
-    pub const CLIENT_FIN: u32 = 1;
+    /// The client has sent a FIN. Where it has ended: and the backend has acknowledged it.
+    pub const CLIENT_FIN: u8 = 1;
     /// The backend has sent a FIN.
-    pub const BACKEND_FIN: u32 = 2;
-    /// Either has sent a RST.
-    pub const RESET: u32 = 4;
+    pub const BACKEND_FIN: u8 = 2;
+    /// A RST was sent. Where it has ended: by the backend, or the backend has begun another flow in its place.
+    pub const RESET: u8 = 4;
 
-    /// Whether a flow with these flags has ended for both sides.
+    /// Whether a flow that has ended so has ended for both sides.
     #[inline(always)]
     #[must_use]
-    pub const fn is_closed(flags: u32) -> bool {
-        flags & RESET != 0 || flags & (CLIENT_FIN | BACKEND_FIN) == CLIENT_FIN | BACKEND_FIN
+    pub const fn is_closed(ended: u8) -> bool {
+        ended & RESET != 0 || ended & (CLIENT_FIN | BACKEND_FIN) == CLIENT_FIN | BACKEND_FIN
     }
 }
 
-/// Value of the parts of `flows`, and of `nascent_flows`.
+/// Value of the parts of `flows`.
+///
+/// What a client says of its flow's end is a claim: anyone can send it in the client's name. `ended` is written for what the
+/// backend sends only, and `claimed` is for the backend to bear out or to belie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
@@ -45,10 +49,35 @@ pub struct FlowValue {
     pub backend: Handle,
     /// [`Control::clock`](super::Control::clock) at its last packet, seconds.
     pub last_seen: u32,
+    /// Of the client's last claim: what the backend acknowledges when a FIN is borne out; the RST's sequence number.
+    pub number: u32,
     /// Bits of [`flow_end`].
-    pub ended: u32,
+    pub ended: u8,
+    /// Bits of [`flow_end`]; 0 where there is no claim.
+    pub claimed: u8,
+    /// When the last claim was made: the lowest bits of the clock.
+    pub claimed_at: u8,
     /// The IP protocol number: which idle timeout holds.
-    pub protocol: u32,
+    pub protocol: u8,
+}
+
+impl FlowValue {
+    /// A flow that begins to be known, of which the backend has said so much of its end already.
+    #[inline(always)]
+    #[must_use]
+    pub const fn begun(backend: Handle, protocol: u8, clock: u32, ended: u8) -> Self {
+        let words = [backend.word(), clock, 0, u32::from_ne_bytes([ended, 0, 0, protocol])];
+        // Field by field, the compiler would write two of the last four bytes at once, where the verifier refuses that.
+        // SAFETY: both are 16 bytes without padding, laid out alike, and any bytes are a flow.
+        unsafe { core::mem::transmute::<[u32; 4], Self>(words) }
+    }
+
+    /// The seconds since the last claim; comes round after 256.
+    #[inline(always)]
+    #[must_use]
+    pub const fn since_claim(&self, clock: u32) -> u8 {
+        (clock as u8).wrapping_sub(self.claimed_at)
+    }
 }
 
 /// What the program `sweep` is run on: a frame of these 16 bytes.
@@ -88,8 +117,6 @@ impl SweepOrder {
 
 /// What else than a part's number a [`SweepOrder`] may say.
 pub mod sweep_order {
-    /// Sweep all of `nascent_flows`.
-    pub const NASCENT: u32 = u32::MAX;
     /// Move the clock on by `with` seconds, or by the time that has passed.
     pub const CLOCK: u32 = u32::MAX - 1;
     /// Add `by` to what the service in the place `with` is counted to use of `flows`, or to what is used of the common half.
@@ -105,12 +132,20 @@ pub mod sweep_order {
 
 #[cfg(test)]
 mod tests {
-    use super::{SweepOrder, flow_end, sweep_order};
+    use super::{FlowValue, Handle, SweepOrder, flow_end, sweep_order};
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let order = SweepOrder { what: sweep_order::ADJUST, with: 0x0102_0304, by: 7_u64.wrapping_neg() };
         assert_eq!(SweepOrder::from_bytes(order.to_bytes()), order);
+    }
+
+    #[test]
+    fn a_flow_begins_with_what_is_said_of_it() {
+        let backend = Handle { index: 7, incarnation: 9 };
+        let flow = FlowValue::begun(backend, 6, 0x0102_0304, flow_end::BACKEND_FIN);
+        assert_eq!((flow.backend, flow.last_seen, flow.number), (backend, 0x0102_0304, 0));
+        assert_eq!((flow.ended, flow.claimed, flow.protocol), (flow_end::BACKEND_FIN, 0, 6));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use reply::{
     reset_ipv4, reset_ipv6, sum_of_quote,
 };
 pub use rewrite::End;
-pub use transport::{Transport, tcp_flag};
+pub use transport::{Segment, Transport, is_intact, segment, tcp_flag};
 pub use verify::bare_segment_is_sound;
 
 use crate::abi::{Address, DropReason};

@@ -1,6 +1,6 @@
 //! What an IP packet carries.
 
-use super::{Fields, Frame, ICMP, TCP, UDP};
+use super::{Fields, Frame, ICMP, Packet, TCP, UDP};
 use crate::abi::{DropReason, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// Bits of the TCP header's flags byte (RFC 9293, 3.1).
@@ -125,6 +125,66 @@ fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize, end: usize) -> Result<Transp
         destination: u16::from_be(header.destination),
         flags: header.flags,
     })
+}
+
+/// What a TCP segment says beside its ports and flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The sequence number of its first byte, or of its SYN.
+    pub sequence: u32,
+    /// The acknowledgement number.
+    pub acknowledgement: u32,
+    /// The bytes of its data.
+    pub length: u32,
+}
+
+/// The numbers of a packet that was read as a TCP segment; `None` where the frame doesn't have them.
+#[inline(always)]
+pub fn segment<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> Option<Segment> {
+    let header = frame.header::<Tcp>(packet.payload)?;
+    let data = packet.payload + (header.data_offset >> 4) as usize * 4;
+    Some(Segment {
+        sequence: u32::from_be(header.sequence),
+        acknowledgement: u32::from_be(header.acknowledgement),
+        length: packet.end.saturating_sub(data) as u32,
+    })
+}
+
+/// Whether the checksum of a TCP segment without data is right. A receiver ignores one whose checksum is wrong.
+#[inline(always)]
+pub fn is_intact<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> bool {
+    /// The most words of options.
+    const OPTIONS: usize = 10;
+    let length = packet.end.saturating_sub(packet.payload);
+    if length > TCP + 4 * OPTIONS {
+        return false;
+    }
+    // One's complement sums are the same in any byte order (RFC 1071, 2), as long as all words are in the same: here, in that of
+    // memory.
+    let mut sum = u64::from((length as u16).to_be()) + u64::from(u16::from(PROTOCOL_TCP).to_be());
+    let addresses = [packet.header.source.words(), packet.header.destination.words()];
+    for [high, low] in addresses {
+        let low = if packet.header.is_v6() { low } else { low & !MAPPED };
+        sum += halves(high) + halves(low);
+    }
+    let mut word = 0;
+    while word < TCP / 4 + OPTIONS {
+        if 4 * word < length {
+            let Some(bytes) = frame.read::<4>(packet.payload + 4 * word) else { return false };
+            sum += halves(u64::from(u32::from_ne_bytes(bytes)));
+        }
+        word += 1;
+    }
+    halves(halves(sum)) == 0xffff
+}
+
+/// What the lower word of an IPv4-mapped address has beside the IPv4 address.
+const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+
+/// The sum of a word's four parts of 16 bits.
+#[inline(always)]
+const fn halves(word: u64) -> u64 {
+    (word >> 48) + (word >> 32 & 0xffff) + (word >> 16 & 0xffff) + (word & 0xffff)
 }
 
 #[inline(always)]

@@ -11,9 +11,10 @@ use aya::maps::MapInfo;
 use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
-    FlowKey, FlowUse, FlowValue, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue,
-    Table, TenantKey, TenantValue,
+    FlowUse, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Table, TenantKey,
+    TenantValue,
 };
+use lb_common::attempt::AttemptSet;
 use lb_common::handshake;
 use lb_common::recent::Set;
 
@@ -41,7 +42,7 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "answer_budgets" => (INDEX, size_of::<AnswerBudget>()),
         "flow_sweeps" | "flow_common" | "drops" => (INDEX, size_of::<u64>()),
         "flow_use" => (INDEX, size_of::<FlowUse>()),
-        "nascent_flows" => (size_of::<FlowKey>(), size_of::<FlowValue>()),
+        "attempts" => (INDEX, size_of::<AttemptSet>()),
         "recent_flows" => (INDEX, size_of::<Set>()),
         "handshakes" => (INDEX, handshake::CELLS),
         "exceptions" => (INDEX, size_of::<Exceptions>()),

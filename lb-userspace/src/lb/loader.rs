@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
+use lb_common::attempt::ATTEMPTS_A_SET;
 
 use super::maps::NAMES;
 use super::parts::Shape;
@@ -58,7 +59,7 @@ fn sizes(limits: &Limits) -> [(&'static str, u32); 18] {
         ("flows", Shape::for_flows(flows).parts),
         ("flow_sweeps", Shape::for_flows(flows).parts),
         ("flow_use", services),
-        ("nascent_flows", nascent_flows),
+        ("attempts", attempt_sets(nascent_flows, services)),
         // Four flows a set of eight: room for those that share one by chance.
         ("recent_flows", (flows / 4).max(1).next_power_of_two()),
         ("services", services),
@@ -78,6 +79,21 @@ fn sizes(limits: &Limits) -> [(&'static str, u32); 18] {
         ("answers", backends.saturating_mul(4)),
     ]
 }
+
+/// The sets of all services: as many for each, a power of two.
+fn attempt_sets(attempts: u32, services: u32) -> u32 {
+    let services = services.max(1);
+    let sets = u64::from(attempts).div_ceil(u64::from(services)).div_ceil(ATTEMPTS_A_SET as u64);
+    let each = u32::try_from(sets)
+        .unwrap_or(u32::MAX)
+        .clamp(LEAST_ATTEMPT_SETS, MOST_ATTEMPT_SETS)
+        .next_power_of_two();
+    each.saturating_mul(services)
+}
+
+/// Sets of attempts of a service, at least: 64 attempts, and at most: a million.
+const LEAST_ATTEMPT_SETS: u32 = 16;
+const MOST_ATTEMPT_SETS: u32 = 1 << 18;
 
 /// The programs, by the names that errors carry.
 fn name_of(name: &str) -> &'static str {

@@ -13,6 +13,7 @@ use lb_common::abi::{
     TenantValue, owner,
 };
 
+use lb_common::attempt::AttemptSet;
 use lb_common::recent::Set;
 
 use super::Error;
@@ -40,7 +41,7 @@ pub(super) const NAMES: &[&str] = &[
     "flow_sweeps",
     "flow_use",
     "flow_common",
-    "nascent_flows",
+    "attempts",
     "recent_flows",
     "handshakes",
     "exceptions",
@@ -67,6 +68,7 @@ pub(super) struct Maps {
     pub(super) open_ports: HashMap<MapData, u32, u32>,
     flow_use: Array<MapData, FlowUse>,
     flow_common: Array<MapData, u64>,
+    attempts: Array<MapData, AttemptSet>,
     recent_flows: Array<MapData, Set>,
     exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
@@ -106,6 +108,7 @@ impl Maps {
             open_ports: take(source, "open_ports")?,
             flow_use: take(source, "flow_use")?,
             flow_common: take(source, "flow_common")?,
+            attempts: take(source, "attempts")?,
             recent_flows: take(source, "recent_flows")?,
             exceptions: take(source, "exceptions")?,
             backend_counters: take(source, "backend_counters")?,
@@ -147,6 +150,21 @@ impl Maps {
     /// What all services together have beyond their shares of the flow table.
     pub(super) fn flow_common(&self) -> Result<u64, Error> {
         self.flow_common.get(&0, 0).map_err(Error::map("flow_common"))
+    }
+
+    /// The sets of attempts that each service has; a power of two.
+    pub(super) fn attempt_sets(&self) -> u32 {
+        let sets = (self.attempts.len() / self.service_places().max(1)).max(1);
+        1 << sets.ilog2()
+    }
+
+    /// A set of attempts.
+    pub(super) fn attempts(&self, set: u32) -> Result<AttemptSet, Error> {
+        self.attempts.get(&set, 0).map_err(Error::map("attempts"))
+    }
+
+    pub(super) fn set_attempts(&mut self, set: u32, attempts: AttemptSet) -> Result<(), Error> {
+        self.attempts.set(set, attempts, 0).map_err(Error::map("attempts"))
     }
 
     /// The sets for which the cache of recent flows has room; a power of two.

@@ -105,7 +105,8 @@ impl LoadBalancer {
             quota: Quota::of(flow_room, u32::try_from(services).unwrap_or(u32::MAX)),
             ..before
         };
-        maps.set_control(&control(before, uplink, &settings.timeouts, maps.recent_sets()))?;
+        let sets = (maps.recent_sets(), maps.attempt_sets());
+        maps.set_control(&control(before, uplink, &settings.timeouts, sets))?;
         maps.set_open_ports(&settings.open_ports)?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
         let transit = settings.transit.clone();
@@ -180,7 +181,12 @@ impl LoadBalancer {
 }
 
 /// What the programs are told: the clock and the seed stay, the rest is the settings'.
-fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u32) -> Control {
+fn control(
+    before: Control,
+    uplink: u32,
+    timeouts: &FlowTimeouts,
+    (recent_sets, attempt_sets): (u32, u32),
+) -> Control {
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     Control {
         uplink,
@@ -194,6 +200,7 @@ fn control(before: Control, uplink: u32, timeouts: &FlowTimeouts, recent_sets: u
             0 => recent_sets.saturating_sub(1),
             mask => mask.min(recent_sets.saturating_sub(1)),
         },
+        attempt_mask: attempt_sets - 1,
         ..before
     }
 }

@@ -40,9 +40,10 @@ pub struct OpenPorts {
 /// The sizes of the maps, in entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Live flows: TCP after its handshake, ICMP echo and UDP from their second packet on.
+    /// Live flows: those of which both ends have spoken.
     pub flows: u32,
-    /// Flows that have just begun, where they must be put down; the oldest goes first when there are more.
+    /// Attempts of all services together: flows of which one end has spoken, or whose handshake isn't over. Each service has an
+    /// equal part of its own, in which the oldest go first; a part is at least 64, and a power of two.
     pub nascent_flows: u32,
     /// Services.
     pub services: u32,
@@ -59,7 +60,7 @@ pub struct FlowTimeouts {
     pub icmp: Duration,
     /// UDP. AWS NLB and Linux conntrack: 120 s.
     pub udp: Duration,
-    /// Any flow of which one packet was seen.
+    /// An attempt: a flow that both ends are yet to speak of. Linux gives a handshake up after 63 s.
     pub nascent: Duration,
     /// TCP after a FIN from both ends or a RST: late segments still reach their backend.
     pub closed: Duration,
@@ -67,7 +68,7 @@ pub struct FlowTimeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 1 << 20, nascent_flows: 1 << 16, services: 512, backends: 4096 }
+        Self { flows: 1 << 20, nascent_flows: 1 << 21, services: 512, backends: 4096 }
     }
 }
 
@@ -77,7 +78,7 @@ impl Default for FlowTimeouts {
             tcp: Duration::from_secs(350),
             icmp: Duration::from_secs(30),
             udp: Duration::from_mins(2),
-            nascent: Duration::from_mins(1),
+            nascent: Duration::from_secs(64),
             closed: Duration::from_secs(5),
         }
     }

@@ -71,9 +71,9 @@ impl LoadBalancer {
         let (before, tolerance) = (self.maps.flow_uses()?, self.tolerance()?);
         let (started, mut longest) = (Instant::now(), Duration::ZERO);
         let parts = 0..self.maps.control()?.flow_parts;
-        for table in parts.chain([sweep_order::NASCENT]) {
+        for part in parts {
             let begun = Instant::now();
-            self.order(SweepOrder::of(table))?;
+            self.order(SweepOrder::of(part))?;
             longest = longest.max(begun.elapsed());
         }
         tracing::trace!(elapsed = ?started.elapsed(), ?longest, "swept the flow tables");

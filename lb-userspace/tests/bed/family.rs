@@ -102,6 +102,13 @@ pub(crate) fn quoted(from: IpAddr, to: IpAddr, what: &What) -> Vec<u8> {
     frame(IN, from, to, 50, what)[14..].to_vec()
 }
 
+/// Has a client ask by each protocol: what answers that is let out.
+pub(crate) fn ask(bed: &Bed, client: IpAddr, vip: IpAddr) {
+    for what in [What::Tcp(40_000, 443), What::Udp(40_000, 53), What::Request(9)] {
+        bed.uplink(&frame(IN, client, vip, 64, &what));
+    }
+}
+
 /// Services of all protocols on one VIP of each family, TCP and UDP with translated ports.
 pub(crate) fn bed() -> Bed {
     let mut bed = Bed::with_room_for(10);

@@ -54,7 +54,7 @@ impl Bed {
 
     /// With places for so many services.
     pub(crate) fn with_room_for(services: u32) -> Self {
-        let limits = Limits { flows: 4096, nascent_flows: 1024, services, backends: 64 };
+        let limits = Limits { flows: 4096, nascent_flows: services * 4096, services, backends: 64 };
         Self::of(limits, FlowTimeouts::default())
     }
 

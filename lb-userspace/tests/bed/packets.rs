@@ -42,6 +42,15 @@ pub(crate) fn tcp(ends: &Ends, segment: &Segment<'_>) -> Vec<u8> {
     frame
 }
 
+pub(crate) fn udp(ends: &Ends, source: u16, destination: u16) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(ends.source_mac, ends.destination_mac)
+        .ipv4(ends.source.octets(), ends.destination.octets(), ends.ttl)
+        .udp(source, destination);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, b"some data").expect("a datagram");
+    frame
+}
+
 pub(crate) fn echo(ends: &Ends, request: bool, identifier: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(ends.source_mac, ends.destination_mac).ipv4(
         ends.source.octets(),

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::addresses::{is_from_link, is_to_link, is_within, owner};
 use super::bytes::{Changed, headers, u16_at};
 use super::kinds::{is_discovery, is_error, malformed};
-use super::reference::{FragmentId, Headers, LONGEST, fragment_id, quote};
+use super::reference::{FlowId, FragmentId, Headers, LONGEST, fragment_id, quote};
+use super::talk::{Asked, Talk, answered_flow};
 use super::world::{World, octets};
 use crate::bed::{GATEWAY, GATEWAY_6};
 
@@ -26,7 +27,11 @@ pub(crate) enum Outcome {
         /// A fragment that others follow, and the VIP that they get.
         leads: Option<(FragmentId, Vec<u8>)>,
         kind: &'static str,
+        /// The flow that it answers.
+        of: Option<FlowId>,
     },
+    /// Dropped, since its client hasn't asked; else it would be sent so.
+    Unsolicited { frame: Vec<u8>, leads: Option<(FragmentId, Vec<u8>)> },
 }
 
 /// The VIP that the first fragment of a packet got.
@@ -40,6 +45,7 @@ pub(crate) fn outcome(
     world: &World,
     fragments: &Fragments,
     opened: Option<&mut Opened>,
+    talk: &mut Talk,
     frame: &[u8],
 ) -> Outcome {
     let packet = match headers(frame) {
@@ -78,22 +84,29 @@ pub(crate) fn outcome(
         return Outcome::Drop("not_allowed");
     }
     let Some(opened) = opened.filter(|_| packet.source.is_ipv4()) else {
-        return answer(world, fragments, frame, &packet, is_read);
+        return answer(world, fragments, (talk, false), frame, &packet, is_read);
     };
     if is_own(opened, frame, &packet) {
         return Outcome::Leave;
     }
-    match answer(world, fragments, frame, &packet, is_read) {
+    match answer(world, fragments, (talk, true), frame, &packet, is_read) {
         Outcome::Drop("not_allowed" | "fragment" | "icmp_quote") => Outcome::Leave,
         outcome => outcome,
     }
 }
 
-fn answer(world: &World, fragments: &Fragments, frame: &[u8], packet: &Headers, is_read: bool) -> Outcome {
+fn answer(
+    world: &World,
+    fragments: &Fragments,
+    (talk, may_leave): (&mut Talk, bool),
+    frame: &[u8],
+    packet: &Headers,
+    is_read: bool,
+) -> Outcome {
     match packet.fragment {
         Some((identification, false)) => later_fragment(fragments, frame, packet, identification),
         None if is_read && is_error(frame, packet) => error(world, frame, packet),
-        _ if is_read => direct(world, frame, packet),
+        _ if is_read => direct(world, (talk, may_leave), frame, packet),
         _ => Outcome::Drop("not_allowed"),
     }
 }
@@ -132,7 +145,7 @@ fn to_gateway(frame: &[u8], packet: &Headers) -> Outcome {
     if is_answered { Outcome::Pass(None) } else { Outcome::Drop("not_allowed") }
 }
 
-fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
+fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], packet: &Headers) -> Outcome {
     let at = packet.payload;
     let port = match packet.protocol {
         // SYN without ACK.
@@ -151,6 +164,13 @@ fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
     let vip = octets(service.vip);
     let (mut out, outer) = readdressed(frame, packet, &vip);
     let port = service.target_port.and(service.port).filter(|_| matches!(packet.protocol, 6 | 17));
+    let address = octets(packet.source);
+    let backend = service.backends.iter().position(|backend| backend.address == address).expect("one of its");
+    let id = answered_flow(frame, packet, service.vip, port);
+    // Where another service has that port, no client's packet to it is this one's.
+    let is_its = (world.service(service.vip, id.3, packet.protocol))
+        .is_some_and(|(_, its)| std::ptr::eq(its, service));
+    let asked = if is_its { talk.backend(id, backend, frame, packet) } else { Asked::No };
     if let Some(port) = port {
         out[at..at + 2].copy_from_slice(&port.to_be_bytes());
     }
@@ -162,8 +182,11 @@ fn direct(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
         _ => {}
     }
     let leads = packet.fragment.map(|(identification, _)| (fragment_id(packet, identification), vip));
+    if asked == Asked::Another || asked == Asked::No && !may_leave {
+        return Outcome::Unsolicited { frame: out, leads };
+    }
     let kind = if packet.source.is_ipv6() { "answer, IPv6" } else { "answer, IPv4" };
-    Outcome::Send { frame: out, leads, kind }
+    Outcome::Send { frame: out, leads, kind, of: Some(id) }
 }
 
 fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identification: u32) -> Outcome {
@@ -174,7 +197,7 @@ fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identif
         return stopped;
     }
     let kind = "answer, later fragment";
-    Outcome::Send { frame: readdressed(frame, packet, vip).0, leads: None, kind }
+    Outcome::Send { frame: readdressed(frame, packet, vip).0, leads: None, kind, of: None }
 }
 
 /// An error about what a client has sent.
@@ -205,7 +228,7 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
     let change = if packet.source.is_ipv6() { inner.and(outer) } else { inner };
     change.apply(&mut out, packet.payload + 2);
     let kind = if packet.source.is_ipv6() { "answer, error, IPv6" } else { "answer, error, IPv4" };
-    Outcome::Send { frame: out, leads: None, kind }
+    Outcome::Send { frame: out, leads: None, kind, of: None }
 }
 
 /// A packet that can't take its next hop is the kernel's, but for one that the kernel would fragment.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::addresses::{Owner, is_possible, owner};
 use super::bytes::{Changed, headers, sum, u16_at, u32_at};
 use super::kinds::{is_balanced, is_discovery, is_error, malformed};
+use super::talk::Talk;
 use super::world::{Service, World};
 
 /// What is to become of a frame.
@@ -82,7 +83,7 @@ pub(crate) type Fragments = HashMap<FragmentId, (usize, usize)>;
 /// The longest frame that any link takes.
 pub(crate) const LONGEST: usize = 14 + 1_500;
 
-pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Outcome {
+pub(crate) fn outcome(world: &World, fragments: &Fragments, talk: &mut Talk, frame: &[u8]) -> Outcome {
     let packet = match headers(frame) {
         Ok(Some(packet)) => packet,
         Ok(None) => return Outcome::Pass,
@@ -124,6 +125,10 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     if service.backends.is_empty() {
         return reset(frame, &packet, "no_backend");
     }
+    let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
+    if owner(packet.source).is_none() {
+        talk.client(flow, frame, &packet);
+    }
     if frame.len() > LONGEST {
         return answered(frame, &packet, "too_long", [3, 4], [2, 0], 1_500);
     }
@@ -131,7 +136,6 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, frame: &[u8]) -> Out
     if packet.fragment.is_some() && owner(packet.source).is_some() {
         return Outcome::Drop("impossible_source");
     }
-    let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
     Outcome::Forward(Forward {
         service: place,
         follows: Follows::Flow(flow),

@@ -90,9 +90,9 @@ pub struct ApiConfig {
 /// The maps are made once: another size takes effect when the pins have been removed (`sluice down`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancerConfig {
-    /// Live flows: TCP after its handshake, ICMP echo from its second packet on.
+    /// Live flows: those of which both ends have spoken.
     pub max_flows: u32,
-    /// Flows that have just begun, where they must be put down.
+    /// Flows that aren't live yet; each service has an equal part of its own.
     pub max_nascent_flows: u32,
     /// Services of all tenants together.
     pub max_services: u32,
@@ -106,7 +106,7 @@ impl Default for LoadBalancerConfig {
     fn default() -> Self {
         Self {
             max_flows: 1_048_576,
-            max_nascent_flows: 65_536,
+            max_nascent_flows: 2_097_152,
             max_services: 512,
             max_backends: 4_096,
             timeouts: TimeoutConfig::default(),
@@ -123,7 +123,7 @@ pub struct TimeoutConfig {
     pub icmp: Duration,
     /// UDP. AWS NLB and Linux conntrack: 120 s.
     pub udp: Duration,
-    /// Any flow of which one packet was seen.
+    /// A flow that isn't live yet: that both ends are yet to speak of.
     pub nascent: Duration,
     /// TCP after its end.
     pub closed: Duration,
@@ -135,7 +135,7 @@ impl Default for TimeoutConfig {
             tcp: Duration::from_secs(350),
             icmp: Duration::from_secs(30),
             udp: Duration::from_mins(2),
-            nascent: Duration::from_mins(1),
+            nascent: Duration::from_secs(64),
             closed: Duration::from_secs(5),
         }
     }

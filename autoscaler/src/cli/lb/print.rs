@@ -138,10 +138,10 @@ fn state(state: BackendState) -> Cell {
 
 fn flow_state(state: FlowState) -> Cell {
     let (name, colour) = match state {
-        FlowState::Beginning => ("beginning", Color::Yellow),
         FlowState::Open => ("open", Color::Green),
         FlowState::ClosedByClient => ("closed by client", Color::Yellow),
         FlowState::ClosedByBackend => ("closed by backend", Color::Yellow),
+        FlowState::Suspect => ("suspect", Color::Yellow),
         FlowState::Closed => ("closed", Color::DarkGrey),
         FlowState::Lost => ("lost", Color::Red),
     };

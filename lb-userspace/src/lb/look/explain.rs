@@ -6,11 +6,12 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, Slot};
+use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle, NO_BACKEND, Slot, flow_end};
+use lb_common::attempt::{self, Attempt};
 use lb_common::hash;
 use serde::{Deserialize, Serialize};
 
-use super::flows::{FlowTable, FlowView};
+use super::flows::FlowView;
 use super::sandbox::{Sandbox, Trace, Verdict};
 use super::state::{self, Placed};
 use super::{Look, probe};
@@ -62,7 +63,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChosenBy {
-    /// The flow's own entry in a flow table.
+    /// The flow's own entry in the flow table, or the attempt that it still is.
     Flow,
     /// The slot: new flows are its owner's, and in a steady slot all flows.
     SlotOwner,
@@ -98,7 +99,7 @@ pub struct Explanation {
     pub service: Option<String>,
     /// Its slot.
     pub slot: Option<SlotView>,
-    /// Its flow, where a flow table knows it.
+    /// Its flow, where the flow table knows it.
     pub flow: Option<FlowView>,
     /// What has decided.
     pub chosen_by: Option<ChosenBy>,
@@ -112,7 +113,8 @@ struct Known {
     key: FlowKey,
     slot: Slot,
     number: u32,
-    entry: Option<(FlowTable, FlowValue)>,
+    entry: Option<FlowValue>,
+    attempt: Option<Attempt>,
 }
 
 impl Look {
@@ -145,7 +147,7 @@ impl Look {
         let to_backend = matches!(outcome, Outcome::Backend { .. });
         let known_entry = known.as_ref().and_then(|known| Some((known.key, known.entry?)));
         let chosen_by = match &known {
-            Some(known) if to_backend => Some(self.chosen_by(known, &trace, sandbox, &control)?),
+            Some(known) if to_backend => Some(self.chosen_by(known, &trace, &outcome)?),
             _ => None,
         };
         Ok(Explanation {
@@ -153,10 +155,7 @@ impl Look {
             outcome,
             service: known.as_ref().map(|known| known.placed.key.to_string()),
             slot: known.as_ref().map(|known| self.slot_view(known)).transpose()?,
-            flow: known_entry
-                .map(|(key, (table, value))| self.flow(&key, &value, table))
-                .transpose()?
-                .flatten(),
+            flow: known_entry.map(|(key, value)| self.flow(&key, &value)).transpose()?.flatten(),
             chosen_by,
             same_program: sandbox.is_on_uplink(&self.pins),
         })
@@ -183,8 +182,8 @@ impl Look {
         let hash = hash::of_flow(&key, control.seed);
         let number = hash::slot(hash);
         let slot = self.slot(placed.handle, number)?;
-        let entry = self.entry(hash, &key)?;
-        Ok(Some(Known { placed, key, slot, number, entry }))
+        let (entry, attempt) = (self.entry(hash, &key)?, self.attempt(&key, hash, control)?);
+        Ok(Some(Known { placed, key, slot, number, entry, attempt }))
     }
 
     fn outcome(&self, trace: &Trace, sandbox: &Sandbox, known: Option<&Known>) -> Result<Outcome, Error> {
@@ -207,20 +206,17 @@ impl Look {
         })
     }
 
-    /// What has decided, by what the program did: it marks an entry that it uses as seen now.
-    fn chosen_by(
-        &self,
-        known: &Known,
-        trace: &Trace,
-        sandbox: &Sandbox,
-        control: &Control,
-    ) -> Result<ChosenBy, Error> {
-        let used = known.entry.is_some() && sandbox.has_seen(&known.key, control.clock)?;
-        if used {
+    /// What has decided: what of all that is known of the flow agrees with what the program did.
+    fn chosen_by(&self, known: &Known, trace: &Trace, outcome: &Outcome) -> Result<ChosenBy, Error> {
+        let chosen = probe::destination(&trace.frame).map(|to| self.place_of(to.ip())).transpose()?.flatten();
+        let Known { slot, entry, attempt, .. } = known;
+        let is_looked_up = slot.is_tracked() || known.placed.key.protocol != Protocol::Tcp;
+        let is_new = matches!(outcome, Outcome::Backend { new_flow: true, .. });
+        let of_entry = entry.filter(|entry| !flow_end::is_closed(entry.ended)).map(|entry| entry.backend);
+        let of_flow = of_entry.or_else(|| attempt.map(Attempt::backend)).map(|backend| backend.index);
+        if is_looked_up && !is_new && chosen.is_some() && chosen == of_flow {
             return Ok(ChosenBy::Flow);
         }
-        let chosen = probe::destination(&trace.frame).map(|to| self.place_of(to.ip())).transpose()?.flatten();
-        let Known { slot, .. } = known;
         let is_keeper = slot.is_tracked() && chosen == Some(slot.keeper()) && slot.keeper() != slot.new_flows;
         Ok(if is_keeper { ChosenBy::SlotKeeper } else { ChosenBy::SlotOwner })
     }
@@ -242,17 +238,20 @@ impl Look {
         Ok(table[number as usize])
     }
 
-    fn entry(&self, hash: u64, key: &FlowKey) -> Result<Option<(FlowTable, FlowValue)>, Error> {
-        let part = self.flows.get(hash::part(hash, self.flows.count()))?;
-        let established = part.as_ref().map(|part| (FlowTable::Established, part));
-        for (table, map) in established.into_iter().chain([(FlowTable::Nascent, &self.nascent)]) {
-            match map.get(key, 0) {
-                Ok(value) => return Ok(Some((table, value))),
-                Err(aya::maps::MapError::KeyNotFound) => {}
-                Err(error) => return Err(Error::map(table.map_name())(error)),
-            }
+    fn entry(&self, hash: u64, key: &FlowKey) -> Result<Option<FlowValue>, Error> {
+        let Some(part) = self.flows.get(hash::part(hash, self.flows.count()))? else { return Ok(None) };
+        match part.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(Error::map("flows")(error)),
         }
-        Ok(None)
+    }
+
+    /// The flow's attempt, where it may still become real.
+    fn attempt(&self, key: &FlowKey, hash: u64, control: &Control) -> Result<Option<Attempt>, Error> {
+        let set = self.maps.attempts(attempt::set(key.service.index, hash, control.attempt_mask))?;
+        let found = set.ways().into_iter().find(|words| Attempt::is_of(*words, hash)).map(Attempt::of_words);
+        Ok(found.filter(|attempt| attempt.age(control.clock) <= control.nascent_timeout))
     }
 
     /// The place of a backend by its address.

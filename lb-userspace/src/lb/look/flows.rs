@@ -1,4 +1,4 @@
-//! The flows that the tables know.
+//! The flows that the table knows.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use lb_common::abi::{BackendValue, Control, FlowKey, FlowValue, Handle, flow_end};
 use serde::{Deserialize, Serialize};
 
-use super::{Flows, Look, state};
+use super::{Look, state};
+use crate::lb::parts::Flows;
 use crate::lb::{Error, address, batch};
 use crate::service::{Protocol, ServiceKey, ServiceSelector};
 
@@ -24,45 +25,25 @@ pub struct FlowFilter {
     pub client: Option<IpNet>,
 }
 
-/// Which table has a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FlowTable {
-    /// That of flows of more than one packet.
-    Established,
-    /// That of first packets in slots that have moved.
-    Nascent,
-}
-
-impl FlowTable {
-    /// The map's name.
-    pub(super) fn map_name(self) -> &'static str {
-        match self {
-            Self::Established => "flows",
-            Self::Nascent => "nascent_flows",
-        }
-    }
-}
-
 /// Where a flow is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowState {
-    /// One packet was seen.
-    Beginning,
     /// Packets go on.
     Open,
     /// The client has sent its FIN.
     ClosedByClient,
     /// The backend has sent its FIN.
     ClosedByBackend,
+    /// The client, or someone in its name, has reset it; its backend is yet to bear that out.
+    Suspect,
     /// It has ended; it is remembered for late segments.
     Closed,
     /// Its backend is gone: its next packet is a flow of its own.
     Lost,
 }
 
-/// A flow that a table knows.
+/// A flow that the table knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowView {
     /// The client's address.
@@ -79,14 +60,12 @@ pub struct FlowView {
     pub state: FlowState,
     /// For how long it was not seen, in seconds. A flow in use tells of itself about eight times in its idle timeout.
     pub idle: u32,
-    /// Which table has it.
-    pub table: FlowTable,
 }
 
 /// Flows, and whether these are all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowList {
-    /// In the order of the tables, which is no order that means anything.
+    /// In the order of the table, which is no order that means anything.
     pub flows: Vec<FlowView>,
     /// No more than these are asked for.
     pub complete: bool,
@@ -103,29 +82,23 @@ struct Reader {
 impl Look {
     /// At most `limit` flows. Packets aren't stopped: a bucket of the table at a time is locked while it is copied.
     ///
-    /// A TCP flow is in a table once it has sent a packet after its SYN; one of a slot that hasn't moved may be missing until
-    /// it has sent one in the present eighth of the idle timeout.
+    /// A flow is in the table once both ends have spoken: a TCP flow when its handshake is over, any other when its backend has
+    /// answered.
     pub fn flows(&self, filter: FlowFilter, limit: usize) -> Result<FlowList, Error> {
         let reader = self.reader(filter)?;
         let mut list = FlowList { flows: Vec::new(), complete: true };
         for part in self.flows.iter() {
-            collect(&reader, &part?, FlowTable::Established, limit, &mut list)?;
+            collect(&reader, &part?, limit, &mut list)?;
             if !list.complete {
-                return Ok(list);
+                break;
             }
         }
-        collect(&reader, &self.nascent, FlowTable::Nascent, limit, &mut list)?;
         Ok(list)
     }
 
     /// One flow as it is shown.
-    pub(super) fn flow(
-        &self,
-        key: &FlowKey,
-        value: &FlowValue,
-        table: FlowTable,
-    ) -> Result<Option<FlowView>, Error> {
-        Ok(self.reader(FlowFilter::default())?.view(key, value, table))
+    pub(super) fn flow(&self, key: &FlowKey, value: &FlowValue) -> Result<Option<FlowView>, Error> {
+        Ok(self.reader(FlowFilter::default())?.view(key, value))
     }
 
     fn reader(&self, filter: FlowFilter) -> Result<Reader, Error> {
@@ -137,28 +110,22 @@ impl Look {
     }
 }
 
-fn collect(
-    reader: &Reader,
-    map: &Flows,
-    table: FlowTable,
-    limit: usize,
-    list: &mut FlowList,
-) -> Result<(), Error> {
+fn collect(reader: &Reader, map: &Flows, limit: usize, list: &mut FlowList) -> Result<(), Error> {
     let all = batch::for_each(map.map(), |key: &FlowKey, value: &FlowValue| {
-        let Some(view) = reader.view(key, value, table) else { return ControlFlow::Continue(()) };
+        let Some(view) = reader.view(key, value) else { return ControlFlow::Continue(()) };
         if list.flows.len() >= limit {
             return ControlFlow::Break(());
         }
         list.flows.push(view);
         ControlFlow::Continue(())
     });
-    list.complete &= all.map_err(Error::file("reading the map", table.map_name()))?;
+    list.complete &= all.map_err(Error::file("reading the map", "flows"))?;
     Ok(())
 }
 
 impl Reader {
     /// `None` where it isn't asked for.
-    fn view(&self, key: &FlowKey, value: &FlowValue, table: FlowTable) -> Option<FlowView> {
+    fn view(&self, key: &FlowKey, value: &FlowValue) -> Option<FlowView> {
         let service = self.services.get(&key.service);
         let client = address::to_ip(&key.client);
         let backend = self.backend(value.backend);
@@ -175,10 +142,9 @@ impl Reader {
                 .then_some(key.vip_port)
                 .filter(|port| *port != 0),
             backend,
-            state: if backend.is_none() { FlowState::Lost } else { life(value.ended, table) },
+            state: if backend.is_none() { FlowState::Lost } else { life(value) },
             // The programs may have read a later clock than we have.
             idle: self.clock.saturating_sub(value.last_seen),
-            table,
         })
     }
 
@@ -189,12 +155,12 @@ impl Reader {
     }
 }
 
-fn life(ended: u32, table: FlowTable) -> FlowState {
-    match ended {
+fn life(flow: &FlowValue) -> FlowState {
+    match flow.ended {
         ended if flow_end::is_closed(ended) => FlowState::Closed,
+        _ if flow.claimed & flow_end::RESET != 0 => FlowState::Suspect,
         ended if ended & flow_end::CLIENT_FIN != 0 => FlowState::ClosedByClient,
         ended if ended & flow_end::BACKEND_FIN != 0 => FlowState::ClosedByBackend,
-        _ if table == FlowTable::Nascent => FlowState::Beginning,
         _ => FlowState::Open,
     }
 }

@@ -12,16 +12,15 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 
 pub use explain::{ChosenBy, Explanation, Outcome, Question, SlotView};
-pub use flows::{FlowFilter, FlowList, FlowState, FlowTable, FlowView};
+pub use flows::{FlowFilter, FlowList, FlowState, FlowView};
 pub use state::{BackendView, DropCount, ServiceView, Share};
 pub use watch::{Sample, Watch, WatchFilter, Watched};
 
 use super::maps::{Maps, NAMES};
-use super::parts::{Flows, Parts};
+use super::parts::Parts;
 use super::{Error, layout, links, loader};
 
 /// What is pinned of a load balancer, open for reading.
@@ -30,7 +29,6 @@ use super::{Error, layout, links, loader};
 pub struct Look {
     maps: Maps,
     flows: Parts,
-    nascent: Flows,
     pins: PathBuf,
 }
 
@@ -55,16 +53,8 @@ impl Look {
         }
         let maps = Maps::from_pins(&pins)?;
         let flows = Parts::from_pins(&pins)?;
-        let nascent = open_nascent(&pins)?;
-        Ok(Self { maps, flows, nascent, pins })
+        Ok(Self { maps, flows, pins })
     }
-}
-
-fn open_nascent(pins: &Path) -> Result<Flows, Error> {
-    let name = FlowTable::Nascent.map_name();
-    let data = MapData::from_pin(pins.join(name)).map_err(Error::map(name))?;
-    let map = Map::from_map_data(data).map_err(Error::map(name))?;
-    Flows::try_from(map).map_err(Error::map(name))
 }
 
 /// The id of the program that is on the uplink.

@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle};
+use lb_common::attempt;
 use lb_common::recent::Mark;
 
-use super::flows::FlowTable;
 use super::uplink_program;
 use crate::lb::Error;
 use crate::lb::counters::FlowCounters;
@@ -35,9 +35,6 @@ const SHARED: [&str; 11] = [
     "local_addresses",
     "open_ports",
 ];
-
-/// Tables of flows: the copy has one part, and one flow.
-const TABLES: [&str; 2] = ["flows", "nascent_flows"];
 
 /// What the program says of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +75,6 @@ pub(super) struct Sandbox {
     ebpf: Ebpf,
     maps: Maps,
     flows: Flows,
-    nascent: Flows,
 }
 
 impl Sandbox {
@@ -90,18 +86,17 @@ impl Sandbox {
             if SHARED.contains(&name) {
                 loader.map_pin_path(name, pin);
             } else {
-                let size = if TABLES.contains(&name) { 1 } else { size_of_pinned(&pin, name)? };
+                // The copy of the table of flows has one part, and one flow.
+                let size = if name == FLOWS { 1 } else { size_of_pinned(&pin, name)? };
                 loader.map_max_entries(name, size);
             }
         }
         let mut ebpf = loader.load(object().ok_or(Error::NoObject)?)?;
         let program: &mut Xdp = program(&mut ebpf)?;
         program.load().map_err(Error::program("uplink"))?;
-        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::MissingPart(name));
-        let nascent = HashMap::try_from(take("nascent_flows")?).map_err(Error::map("nascent_flows"))?;
-        let flows = the_only_part(take(FLOWS)?)?;
+        let flows = the_only_part(ebpf.take_map(FLOWS).ok_or(Error::MissingPart(FLOWS))?)?;
         let maps = Maps::take(&mut ebpf)?;
-        Ok(Self { ebpf, maps, flows, nascent })
+        Ok(Self { ebpf, maps, flows })
     }
 
     /// Tells it what the daemon tells the programs, but for the parts of the flow table.
@@ -109,32 +104,23 @@ impl Sandbox {
         self.maps.set_control(&Control { flow_parts: 1, ..*control })
     }
 
-    /// Tells it what the pinned maps have of the flow, and nothing of one that was asked about before. An entry gets an
-    /// age, so that its use can be seen.
+    /// Tells it what the pinned maps have of the flow, and nothing of one that was asked about before.
     pub(super) fn know(
         &mut self,
         pinned: &Maps,
         control: &Control,
         hash: u64,
         key: &FlowKey,
-        entry: Option<(FlowTable, FlowValue)>,
+        entry: Option<FlowValue>,
     ) -> Result<(), Error> {
         self.maps.clear_service_counters(key.service.index)?;
-        for table in [FlowTable::Established, FlowTable::Nascent] {
-            absent_is_fine(self.table(table).remove(key)).map_err(Error::map(table.map_name()))?;
-        }
+        absent_is_fine(self.flows.remove(key)).map_err(Error::map(FLOWS))?;
         let mark = Mark::of(hash, control.epoch, control.recent_mask);
         self.maps.set_recent(mark.set, pinned.recent(mark.set)?)?;
-        let Some((table, value)) = entry else { return Ok(()) };
-        let value = FlowValue { last_seen: control.clock.wrapping_sub(1), ..value };
-        self.table(table).insert(key, value, 0).map_err(Error::map(table.map_name()))
-    }
-
-    fn table(&mut self, table: FlowTable) -> &mut Flows {
-        match table {
-            FlowTable::Established => &mut self.flows,
-            FlowTable::Nascent => &mut self.nascent,
-        }
+        let set = attempt::set(key.service.index, hash, control.attempt_mask);
+        self.maps.set_attempts(set, pinned.attempts(set)?)?;
+        let Some(value) = entry else { return Ok(()) };
+        self.flows.insert(key, value, 0).map_err(Error::map(FLOWS))
     }
 
     /// Runs the program on a frame.
@@ -156,18 +142,6 @@ impl Sandbox {
         let reason =
             DropReason::ALL.into_iter().zip(before.iter().zip(&after)).find(|(_, (old, new))| old != new);
         Ok(Trace { verdict, frame: out, reason: reason.map(|(reason, _)| reason) })
-    }
-
-    /// Whether the program has used the flow's entry.
-    pub(super) fn has_seen(&self, key: &FlowKey, clock: u32) -> Result<bool, Error> {
-        for (name, table) in [("flows", &self.flows), ("nascent_flows", &self.nascent)] {
-            match table.get(key, 0) {
-                Ok(value) => return Ok(value.last_seen >= clock),
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(Error::map(name)(error)),
-            }
-        }
-        Ok(false)
     }
 
     fn drops(&self) -> Result<Vec<u64>, Error> {
