@@ -27,7 +27,7 @@
 mod atomic;
 mod clock;
 mod error;
-#[expect(dead_code, reason = "half of it is for the way back")]
+#[allow(dead_code, reason = "half of it is for the way back")]
 mod flow;
 mod fragment;
 #[expect(dead_code, reason = "half of it is for the way back")]
@@ -40,6 +40,7 @@ mod reply;
 #[expect(dead_code, reason = "what the daemon has run")]
 mod sweep;
 mod syn;
+#[allow(dead_code, reason = "a part of it is for the way back")]
 mod table;
 mod tag;
 mod uplink;

@@ -25,7 +25,7 @@
 mod atomic;
 mod clock;
 mod error;
-#[expect(dead_code, reason = "what decides is a part of it")]
+#[allow(dead_code, reason = "what decides is a part of it")]
 mod flow;
 mod fragment;
 #[expect(dead_code, reason = "what decides is a part of it")]
@@ -38,6 +38,7 @@ mod reply;
 #[expect(dead_code, reason = "what the daemon has run")]
 mod sweep;
 mod syn;
+#[allow(dead_code, reason = "a part of it is for the way back")]
 mod table;
 mod tag;
 mod uplink;
