@@ -386,8 +386,7 @@ fn answered(packet: &Packet) -> Result<(AnswerValue, u8), Refusal> {
 #[inline(always)]
 fn onwards(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     if packet.hops <= 1 {
-        maps::count_drop(DropReason::TtlExceeded);
-        return Err(Refusal::Pass);
+        return Err(Refusal::Leave(DropReason::TtlExceeded));
     }
     if ctx.len() <= NEVER_TOO_LONG {
         return Ok(());
@@ -410,8 +409,7 @@ fn onwards(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     if packet.header.may_be_fragmented() {
         return Err(DropReason::TooLong.into());
     }
-    maps::count_drop(DropReason::TooLong);
-    Err(Refusal::Pass)
+    Err(Refusal::Leave(DropReason::TooLong))
 }
 
 /// Whether a packet's client has asked for it; notes what it says of its flow.

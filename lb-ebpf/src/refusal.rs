@@ -9,6 +9,8 @@ use crate::maps;
 pub(crate) enum Refusal {
     /// Not ours: the kernel's business.
     Pass,
+    /// Left to the kernel, and counted.
+    Leave(DropReason),
     /// Dropped and counted.
     Drop(DropReason),
     /// Dropped, as what every host sends on its own link and nobody beyond it is to get: nothing to count.
@@ -64,6 +66,10 @@ impl Refusal {
     pub(crate) fn in_xdp(self) -> u32 {
         match self {
             Self::Pass => xdp_action::XDP_PASS,
+            Self::Leave(reason) => {
+                maps::count_drop(reason);
+                xdp_action::XDP_PASS
+            }
             Self::Drop(reason) => {
                 maps::count_drop(reason);
                 xdp_action::XDP_DROP
@@ -78,6 +84,10 @@ impl Refusal {
     pub(crate) fn in_tc(self) -> i32 {
         match self {
             Self::Pass => TC_ACT_UNSPEC,
+            Self::Leave(reason) => {
+                maps::count_drop(reason);
+                TC_ACT_UNSPEC
+            }
             Self::Drop(reason) => {
                 maps::count_drop(reason);
                 TC_ACT_SHOT

@@ -83,7 +83,9 @@ fn flows_are_shown_as_far_as_they_are_asked_for() {
             7 => FlowState::Closed,
             _ => FlowState::Open,
         };
-        assert_eq!((flow.state, flow.idle), (state, 0), "flow {number}");
+        assert_eq!(flow.state, state, "flow {number}");
+        // The clock is the host's, and a busy host takes its time.
+        assert!(flow.idle < 60, "flow {number}: {}", flow.idle);
     }
     let ping: ServiceSelector = "45.45.45.45/icmp".parse().expect("a service");
     let pings = flows(FlowFilter { service: Some(ping), ..FlowFilter::default() }, 10);

@@ -11,7 +11,7 @@ use bed::{Bed, CLIENT_MAC, UPLINK_MAC, Verdict};
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::icmpv6::DestUnreachableCode;
 use etherparse::{Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
-use family::{BACK, Family, IN, Macs, What, families, frame, quoted};
+use family::{BACK, Family, IN, Macs, What, ask, families, frame, quoted};
 use lb_common::abi::{BackendValue, DropReason, VERSION};
 use lb_common::packet;
 use lb_userspace::lb::OpenPorts;
@@ -490,7 +490,9 @@ fn an_answer_without_a_route_is_counted() {
         assert!(transit.run(run).expect("the namespace").success(), "{arguments:?}");
     };
     transit.set_sysctl("ipv4/conf/slt-bed/forwarding", "1").expect("a sysctl");
-    let [Family { backend, client, .. }, _] = families();
+    let [Family { backend, client, vip, .. }, _] = families();
+    ask(&bed, client, vip);
+    bed.uplink(&frame(IN, client, vip, 64, &What::Syn(40_000, 443)));
     let answers = [
         (frame(BACK, backend, client, 64, &What::Udp(5353, 40_000)), 1),
         (frame(BACK, backend, client, 64, &What::Reply(9)), 1),

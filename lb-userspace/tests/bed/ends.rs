@@ -31,7 +31,7 @@ impl Ends {
     pub(crate) fn open(bed: &Bed) -> Self {
         let (netns, transit): (Netns, Netns) = (bed.peers(), bed.settings.transit.clone());
         ip(&transit, "address add 192.0.2.1/24 dev up0");
-        ip(&transit, "route add default via 192.0.2.2 dev up0");
+        ip(&transit, "route replace default via 192.0.2.2 dev up0");
         ip(&transit, "neighbour add 192.0.2.2 lladdr 02:00:00:00:00:11 dev up0 nud permanent");
         let [a, b, c, _] = VIP.octets();
         Self {
