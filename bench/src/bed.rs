@@ -233,7 +233,7 @@ impl Bed {
             let state = if draining == Some(number) { BackendState::Draining } else { BackendState::Active };
             Backend { address: IpAddr::V4(Ipv4Addr::new(198, 19, 128 + high, low)), reach, weight: 1, state }
         };
-        Ok(Service { key, target_port: None, backends: (0..backends).map(backend).collect() })
+        Ok(Service { key, target_port: None, closing: false, backends: (0..backends).map(backend).collect() })
     }
 
     /// How the backends of a lane are reached.
@@ -260,7 +260,7 @@ impl Bed {
             state: state(place),
         };
         let backends = (0..BACKENDS).zip(lane.backend_addresses()).map(backend).collect();
-        Ok(balancer.apply(&Service { key, target_port: None, backends })?)
+        Ok(balancer.apply(&Service { key, target_port: None, closing: false, backends })?)
     }
 }
 

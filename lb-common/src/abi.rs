@@ -75,8 +75,14 @@ pub struct ServiceValue {
     pub service: Handle,
     /// The backends' port; 0 where it is the one that the client addresses.
     pub target_port: u16,
-    /// Always 0.
-    pub reserved: u16,
+    /// Bits of [`service_flag`].
+    pub flags: u16,
+}
+
+/// What userspace keeps of a service beside what packets need: `ServiceValue::flags`.
+pub mod service_flag {
+    /// No draining backend takes its new flows, also where none is active.
+    pub const CLOSING: u16 = 1;
 }
 
 impl ServiceValue {
@@ -94,7 +100,7 @@ pub mod backend_state {
     pub const FREE: u8 = 0;
     /// New flows and old ones.
     pub const ACTIVE: u8 = 1;
-    /// Old flows only.
+    /// Old flows; new ones only where the service's table says so, as no backend is active.
     pub const DRAINING: u8 = 2;
     /// Nothing.
     pub const DOWN: u8 = 3;

@@ -67,7 +67,8 @@ impl fmt::Display for ServiceKey {
 pub enum BackendState {
     /// New flows and old ones.
     Active,
-    /// Old flows only.
+    /// Old flows; new ones only while no backend of the service is active, and the service isn't
+    /// [`closing`](Service::closing).
     Draining,
     /// Nothing: it is gone or not answering.
     Down,
@@ -109,11 +110,22 @@ pub struct Service {
     /// The backends' port, where it isn't the one that clients address; needs a service of one port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<u16>,
+    /// Whether it ends: then its draining backends take no new flow, also where none is active.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
     /// Who answers, in any order.
     pub backends: Vec<Backend>,
 }
 
 impl Service {
+    /// Whether its draining backends take its new flows, as none is active: one that still serves is better than none.
+    #[must_use]
+    pub fn draining_serve(&self) -> bool {
+        let is_there =
+            |state| self.backends.iter().any(|backend| backend.state == state && backend.weight > 0);
+        !self.closing && !is_there(BackendState::Active) && is_there(BackendState::Draining)
+    }
+
     /// Whether the two can't be applied together, since a backend would answer for both from the same port: then its
     /// answers couldn't be told from one another.
     #[must_use]

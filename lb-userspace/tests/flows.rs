@@ -77,6 +77,63 @@ fn a_draining_backend_gets_no_new_flow() {
 }
 
 #[test]
+fn draining_backends_serve_while_none_is_active() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Active), (4, Active)]);
+    bed.with(ICMP, &[(3, Active)]);
+    let mut owners: Vec<(u16, u8)> =
+        (0..300).map(|number| (number, bed.connect(Flow::numbered(number)))).collect();
+    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Draining)]);
+    // The active one is gone, and its flows with it.
+    bed.with(TCP_80, &[(3, Draining), (4, Draining)]);
+    bed.with(ICMP, &[(3, Draining)]);
+    owners.retain(|&(_, owner)| owner != 2);
+    owners.extend((1000..1100).map(|number| (number, bed.connect(Flow::numbered(number)))));
+    let shared = |owner| owners.iter().filter(|&&(number, had)| number >= 1000 && had == owner).count();
+    assert!(shared(3) > 20 && shared(4) > 20, "{owners:?}");
+    assert_eq!(bed.backend_of(&Flow::numbered(0).ping(1)), 3);
+    assert_eq!(bed.drops("no_backend"), 0);
+
+    bed.reopen();
+    // One is active again: it has what begins from now on, and nothing of what began before.
+    bed.with(TCP_80, &[(3, Draining), (4, Draining), (5, Active)]);
+    let before = [3, 4].map(|last| bed.new_flows(last));
+    for number in 2000..2200 {
+        assert_eq!(bed.connect(Flow::numbered(number)), 5);
+    }
+    for (number, owner) in owners {
+        assert_eq!(bed.backend_of(&Flow::numbered(number).segment("A")), owner, "flow {number}");
+    }
+    assert_eq!([3, 4].map(|last| bed.new_flows(last)), before);
+}
+
+#[test]
+fn a_service_that_is_closing_leaves_old_flows_with_draining_backends_and_takes_no_new_one() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Active)]);
+    let owners: Vec<u8> = (0..100).map(|number| bed.connect(Flow::numbered(number))).collect();
+    let draining = [bed.backend(2, Draining), bed.backend(3, Draining)];
+    bed.close(TCP_80, &draining);
+    let are_kept = |bed: &Bed| {
+        (0..)
+            .zip(&owners)
+            .all(|(number, &owner)| bed.backend_of(&Flow::numbered(number).segment("A")) == owner)
+    };
+    let is_refused =
+        |bed: &Bed, number| bed.uplink(&Flow::numbered(number).segment("S")).0 == Verdict::Transmit;
+    assert!(are_kept(&bed) && is_refused(&bed, 1000));
+    // Another process knows it from the maps.
+    bed.reopen();
+    assert!(bed.lb.services()[0].closing);
+    bed.close(TCP_80, &draining);
+    assert!(are_kept(&bed) && is_refused(&bed, 1001));
+    // It goes on after all.
+    bed.apply(TCP_80, &draining);
+    assert!(!bed.lb.services()[0].closing);
+    assert!(are_kept(&bed) && !is_refused(&bed, 1002));
+}
+
+#[test]
 fn live_flows_are_counted_and_end_with_fins_resets_and_time() {
     let mut bed = Bed::new();
     bed.with(TCP_80, &[(2, Active)]);

@@ -52,6 +52,21 @@ fn services_and_backends_are_shown_with_their_parts() {
 }
 
 #[test]
+fn draining_backends_that_serve_are_shown_as_such() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Draining)]);
+    let look = look(&bed);
+    assert!(!look.services().expect("services")[0].draining_serve);
+    bed.with(TCP_80, &[(3, Draining)]);
+    assert!(look.services().expect("services")[0].draining_serve);
+    assert_eq!(look.backends().expect("backends")[0].services[0].slots, 65_537);
+    let draining = bed.backend(3, Draining);
+    bed.close(TCP_80, &[draining]);
+    assert!(!look.services().expect("services")[0].draining_serve);
+    assert_eq!(look.backends().expect("backends")[0].services[0].slots, 0);
+}
+
+#[test]
 fn flows_are_shown_as_far_as_they_are_asked_for() {
     let mut bed = Bed::new();
     bed.with(TCP_80, &[(2, Active), (3, Active)]);

@@ -177,10 +177,10 @@ fn a_fragment_that_is_not_ours_goes_to_the_kernel() {
 }
 
 #[test]
-fn with_nobody_home_tcp_is_reset_and_pings_are_dropped() {
+fn without_an_active_backend_a_closing_service_resets_tcp_and_drops_pings() {
     let mut bed = Bed::new();
     let draining = bed.backend(2, Draining);
-    bed.apply(TCP_80, &[draining]);
+    bed.close(TCP_80, &[draining]);
     bed.apply(ICMP, &[]);
     let back = Ends {
         source_mac: UPLINK_MAC,

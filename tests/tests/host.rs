@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_demo::traffic::{Arrivals, ClientThread, FailureKind};
 use sluice_demo::world::HostSettings;
+use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{EventKind, InstanceStatus};
 use sluice_tests::{Scene, TenantFile, processes_in, sluice};
 use tokio::net::{TcpStream, UnixDatagram};
@@ -128,11 +129,7 @@ async fn a_killed_instance_is_replaced() -> Result<()> {
     scene.settled(&web.name(), 2).await?;
     let before = scene.in_service(&web.name());
     let victim = &before[0];
-    let processes = processes_in(&format!("slt_replace-{victim}"))?;
-    assert!(!processes.is_empty(), "no process in the instance");
-    for pid in processes {
-        kill(pid, Signal::SIGKILL)?;
-    }
+    kill_instance("slt_replace", victim)?;
     let gone = |seen: &sluice_demo::observer::Observer| {
         let tenants = seen.status().map_or(&[][..], |status| &status.tenants);
         !tenants.iter().flat_map(|tenant| &tenant.instances).any(|instance| instance.id == *victim)
@@ -144,6 +141,38 @@ async fn a_killed_instance_is_replaced() -> Result<()> {
     let held = scene.hold(web.vip(), 50, 5, &LONG)?;
     held.open(50, 5).await?;
     held.close(&scene.observer).await?;
+    scene.close().await
+}
+
+/// Kills all processes of an instance of that world.
+fn kill_instance(world: &str, instance: &InstanceId) -> Result<()> {
+    let processes = processes_in(&format!("{world}-{instance}"))?;
+    assert!(!processes.is_empty(), "no process in the instance");
+    processes.into_iter().try_for_each(|pid| Ok(kill(pid, Signal::SIGKILL)?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_instance_serves_while_no_other_does() -> Result<()> {
+    let web = TenantFile::new("web", 84, 1, 3).with("policy: none\n");
+    let mut scene = Scene::open("slt_alone", &HostSettings::default(), &[&web]).await?;
+    scene.scale(&web.name(), 2).await?;
+    let before = scene.in_service(&web.name());
+    // Flows on both: the drain goes on.
+    let held = scene.hold(web.vip(), 20, 0, &LONG)?;
+    held.open(20, 0).await?;
+    let done = scene.world.sluice(&["drain", before[0].as_str(), "--decrement"])?;
+    assert!(done.status.success(), "{done:?}");
+    kill_instance("slt_alone", &before[1])?;
+    let serves = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::DrainingServes) == 1;
+    scene.observer.until("a draining instance that serves", Duration::from_secs(15), serves).await?;
+    let event = scene.observer.events().iter().find(|event| event.kind == EventKind::DrainingServes);
+    let event = event.context("no such event")?.clone();
+    assert!(event.message.contains(before[0].as_str()), "{event:?}");
+    // Without a live flow it ends, once another is in service.
+    held.connections.stop().await;
+    scene.settled(&web.name(), 1).await?;
+    assert!(!scene.in_service(&web.name()).iter().any(|instance| before.contains(instance)));
+    assert_eq!(scene.observer.count(EventKind::DrainingServes), 1, "said once");
     scene.close().await
 }
 

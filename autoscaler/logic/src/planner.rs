@@ -42,8 +42,9 @@ pub enum Step {
 ///   Pending instances go before all others, wherever and however old they are, and are terminated at once, as they
 ///   have no flows: so a plan never brings the number in service below `desired`, or below what it is. Those in service
 ///   are drained.
-/// - A draining instance is terminated when it has no live flow left, or when its cool-down is over. It never takes
-///   flows again, also when more instances are wanted.
+/// - A draining instance is terminated when it has no live flow left, or when its cool-down is over. While some are
+///   desired and none is in service, it takes new flows, as one that still serves is better than none: then only the
+///   end of its cool-down terminates it. It never is in service again.
 /// - Draining instances come on top of `desired`, and so of the maximum. One that a person drains lowers nothing:
 ///   it is replaced.
 ///
@@ -56,7 +57,8 @@ pub fn plan(spec: &GroupSpec, desired: u32, instances: &[Instance], now: Timesta
     let count = u32::try_from(capacity.len()).unwrap_or(u32::MAX);
     let mut steps: Vec<Step> = launches(desired, count).collect();
     steps.extend(removals(desired, count, capacity));
-    steps.extend(instances.iter().filter_map(|instance| ending(spec, instance, now)));
+    let awaited = desired > 0 && !instances.iter().any(Instance::is_serving);
+    steps.extend(instances.iter().filter_map(|instance| ending(spec, instance, !awaited, now)));
     steps
 }
 
@@ -74,7 +76,7 @@ pub fn plan_leaving(spec: &GroupSpec, since: Timestamp, instances: &[Instance], 
     let passed = elapsed(since, now);
     let leaving = |instance: &Instance| {
         if instance.failed || !instance.is_capacity() {
-            return ending(spec, instance, now);
+            return ending(spec, instance, true, now);
         }
         let is_idle = instance.state == InstanceState::Pending || instance.live_flows == Some(0);
         let reason = if passed >= spec.cool_down {
@@ -121,14 +123,14 @@ fn removals(desired: u32, count: u32, mut capacity: Vec<&Instance>) -> impl Iter
     })
 }
 
-/// The end of an instance that has failed or has drained.
-fn ending(spec: &GroupSpec, instance: &Instance, now: Timestamp) -> Option<Step> {
+/// The end of an instance that has failed or has drained; `idle_ends` says whether it has drained once no live flow is left.
+fn ending(spec: &GroupSpec, instance: &Instance, idle_ends: bool, now: Timestamp) -> Option<Step> {
     let leaves = matches!(instance.state, InstanceState::Terminating | InstanceState::Terminated);
     let drains = instance.state == InstanceState::Draining;
     let reason = match instance.live_flows {
         _ if leaves => return None,
         _ if instance.failed => format!("it failed while {}", instance.state),
-        Some(0) if drains => "it has drained: no live flow is left".to_owned(),
+        Some(0) if drains && idle_ends => "it has drained: no live flow is left".to_owned(),
         _ if drains && elapsed(instance.since, now) >= spec.cool_down => cool_down_is_over(spec, instance),
         _ => return None,
     };

@@ -48,6 +48,7 @@ fn print(event: &Event, json: bool) -> Result<(), Failure> {
         EventKind::InstanceFailed
         | EventKind::StepFailed
         | EventKind::TenantRefused
+        | EventKind::DrainingServes
         | EventKind::FlowTableFull
         | EventKind::LogsMalformed
         | EventKind::LogsLost => BAD,

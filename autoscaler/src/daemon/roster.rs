@@ -131,6 +131,15 @@ impl Member {
         }
     }
 
+    /// The load balancer has stopped just now to give it new flows, as it did while none was in service: what was counted
+    /// before says nothing of the last of those.
+    pub(crate) fn stop_serving(&mut self, now: Instant) {
+        if self.instance.state == InstanceState::Draining {
+            self.told = Some((InstanceState::Draining, now));
+            self.instance.live_flows = None;
+        }
+    }
+
     /// Since when the load balancer has treated the instance as what it is now.
     pub(crate) fn settled(&self) -> Option<Instant> {
         self.told.filter(|(state, _)| *state == self.instance.state).map(|(_, since)| since)
@@ -211,7 +220,7 @@ mod tests {
     const EGRESS: Egress = Egress { interface: 7, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
 
     fn pinned(instances: &[Instance]) -> Vec<Service> {
-        services(&tenant("demo"), instances, EGRESS, at(0))
+        services(&tenant("demo"), instances, EGRESS, false, at(0))
     }
 
     fn adopted(presence: Presence, pinned: &[Service], saved: &GroupState) -> (InstanceState, Timestamp) {
@@ -304,6 +313,22 @@ mod tests {
         assert_eq!(member.in_force(), (InstanceState::Draining, at(21)));
         assert_eq!(member.drain_begun(at(22)), None, "it has begun already");
         assert_eq!(member.instance.since, at(21));
+    }
+
+    #[test]
+    fn one_that_served_while_it_drained_is_settled_when_it_stops() {
+        let mut member = Member::pending(observed(2, Presence::Running).spec.unwrap());
+        let (first, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(9));
+        member.instance.apply(Event::Ready, at(10)).unwrap();
+        member.tell(first);
+        member.stop_serving(later);
+        assert_eq!(member.settled(), Some(first), "it does not drain");
+        member.drain("too many", at(20)).unwrap();
+        member.tell(first);
+        member.instance.live_flows = Some(0);
+        member.stop_serving(later);
+        assert_eq!((member.settled(), member.instance.live_flows), (Some(later), None));
+        assert_eq!(member.instance.since, at(20), "its cool-down goes on");
     }
 
     #[test]

@@ -5,20 +5,18 @@
 //! table, then the flip of its generation, and only when no packet can still see the old one, what only that referred
 //! to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lb_common::abi::{
     AnswerValue, EndpointKey, Handle, NO_BACKEND, SweepOrder, Table, backend_state, sweep_order,
 };
 
-use super::maglev::{self, Candidate};
-use super::registry::{Known, Recipe, answer_port, backend_value, endpoint};
+use super::maglev;
+use super::recipe::{Members, Recipe};
+use super::registry::{Known, answer_port, backend_value, endpoint};
 use super::slots;
 use super::{Error, LoadBalancer, address, rcu};
 use crate::service::{Backend, BackendState, Service, ServiceKey};
-
-/// The places of a service's backends, each with what is asked of it.
-type Members = BTreeMap<u16, Backend>;
 
 impl LoadBalancer {
     /// Makes the service what is asked, whatever it was: one atomic step for packets. Idempotent, and cheap where
@@ -32,8 +30,8 @@ impl LoadBalancer {
         self.ensure_service(service, &endpoint)?;
         let earlier = self.retarget(service)?;
         self.ensure_answers(&service.key, &endpoint, &members)?;
-        self.install_table(&service.key, &members)?;
-        self.publish(&service.key, &endpoint)?;
+        self.install_table(service, &members)?;
+        self.publish(service, &endpoint)?;
         self.forget_answers(&earlier)?;
         self.take_down(&members)?;
         self.retire(&service.key, &endpoint, &members)
@@ -203,8 +201,9 @@ impl LoadBalancer {
     }
 
     /// Gives each slot its owner, if the table in force isn't made of just these backends.
-    fn install_table(&mut self, key: &ServiceKey, members: &Members) -> Result<(), Error> {
-        let recipe = recipe(members);
+    fn install_table(&mut self, service: &Service, members: &Members) -> Result<(), Error> {
+        let key = &service.key;
+        let recipe = Recipe::of(members, service.closing);
         let clock = self.maps.control()?.clock;
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
         if known.table_of.as_ref() == Some(&recipe) {
@@ -242,12 +241,18 @@ impl LoadBalancer {
         Ok(())
     }
 
-    /// Lets packets know the service, where they don't yet.
-    fn publish(&mut self, key: &ServiceKey, endpoint: &EndpointKey) -> Result<(), Error> {
-        let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
-        if !known.published {
-            self.maps.insert_service(endpoint, known.value())?;
-            known.published = true;
+    /// Lets packets know the service, where they don't yet, and the next process whether it is closing.
+    fn publish(&mut self, service: &Service, endpoint: &EndpointKey) -> Result<(), Error> {
+        let Some(known) = self.registry.service_mut(&service.key) else { return Ok(()) };
+        if known.published && known.closing == service.closing {
+            return Ok(());
+        }
+        self.maps.insert_service(endpoint, known.value(service.closing))?;
+        let replaces = known.published;
+        (known.published, known.closing) = (true, service.closing);
+        if replaces {
+            // The replaced element's memory may be another's from now on.
+            rcu::synchronize();
         }
         Ok(())
     }
@@ -285,19 +290,4 @@ impl LoadBalancer {
         rcu::synchronize();
         Ok(())
     }
-}
-
-/// The backends that take new flows, in the order of their places, and those that keep what they have.
-fn recipe(members: &Members) -> Recipe {
-    let mut recipe = Recipe { candidates: Vec::new(), keepers: BTreeSet::new() };
-    for (&index, backend) in members {
-        if backend.state == BackendState::Active {
-            let address = address::from_ip(backend.address);
-            recipe.candidates.push(Candidate { address, index, weight: backend.weight });
-        }
-        if backend.state != BackendState::Down {
-            recipe.keepers.insert(index);
-        }
-    }
-    recipe
 }

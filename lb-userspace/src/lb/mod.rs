@@ -19,6 +19,7 @@ mod memory;
 mod parts;
 mod quota;
 mod rcu;
+mod recipe;
 mod registry;
 mod settings;
 mod slots;

@@ -7,24 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::abi::{
     Address, AnswerValue, BackendValue, EndpointKey, Handle, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP,
-    PROTOCOL_UDP, ServiceValue, backend_state,
+    PROTOCOL_UDP, ServiceValue, backend_state, service_flag,
 };
 
-use super::maglev::Candidate;
 use super::maps::Maps;
+use super::recipe::Recipe;
 use super::slots::{self, Moves};
 use super::{Error, address};
 use crate::net::MacAddr;
 use crate::service::{Backend, BackendState, Protocol, Reach, Service, ServiceKey};
-
-/// What a table is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Recipe {
-    /// Who takes new flows.
-    pub(super) candidates: Vec<Candidate>,
-    /// The places of those who keep the flows they have.
-    pub(super) keepers: BTreeSet<u16>,
-}
 
 /// A service.
 #[derive(Debug, Clone)]
@@ -33,6 +24,8 @@ pub(super) struct Known {
     pub(super) handle: Handle,
     /// The backends' port, where it isn't the one that clients address.
     pub(super) target_port: Option<u16>,
+    /// Whether its draining backends take no new flow, also where none is active.
+    pub(super) closing: bool,
     /// Which of its two tables is in force: 0 or 1.
     pub(super) generation: u32,
     /// What the table in force was made of; `None` after a restart, when that isn't known.
@@ -53,6 +46,7 @@ impl Known {
         Self {
             handle,
             target_port,
+            closing: false,
             generation: 0,
             table_of: None,
             has_tracked: false,
@@ -62,9 +56,13 @@ impl Known {
         }
     }
 
-    /// As the map `services` has it.
-    pub(super) fn value(&self) -> ServiceValue {
-        ServiceValue { service: self.handle, target_port: self.target_port.unwrap_or(0), reserved: 0 }
+    /// As the map `services` is to have it.
+    pub(super) fn value(&self, closing: bool) -> ServiceValue {
+        ServiceValue {
+            service: self.handle,
+            target_port: self.target_port.unwrap_or(0),
+            flags: if closing { service_flag::CLOSING } else { 0 },
+        }
     }
 
     /// The place of the table in force.
@@ -93,8 +91,9 @@ impl Registry {
     pub(super) fn from_maps(maps: &mut Maps) -> Result<Self, Error> {
         let mut registry = Self::default();
         maps.repair_hints()?;
-        for (endpoint, ServiceValue { service: handle, target_port, .. }) in maps.services()? {
+        for (endpoint, ServiceValue { service: handle, target_port, flags }) in maps.services()? {
             let mut known = Known {
+                closing: flags & service_flag::CLOSING != 0,
                 generation: maps.generation(handle.index)? & 1,
                 moves: Moves::all_at(maps.control()?.clock),
                 published: true,
@@ -226,6 +225,7 @@ impl Registry {
         let service = |(key, known): (&ServiceKey, &Known)| Service {
             key: *key,
             target_port: known.target_port,
+            closing: known.closing,
             backends: backends(known),
         };
         self.services.iter().map(service).collect()

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_everything_leaves_old_flows_with_their_keeper_and_new_ones_with_nobody() {
+    fn without_an_owner_old_flows_stay_where_they_are_and_new_ones_have_no_backend() {
         let mut moves = Moves::all_at(0);
         let table = to(&first(&all(1)), NO_BACKEND, &[1], &mut moves, 10);
         assert_eq!(table[5], Slot::tracked(NO_BACKEND, 1));

@@ -140,7 +140,13 @@ impl Bed {
 
     /// A service whose backends listen at another port.
     pub(crate) fn translate(&mut self, key: ServiceKey, target_port: Option<u16>, backends: &[Backend]) {
-        let service = Service { key, target_port, backends: backends.to_vec() };
+        let service = Service { key, target_port, closing: false, backends: backends.to_vec() };
+        self.lb.apply(&service).expect("the service is applied");
+    }
+
+    /// A service that ends: its draining backends take no new flow, also where none is active.
+    pub(crate) fn close(&mut self, key: ServiceKey, backends: &[Backend]) {
+        let service = Service { key, target_port: None, closing: true, backends: backends.to_vec() };
         self.lb.apply(&service).expect("the service is applied");
     }
 
@@ -151,7 +157,7 @@ impl Bed {
         target_port: Option<u16>,
         backends: Vec<Backend>,
     ) -> Error {
-        self.lb.apply(&Service { key, target_port, backends }).expect_err("refused")
+        self.lb.apply(&Service { key, target_port, closing: false, backends }).expect_err("refused")
     }
 
     /// Runs `uplink` on a frame.

@@ -87,6 +87,22 @@ fn a_draining_instance_ends_with_its_last_flow_or_its_cool_down() {
 }
 
 #[test]
+fn a_draining_instance_that_serves_in_place_of_others_ends_with_its_cool_down_only() {
+    let mut draining = instance(1, InstanceState::Draining);
+    (draining.since, draining.live_flows) = (at(-59), Some(0));
+    let mut failed = instance(2, InstanceState::InService);
+    failed.failed = true;
+    let others = |state| vec![draining.clone(), instance(3, state)];
+    assert_eq!(planned(1, std::slice::from_ref(&draining)), ["launch"]);
+    assert_eq!(planned(1, &[draining.clone(), failed]), ["launch", "terminate demo-00000002"]);
+    assert_eq!(planned(1, &others(InstanceState::Pending)), [""; 0], "nothing else serves yet");
+    assert_eq!(planned(1, &others(InstanceState::InService)), ["terminate demo-00000001"]);
+    assert_eq!(planned(0, std::slice::from_ref(&draining)), ["terminate demo-00000001"], "none is wanted");
+    draining.since = at(-60);
+    assert_eq!(planned(1, &[draining]), ["launch", "terminate demo-00000001"]);
+}
+
+#[test]
 fn the_end_of_a_cool_down_says_what_it_cuts() {
     let mut draining = instance(1, InstanceState::Draining);
     draining.live_flows = Some(7);

@@ -33,7 +33,9 @@ pub(super) fn services(services: &[ServiceView]) {
     for service in services {
         let (counters, usage) = (&service.counters, &service.flow_use);
         let mut row = vec![Cell::new(&service.service)];
-        row.extend([service.active, service.draining, service.down].map(|count| number(u64::from(count))));
+        row.push(number(u64::from(service.active)));
+        row.push(draining(service));
+        row.push(number(u64::from(service.down)));
         row.extend(
             [
                 counters.live_flows,
@@ -71,7 +73,7 @@ pub(super) fn backends(backends: &[BackendView]) {
     let mut table = output::table(&header);
     for backend in backends {
         let counters = &backend.counters;
-        let mut row = vec![Cell::new(backend.address), state(backend.state)];
+        let mut row = vec![Cell::new(backend.address), state(backend)];
         row.extend([counters.live_flows, counters.new_flows, counters.packets, counters.bytes].map(number));
         row.push(Cell::new(backend.services.iter().map(share).collect::<Vec<_>>().join("  ")));
         table.add_row(row);
@@ -127,9 +129,19 @@ fn share(share: &Share) -> String {
     format!("{} {:.1}%", share.service, share.share * 100.0)
 }
 
-fn state(state: BackendState) -> Cell {
-    let (name, colour) = match state {
+/// How many drain; marked where they take the new flows, as none is active.
+fn draining(service: &ServiceView) -> Cell {
+    if service.draining_serve {
+        return number_with(service.draining, " (serving)").fg(Color::Yellow);
+    }
+    number(u64::from(service.draining))
+}
+
+fn state(backend: &BackendView) -> Cell {
+    let takes_new_flows = backend.services.iter().any(|share| share.slots > 0);
+    let (name, colour) = match backend.state {
         BackendState::Active => ("active", Color::Green),
+        BackendState::Draining if takes_new_flows => ("draining (serving)", Color::Yellow),
         BackendState::Draining => ("draining", Color::Yellow),
         BackendState::Down => ("down", Color::Red),
     };

@@ -24,34 +24,57 @@ pub(crate) struct Egress {
     pub(crate) mac: MacAddr,
 }
 
-/// The services of a tenant with the backends that its instances are now.
+/// Whether nothing is to serve a group's clients any more: its tenant leaves, or no instance is desired. Then draining
+/// instances take no new flow, also where none is in service, so that their drain ends.
+pub(crate) fn closes(leaves: bool, desired: u32) -> bool {
+    leaves || desired == 0
+}
+
+/// The services of a tenant with the backends that its instances are now; `closing` as [`closes`] says.
 pub(crate) fn services(
     spec: &TenantSpec,
     instances: &[Instance],
     egress: Egress,
+    closing: bool,
     now: Timestamp,
 ) -> Vec<Service> {
-    let service = |service: &ServiceSpec| Service {
-        key: key(service),
-        target_port: service.target_port,
-        backends: backends(service, instances, egress, now),
+    let service = |service: &ServiceSpec| {
+        let (key, target_port) = (key(service), service.target_port);
+        let backends = backends(service, instances, egress, closing, now);
+        Service { key, target_port, closing, backends }
     };
     spec.services.iter().map(service).collect()
 }
 
-fn backends(service: &ServiceSpec, instances: &[Instance], egress: Egress, now: Timestamp) -> Vec<Backend> {
+fn backends(
+    service: &ServiceSpec,
+    instances: &[Instance],
+    egress: Egress,
+    closing: bool,
+    now: Timestamp,
+) -> Vec<Backend> {
     let mut backends: Vec<(Backend, &Instance)> =
         (instances.iter()).filter_map(|instance| Some((backend(instance, egress)?, instance))).collect();
     backends.sort_by_key(|(backend, _)| backend.address);
-    let active = |(backend, _): &&mut (Backend, &Instance)| backend.state == BackendState::Active;
-    let serving: Vec<Serving<'_>> = (backends.iter_mut().filter(active))
-        .map(|(_, instance)| Serving { cloud: &instance.cloud, since: instance.since })
+    let some_active = backends.iter().any(|(backend, _)| backend.state == BackendState::Active);
+    let takes_new_flows = |(backend, _): &&mut (Backend, &Instance)| match backend.state {
+        BackendState::Active => true,
+        BackendState::Draining => !some_active && !closing,
+        BackendState::Down => false,
+    };
+    let serving: Vec<Serving<'_>> = (backends.iter_mut().filter(takes_new_flows))
+        .map(|(backend, instance)| Serving { cloud: &instance.cloud, since: serves_since(backend, instance) })
         .collect();
     let weights = weights(service, &serving, now);
-    for ((backend, _), weight) in backends.iter_mut().filter(active).zip(weights) {
+    for ((backend, _), weight) in backends.iter_mut().filter(takes_new_flows).zip(weights) {
         backend.weight = weight;
     }
     backends.into_iter().map(|(backend, _)| backend).collect()
+}
+
+/// Since when it has served; one that drains no later than it was made, as it does not come up anew.
+fn serves_since(backend: &Backend, instance: &Instance) -> Timestamp {
+    if backend.state == BackendState::Active { instance.since } else { instance.created }
 }
 
 /// The load balancer's name for a service.
@@ -105,7 +128,7 @@ mod tests {
             instance(3, InstanceState::Draining),
             instance(4, InstanceState::Terminating),
         ];
-        let services = services(&tenant, &instances, EGRESS, at(0));
+        let services = services(&tenant, &instances, EGRESS, false, at(0));
         let keys: Vec<String> = services.iter().map(|service| service.key.to_string()).collect();
         assert_eq!(keys, ["45.45.45.45/icmp", "45.45.45.45:*/tcp"]);
         for service in services {
@@ -125,15 +148,46 @@ mod tests {
     fn a_failed_instance_carries_nothing() {
         let mut failed = instance(2, InstanceState::InService);
         failed.failed = true;
-        assert!(services(&tenant("demo"), &[failed], EGRESS, at(0))[0].backends.is_empty());
+        assert!(services(&tenant("demo"), &[failed], EGRESS, false, at(0))[0].backends.is_empty());
+    }
+
+    #[test]
+    fn draining_instances_serve_while_none_is_in_service_and_some_are_desired() {
+        let mut tenant = tenant("demo");
+        tenant.services[1].spread = spec::Spread::ByCloud;
+        let draining = |number, cloud: &str| {
+            let mut draining = instance(number, InstanceState::Draining);
+            draining.cloud = spec::CloudName::new(cloud);
+            draining
+        };
+        let mut failed = instance(1, InstanceState::InService);
+        failed.failed = true;
+        let pending = instance(5, InstanceState::Pending);
+        let mut instances = vec![failed, draining(2, "a"), draining(3, "a"), draining(4, "b"), pending];
+        let of = |instances: &[Instance], closing| {
+            services(&tenant, instances, EGRESS, closing, at(1_000)).remove(1)
+        };
+        let weights = |service: &Service| -> Vec<u16> {
+            service.backends.iter().map(|backend| backend.weight).collect()
+        };
+        let alone = of(&instances, closes(false, 1));
+        assert!(alone.draining_serve());
+        assert_eq!(weights(&alone), [1, 1, 2]);
+        for closing in [closes(true, 1), closes(false, 0)] {
+            let closed = of(&instances, closing);
+            assert!(!closed.draining_serve());
+            assert_eq!(weights(&closed), [1, 1, 1]);
+        }
+        instances[4].state = InstanceState::InService;
+        assert!(!of(&instances, closes(false, 1)).draining_serve());
     }
 
     #[test]
     fn the_order_of_instances_makes_no_difference() {
         let (a, b) = (instance(2, InstanceState::InService), instance(3, InstanceState::InService));
         let tenant = tenant("demo");
-        let one = services(&tenant, &[a.clone(), b.clone()], EGRESS, at(0));
-        assert_eq!(steps(&services(&tenant, &[b, a], EGRESS, at(0)), &one), []);
+        let one = services(&tenant, &[a.clone(), b.clone()], EGRESS, false, at(0));
+        assert_eq!(steps(&services(&tenant, &[b, a], EGRESS, false, at(0)), &one), []);
     }
 
     #[test]
@@ -146,7 +200,7 @@ mod tests {
         let draining = instance(4, InstanceState::Draining);
         let weights_at = |seconds| -> Vec<Vec<u16>> {
             let instances = [draining.clone(), new.clone(), old.clone()];
-            let services = services(&tenant, &instances, EGRESS, at(seconds));
+            let services = services(&tenant, &instances, EGRESS, false, at(seconds));
             services
                 .iter()
                 .map(|service| service.backends.iter().map(|backend| backend.weight).collect())

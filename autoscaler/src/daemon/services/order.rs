@@ -88,7 +88,8 @@ impl Claims {
         let is_right = service.target_port == claim.target_port
             && service.backends.iter().all(|backend| is_own(backend.address));
         (!is_right && !service.backends.is_empty()).then(|| {
-            Step::Apply(Service { key: service.key, target_port: claim.target_port, backends: Vec::new() })
+            let Service { key, closing, .. } = *service;
+            Step::Apply(Service { key, target_port: claim.target_port, closing, backends: Vec::new() })
         })
     }
 }
@@ -172,6 +173,7 @@ mod tests {
                 port: Some(port),
             },
             target_port: (target_port != port).then_some(target_port),
+            closing: false,
             backends: vec![backend(2), backend(3)],
         }
     }

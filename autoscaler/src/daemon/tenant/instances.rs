@@ -38,7 +38,13 @@ impl Tenant {
     /// [`Tenant::work`].
     pub(super) fn plan(&mut self) {
         let now = Timestamp::now();
-        let instances = self.instances();
+        let mut instances = self.instances();
+        if self.draining_serve {
+            // Flows may begin there until the load balancer has taken in that one is in service.
+            instances
+                .iter_mut()
+                .for_each(|instance| instance.live_flows = instance.live_flows.filter(|&flows| flows > 0));
+        }
         let steps = match &self.leaving {
             Some(leaving) => plan_leaving(&self.spec.group, leaving.since(), &instances, now),
             None => plan(&self.spec.group, self.desired(), &instances, now),

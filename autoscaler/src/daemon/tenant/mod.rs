@@ -202,6 +202,8 @@ pub(crate) struct Tenant {
     vips: Vips,
     /// The tenant's services as the load balancer has them, as far as is known.
     services: Vec<Service>,
+    /// Whether the load balancer gives new flows to draining instances, or may, as none is in service.
+    draining_serve: bool,
     /// What the load balancer has counted for them, at the last look.
     counters: BTreeMap<ServiceKey, FlowCounters>,
     /// Their flows that weren't recorded.
@@ -246,6 +248,7 @@ impl Tenant {
         let members = adopted.map(settle).collect();
         let keys = keys(&spec);
         let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
+        let draining_serve = services.iter().any(Service::draining_serve);
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let ahead = Ahead::new(&spec, &group.starts);
@@ -269,6 +272,7 @@ impl Tenant {
             old_networks: OldNetworks::Perhaps,
             vips: Vips::default(),
             services,
+            draining_serve,
             counters: BTreeMap::new(),
             refusals: Refusals::default(),
             keys,

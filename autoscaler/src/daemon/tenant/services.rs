@@ -1,13 +1,16 @@
 //! The tenant's side of the load balancer, and its network.
 
 use jiff::Timestamp;
+use lb_userspace::service::Service;
+use serde_json::json;
+use sluice_logic::group::{Instance, InstanceId, InstanceState};
 use sluice_northbound::api::EventKind;
 use tokio::time::Instant;
 
 use super::problems::Work;
 use super::{OldNetworks, Tenant};
 use crate::daemon::network;
-use crate::daemon::services::{services, steps};
+use crate::daemon::services::{closes, services, steps};
 
 impl Tenant {
     /// Makes its networks, or finds them as they should be, with the answers' program on their interfaces. Without the
@@ -50,11 +53,17 @@ impl Tenant {
         let wanted = match &self.attached {
             _ if self.has_withdrawn() => Vec::new(),
             Some(attached) => {
-                self.allowed(services(&self.spec, &self.served(), attached.egress, Timestamp::now()))
+                let closing = closes(self.is_leaving(), self.desired());
+                let now = Timestamp::now();
+                self.allowed(services(&self.spec, &self.served(), attached.egress, closing, now))
             }
             // Without its network, what the load balancer has stays as it is.
             None => return,
         };
+        let draining_serve = wanted.iter().any(Service::draining_serve);
+        if draining_serve {
+            self.let_draining_serve();
+        }
         if !steps(&wanted, &self.services).is_empty() {
             let settled = self.host.balancer.settle(self.spec.name.clone(), wanted).await;
             let done = settled.map_err(anyhow::Error::from).and_then(|settled| {
@@ -65,8 +74,37 @@ impl Tenant {
                 return;
             }
         }
+        if !draining_serve {
+            self.stop_draining_from_serving();
+        }
         self.taken_in();
         self.announce();
+    }
+
+    /// No instance is in service: new flows go to those that drain.
+    fn let_draining_serve(&mut self) {
+        if std::mem::replace(&mut self.draining_serve, true) {
+            return;
+        }
+        let is_draining =
+            |instance: &&Instance| instance.state == InstanceState::Draining && !instance.failed;
+        let ids: Vec<_> =
+            self.served().iter().filter(is_draining).map(|instance| instance.id.clone()).collect();
+        let names: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+        let message = format!(
+            "no instance is in service: new flows go to what drains and still serves, until one is: {}",
+            names.join(", ")
+        );
+        let event = self.event(EventKind::DrainingServes, message).with(json!({ "instances": ids }));
+        self.host.events.record(event);
+    }
+
+    /// One is in service again, or none is wanted any more: the load balancer has taken that in.
+    fn stop_draining_from_serving(&mut self) {
+        if std::mem::take(&mut self.draining_serve) {
+            let now = Instant::now();
+            self.members.values_mut().for_each(|member| member.stop_serving(now));
+        }
     }
 
     /// The load balancer has taken in what the instances are now. Drains begin here and not with their decision: no

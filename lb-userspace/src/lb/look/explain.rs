@@ -273,7 +273,12 @@ impl fmt::Display for Explanation {
                 let to = shown(*to, self.question.protocol);
                 write!(f, "goes to {to}")?;
                 if *state == Some(BackendState::Draining) {
-                    write!(f, ", which is draining: it keeps its flows and gets no new one")?;
+                    f.write_str(match self.chosen_by {
+                        Some(ChosenBy::SlotOwner) => {
+                            ", which is draining: it takes new flows as no backend is active"
+                        }
+                        _ => ", which is draining: it keeps its flows",
+                    })?;
                 }
             }
             Outcome::Answered { reason } => write!(f, "is answered in place of a backend: {reason}")?,

@@ -24,6 +24,8 @@ pub struct ServiceView {
     pub active: u32,
     /// Backends that keep the flows they have.
     pub draining: u32,
+    /// Whether new flows go to those, as no backend is active.
+    pub draining_serve: bool,
     /// Backends that get nothing.
     pub down: u32,
     /// Slots of its table whose flows are looked up, because they have moved lately; of 65,537.
@@ -97,14 +99,16 @@ impl Look {
                 .filter(|(_, service)| *service == placed.handle)
                 .map(|(backend, _)| Ok(self.maps.backend(*backend)?.state))
                 .collect::<Result<_, Error>>()?;
+            let slots = self.slots(placed.handle)?;
             let count = |wanted: u8| states.iter().map(|state| u32::from(*state == wanted)).sum();
             Ok(ServiceView {
                 service: placed.key.to_string(),
                 key: placed.key,
                 active: count(backend_state::ACTIVE),
                 draining: count(backend_state::DRAINING),
+                draining_serve: self.draining_own(&slots)?,
                 down: count(backend_state::DOWN),
-                tracked_slots: self.slots(placed.handle)?.tracked,
+                tracked_slots: slots.tracked,
                 flow_use: self.maps.service_use(placed.handle.index)?,
                 counters: self.maps.service_counters(placed.handle.index)?,
             })
@@ -172,6 +176,16 @@ impl Look {
     pub(super) fn table_in_force(&self, service: Handle) -> Result<u32, Error> {
         let generation = self.maps.generation(service.index)? & 1;
         Ok(2 * u32::from(service.index) + generation)
+    }
+
+    /// Whether a draining backend owns a slot.
+    fn draining_own(&self, slots: &Slots) -> Result<bool, Error> {
+        for &owner in slots.owned.keys().filter(|&&owner| owner != NO_BACKEND) {
+            if self.maps.backend(owner)?.state == backend_state::DRAINING {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn slots(&self, service: Handle) -> Result<Slots, Error> {
