@@ -113,7 +113,11 @@ impl Bed {
     /// Ends the daemon, removes what it has made, and sees that nothing is left.
     async fn close(self) -> Result<()> {
         for entry in std::fs::read_dir(self.directory.path().join("tenants"))? {
-            std::fs::remove_file(entry?.path())?;
+            // Not the marker: without it the directory would be one that isn't mounted.
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "yml") {
+                std::fs::remove_file(path)?;
+            }
         }
         let Self { mut observer, client, daemon, shaky, network, .. } = self;
         let gone = |seen: &Observer| seen.status().is_some_and(|status| status.tenants.is_empty());
