@@ -44,8 +44,11 @@ fn check_prints_every_fault_with_its_place_and_ends_with_2() {
 #[test]
 fn a_simulation_that_makes_no_sense_is_refused_with_what_to_change() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("ages.csv"), "timestamp,value\n0,1\n86400,2\n172800,1\n250000000000,2\n")
-        .unwrap();
+    fs::write(
+        dir.path().join("ages.csv"),
+        "timestamp,value\n0,1\n86400,2\n172800,1\n9000-01-01T00:00:00Z,2\n",
+    )
+    .unwrap();
     for (args, said) in [
         (&["--scenario", "step", "--usable", "0"][..], "--usable"),
         (&["--scenario", "step", "--baseline-target", "0%", "--compare"], "--baseline-target"),

@@ -64,10 +64,11 @@ pub(crate) fn run(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn is_untagged(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context is a valid `__sk_buff` for the whole program.
-    let (is_tagged, tag) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci) };
-    if !is_tagged {
+    if unsafe { (*skb).vlan_present } == 0 {
         return true;
     }
+    // SAFETY: as above.
+    let tag = unsafe { (*skb).vlan_tci };
     // SAFETY: as above; no pointer into the packet has been read yet.
     packet::is_priority_tag((tag as u16).to_be_bytes()) && unsafe { bpf_skb_vlan_pop(skb) } == 0
 }

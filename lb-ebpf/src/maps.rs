@@ -483,7 +483,7 @@ pub(crate) fn attempt(place: AttemptPlace) -> Attempt {
     while way < attempt::ATTEMPTS_A_SET {
         // SAFETY: a way of a live array value. Another CPU may write it meanwhile: each word is one that was written, and the
         // words of two attempts together are numbers that no packet has.
-        let words = unsafe { set.add(way).read_volatile() };
+        let words = unsafe { set.wrapping_add(way).read_volatile() };
         if Attempt::is_of(words, place.hash) {
             found = Attempt::of_words(words);
         }
@@ -501,7 +501,7 @@ pub(crate) fn record_attempt(place: AttemptPlace, attempt: Attempt) {
     let mut way = 0;
     while way < attempt::ATTEMPTS_A_SET {
         // SAFETY: as in `attempt`.
-        let words = unsafe { set.add(way).read_volatile() };
+        let words = unsafe { set.wrapping_add(way).read_volatile() };
         numbers[way] = words[1];
         if Attempt::is_of(words, place.hash) {
             own = way;
@@ -515,7 +515,7 @@ pub(crate) fn record_attempt(place: AttemptPlace, attempt: Attempt) {
         if is_own || (own == attempt::ATTEMPTS_A_SET && next == way) {
             let phase = if is_own { attempt::phase(numbers[way]) } else { next_phase };
             // SAFETY: as in `attempt`; the backend is written as one word with the tag.
-            unsafe { set.add(way).write_volatile(attempt.words(place.hash, phase)) };
+            unsafe { set.wrapping_add(way).write_volatile(attempt.words(place.hash, phase)) };
         }
         way += 1;
     }
@@ -528,10 +528,10 @@ pub(crate) fn forget_attempt(place: AttemptPlace) {
     let mut way = 0;
     while way < attempt::ATTEMPTS_A_SET {
         // SAFETY: as in `attempt`.
-        let words = unsafe { set.add(way).read_volatile() };
+        let words = unsafe { set.wrapping_add(way).read_volatile() };
         if Attempt::is_of(words, place.hash) {
             // SAFETY: as in `attempt`.
-            unsafe { set.add(way).write_volatile([0, attempt::emptied(words[1])]) };
+            unsafe { set.wrapping_add(way).write_volatile([0, attempt::emptied(words[1])]) };
         }
         way += 1;
     }

@@ -68,11 +68,11 @@ extern "C" fn visit(
     let key = unsafe { *key };
     // SAFETY: as above.
     let value = unsafe { *value };
-    if !is_over(&value) {
+    if is_over(&value) {
+        table::delete(&key);
+    } else {
         count(&key, &value);
         maps::count_entry(key.service.index);
-    } else {
-        table::delete(&key);
     }
     0
 }

@@ -46,6 +46,7 @@ enum Attempt {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Real {
     client_fin: bool,
     backend_fin: bool,
@@ -156,11 +157,10 @@ impl Flow {
                     self.become_real();
                 }
             }
-            Some(_) => {}
             None if self.real.is_none() && segment.flags & RST == 0 && self.awaited != Awaited::No => {
                 self.attempt = Some(Attempt::Asked);
             }
-            None => {}
+            _ => {}
         }
     }
 
@@ -226,7 +226,7 @@ impl Flow {
         if !is_owner {
             return Asked::Another;
         }
-        let acknowledged = segment.acknowledgement as u16;
+        let acknowledged = lower_half(segment.acknowledgement);
         self.attempt = Some(Attempt::Handshake { number: segment.sequence.wrapping_add(1), acknowledged });
         self.await_client();
         Asked::Yes
@@ -237,7 +237,7 @@ impl Flow {
             self.attempt = None;
             return;
         }
-        let now = segment.acknowledgement as u16;
+        let now = lower_half(segment.acknowledgement);
         let says_nothing = segment.length == 0 && segment.flags & FIN == 0;
         match attempt {
             Attempt::Asked if says_nothing => self.attempt = Some(Attempt::Answered { acknowledged: now }),
@@ -289,4 +289,9 @@ pub(crate) fn answered_flow(
         _ => (u16_at(frame, at + 4), 0),
     };
     (packet.destination, client_port, vip, vip_port, packet.protocol)
+}
+
+/// As much of an acknowledgement as an attempt keeps.
+fn lower_half(number: u32) -> u16 {
+    (number & 0xffff).try_into().expect("16 bits")
 }

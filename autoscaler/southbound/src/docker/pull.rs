@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// A dockerd that has pulled 41 of 100 bytes until it is released; and how often it was asked.
-    async fn dockerd(socket: &std::path::Path, release: Arc<Notify>) -> (Docker, Arc<AtomicUsize>) {
+    fn dockerd(socket: &std::path::Path, release: Arc<Notify>) -> (Docker, Arc<AtomicUsize>) {
         let listener = UnixListener::bind(socket).expect("a socket");
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
@@ -241,7 +241,8 @@ mod tests {
                     let said = "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":41,\"total\":100}}\n";
                     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
                     let text = format!("{head}{:x}\r\n{said}\r\n", said.len());
-                    stream.read(&mut [0; 4_096]).await.expect("a request");
+                    let asked = stream.read(&mut [0; 4_096]).await.expect("a request");
+                    assert!(asked > 0, "a request");
                     stream.write_all(text.as_bytes()).await.expect("sent");
                     release.notified().await;
                     stream.write_all(b"0\r\n\r\n").await.expect("sent");
@@ -255,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn a_pull_goes_on_without_who_began_it_and_is_shared() {
         let (directory, release) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
-        let (docker, asked) = dockerd(&directory.path().join("sock"), release.clone()).await;
+        let (docker, asked) = dockerd(&directory.path().join("sock"), release.clone());
         let pulls = Pulls::default();
         let ids = ["demo-00000001", "demo-00000002"].map(InstanceId::from_label);
         let patience = Duration::from_secs(30);
@@ -276,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_pull_that_stands_still_fails() {
         let directory = tempfile::tempdir().unwrap();
-        let (docker, _) = dockerd(&directory.path().join("sock"), Arc::new(Notify::new())).await;
+        let (docker, _) = dockerd(&directory.path().join("sock"), Arc::new(Notify::new()));
         let (pulls, id) = (Pulls::default(), InstanceId::from_label("demo-00000001"));
         let patience = Duration::from_secs(1);
         let stalled = pulls.join(&docker, &id, Wanted::new("shop:1", None), None, patience).await;

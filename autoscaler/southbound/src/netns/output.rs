@@ -304,7 +304,7 @@ mod tests {
         let files = files(directory.path());
         let mut recorder = recorder(&files);
         for _ in 0..200 {
-            recorder.keep(&[b'x'; 64 << 10]);
+            recorder.keep(&vec![b'x'; 64 << 10]);
         }
         let size = |path: &Path| fs::metadata(path).unwrap().len();
         assert!(size(&files.current) + size(&files.before) <= 2 * (LARGEST + (64 << 10)));

@@ -41,9 +41,9 @@ impl Tenant {
         let mut instances = self.instances();
         if self.draining_serve {
             // Flows may begin there until the load balancer has taken in that one is in service.
-            instances
-                .iter_mut()
-                .for_each(|instance| instance.live_flows = instance.live_flows.filter(|&flows| flows > 0));
+            for instance in &mut instances {
+                instance.live_flows = instance.live_flows.filter(|&flows| flows > 0);
+            }
         }
         let steps = match &self.leaving {
             Some(leaving) => plan_leaving(&self.spec.group, leaving.since(), &instances, now),
