@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn draining_backends_take_new_flows_only_while_no_other_does() {
-        let cases: [(&[(u8, BackendState, u16)], &[u16]); 8] = [
+        type Given<'a> = &'a [(u8, BackendState, u16)];
+        let cases: [(Given<'_>, &[u16]); 8] = [
             (&[(1, Active, 1), (2, Draining, 1)], &[1]),
             (&[(2, Draining, 1)], &[2]),
             (&[(1, Down, 1), (2, Draining, 1), (3, Draining, 1)], &[2, 3]),
