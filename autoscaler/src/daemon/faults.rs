@@ -53,6 +53,9 @@ impl Bed {
         let responder = |scope: &Scope| NetnsProvider::with_responder(scope.clone(), program(), responder());
         let shaky = Arc::new(Faulty::around(responder(&shaky_scope)?));
         let sound: Arc<dyn Provider> = Arc::new(responder(&sound_scope)?);
+        // What a test that was ended has left would be taken over.
+        shaky.inner().remove_all().await?;
+        sound.remove_all().await?;
         let clouds = Clouds::with(&config.clouds, |cloud| {
             Ok(match cloud.provider.kind() {
                 ProviderKind::Netns => sound.clone(),
