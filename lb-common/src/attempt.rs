@@ -133,11 +133,12 @@ impl Attempt {
         [(tag(flow_hash) as u64) << 32 | self.backend, self.numbers | phase]
     }
 
-    /// Whether a way of a set has the attempt of a flow.
+    /// What tells a way of a set from one that has the attempt of a flow: 0 where it has, and below 2³³.
     #[inline(always)]
     #[must_use]
-    pub const fn is_of(words: [u64; 2], flow_hash: u64) -> bool {
-        words[1] & KIND != kind::NONE && (words[0] >> 32) as u32 == tag(flow_hash)
+    pub const fn difference(words: [u64; 2], flow_hash: u64) -> u64 {
+        let is_some = ((words[1] & KIND) + KIND) >> 2;
+        (is_some ^ 1) << 32 | (words[0] >> 32) ^ tag(flow_hash) as u64
     }
 
     /// The attempt in a way.
@@ -161,20 +162,30 @@ pub const fn set(service: u16, flow_hash: u64, mask: u32) -> u32 {
     service as u32 * (mask + 1) + (flow_hash as u32 & mask)
 }
 
+/// The first of some ways of a set, a bit each; 0 of none. Looked up: the kernel's verifier follows both sides of every branch, and a
+/// set has sixteen ends.
+#[inline(always)]
+#[must_use]
+pub const fn first(ways: u64) -> usize {
+    /// Two bits for each.
+    const FIRST: u64 = 0x1213_1210;
+    (FIRST >> (2 * (ways & 15)) & 3) as usize
+}
+
 /// The way in which a new attempt is to be written, and its phase. Ways are filled one after the other, with a phase that changes when
 /// all are full: so the next is the first whose phase isn't that of the way in front, and the oldest attempt goes.
 #[inline(always)]
 #[must_use]
 pub const fn next(numbers: [u64; ATTEMPTS_A_SET]) -> (usize, u64) {
-    let first = numbers[0] & PHASE;
+    let front = numbers[0] & PHASE;
+    let mut others = 0;
     let mut way = 1;
     while way < ATTEMPTS_A_SET {
-        if numbers[way] & PHASE != first {
-            return (way, first);
-        }
+        others |= ((numbers[way] ^ front) & PHASE) / PHASE << way;
         way += 1;
     }
-    (0, first ^ PHASE)
+    let is_full = 1 >> others & 1;
+    (first(others), front ^ is_full * PHASE)
 }
 
 /// The phase of a way, which an attempt keeps when it is written again.
@@ -204,7 +215,7 @@ mod tests {
     }
 
     fn find(set: &AttemptSet, hash: u64) -> Option<Attempt> {
-        set.ways().into_iter().find(|words| Attempt::is_of(*words, hash)).map(Attempt::of_words)
+        set.ways().into_iter().find(|words| Attempt::difference(*words, hash) == 0).map(Attempt::of_words)
     }
 
     #[test]

@@ -16,6 +16,8 @@ use lb_common::attempt::{self, Attempt, AttemptSet};
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
 
+use crate::frame::opaque;
+
 const SERVICES: usize = 512;
 const BACKENDS: usize = 4_096;
 const TENANTS: usize = 1_024;
@@ -473,66 +475,66 @@ impl AttemptPlace {
     }
 }
 
-/// A flow's attempt, or none.
+/// The ways of a set, and which of them have a flow's attempt, a bit each. Without a branch, see [`attempt::first`].
 #[inline(always)]
-pub(crate) fn attempt(place: AttemptPlace) -> Attempt {
-    let mut found = Attempt::NONE;
-    let Some(set) = ATTEMPTS.get_ptr(place.set) else { return found };
-    let set = set.cast::<[u64; 2]>();
+fn ways(set: *const [u64; 2], hash: u64) -> ([u64; attempt::ATTEMPTS_A_SET], u64) {
+    let mut numbers = [0; attempt::ATTEMPTS_A_SET];
+    let mut own = 0;
     let mut way = 0;
     while way < attempt::ATTEMPTS_A_SET {
         // SAFETY: a way of a live array value. Another CPU may write it meanwhile: each word is one that was written, and the
         // words of two attempts together are numbers that no packet has.
         let words = unsafe { set.wrapping_add(way).read_volatile() };
-        if Attempt::is_of(words, place.hash) {
-            found = Attempt::of_words(words);
-        }
+        numbers[way] = words[1];
+        // Opaque, or the compiler would make a branch of it.
+        let difference = opaque(Attempt::difference(words, hash) as usize) as u64;
+        own |= (difference.wrapping_sub(1) >> 63) << way;
         way += 1;
     }
-    found
+    (numbers, own)
+}
+
+/// A flow's attempt, or none.
+#[inline(always)]
+pub(crate) fn attempt(place: AttemptPlace) -> Attempt {
+    let Some(set) = ATTEMPTS.get_ptr(place.set).map(<*const AttemptSet>::cast::<[u64; 2]>) else {
+        return Attempt::NONE;
+    };
+    let (_, own) = ways(set, place.hash);
+    if own == 0 {
+        return Attempt::NONE;
+    }
+    // SAFETY: as in `ways`.
+    Attempt::of_words(unsafe { set.wrapping_add(attempt::first(own)).read_volatile() })
 }
 
 /// Records a flow's attempt, in place of the one that it has, or of the oldest in its set.
 #[inline(always)]
 pub(crate) fn record_attempt(place: AttemptPlace, attempt: Attempt) {
     let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
-    let mut numbers = [0; attempt::ATTEMPTS_A_SET];
-    let mut own = attempt::ATTEMPTS_A_SET;
-    let mut way = 0;
-    while way < attempt::ATTEMPTS_A_SET {
-        // SAFETY: as in `attempt`.
-        let words = unsafe { set.wrapping_add(way).read_volatile() };
-        numbers[way] = words[1];
-        if Attempt::is_of(words, place.hash) {
-            own = way;
-        }
-        way += 1;
-    }
-    let (next, next_phase) = attempt::next(numbers);
-    let mut way = 0;
-    while way < attempt::ATTEMPTS_A_SET {
-        let is_own = own == way;
-        if is_own || (own == attempt::ATTEMPTS_A_SET && next == way) {
-            let phase = if is_own { attempt::phase(numbers[way]) } else { next_phase };
-            // SAFETY: as in `attempt`; the backend is written as one word with the tag.
-            unsafe { set.wrapping_add(way).write_volatile(attempt.words(place.hash, phase)) };
-        }
-        way += 1;
-    }
+    let (numbers, own) = ways(set, place.hash);
+    let (way, phase) = if own == 0 {
+        attempt::next(numbers)
+    } else {
+        let way = attempt::first(own);
+        // SAFETY: as in `ways`.
+        (way, attempt::phase(unsafe { set.wrapping_add(way).read_volatile() }[1]))
+    };
+    // SAFETY: as in `ways`; the backend is written as one word with the tag.
+    unsafe { set.wrapping_add(way).write_volatile(attempt.words(place.hash, phase)) };
 }
 
 /// Forgets a flow's attempt.
 #[inline(always)]
 pub(crate) fn forget_attempt(place: AttemptPlace) {
     let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
-    let mut way = 0;
-    while way < attempt::ATTEMPTS_A_SET {
-        // SAFETY: as in `attempt`.
-        let words = unsafe { set.wrapping_add(way).read_volatile() };
-        if Attempt::is_of(words, place.hash) {
-            // SAFETY: as in `attempt`.
-            unsafe { set.wrapping_add(way).write_volatile([0, attempt::emptied(words[1])]) };
-        }
-        way += 1;
+    let (_, own) = ways(set, place.hash);
+    if own == 0 {
+        return;
     }
+    let way = set.wrapping_add(attempt::first(own));
+    // SAFETY: as in `ways`.
+    let [_, numbers] = unsafe { way.read_volatile() };
+    // SAFETY: as in `ways`.
+    unsafe { way.write_volatile([0, attempt::emptied(numbers)]) };
 }

@@ -250,7 +250,11 @@ impl Look {
     /// The flow's attempt, where it may still become real.
     fn attempt(&self, key: &FlowKey, hash: u64, control: &Control) -> Result<Option<Attempt>, Error> {
         let set = self.maps.attempts(attempt::set(key.service.index, hash, control.attempt_mask))?;
-        let found = set.ways().into_iter().find(|words| Attempt::is_of(*words, hash)).map(Attempt::of_words);
+        let found = set
+            .ways()
+            .into_iter()
+            .find(|words| Attempt::difference(*words, hash) == 0)
+            .map(Attempt::of_words);
         Ok(found.filter(|attempt| attempt.age(control.clock) <= control.nascent_timeout))
     }
 
