@@ -181,11 +181,11 @@ pub const fn next(numbers: [u64; ATTEMPTS_A_SET]) -> (usize, u64) {
     let mut others = 0;
     let mut way = 1;
     while way < ATTEMPTS_A_SET {
-        others |= ((numbers[way] ^ front) & PHASE) / PHASE << way;
+        others |= (((numbers[way] ^ front) & PHASE) / PHASE) << way;
         way += 1;
     }
     let is_full = 1 >> others & 1;
-    (first(others), front ^ is_full * PHASE)
+    (first(others), front ^ (is_full * PHASE))
 }
 
 /// The phase of a way, which an attempt keeps when it is written again.
