@@ -34,7 +34,13 @@ const FRAGMENTS: usize = 8_192;
 const OUTBOUND_FLOWS: usize = 65_536;
 
 /// A part of the flow table.
-pub(crate) type FlowPart = HashMap<FlowKey, FlowValue, { FLOWS_A_PART as usize }>;
+///
+/// A [`FlowValue`] as words: before Linux 6.2 a map whose values are known to be structures isn't like the daemon's, which are made
+/// without types, and the kernel takes only like ones into the array.
+pub(crate) type FlowPart = HashMap<FlowKey, FlowWords, { FLOWS_A_PART as usize }>;
+
+/// The words of a [`FlowValue`].
+pub(crate) type FlowWords = [u32; 4];
 
 #[btf_map(name = "control")]
 static CONTROL: Array<Control, 1> = Array::new();

@@ -12,7 +12,7 @@ use lb_common::abi::{Control, FlowKey, FlowUse, FlowValue, Quota, sweep_order};
 use lb_common::hash;
 use lb_common::recent::Mark;
 
-use crate::maps::{self, FlowPart};
+use crate::maps::{self, FlowPart, FlowWords};
 use crate::{atomic, clock, sweep};
 
 /// A part that was swept in the last so many seconds isn't swept for a place: a daemon does it, or there is nothing to be had.
@@ -21,7 +21,7 @@ const SWEPT_LATELY: u64 = 2;
 /// The flow's entry.
 #[inline(always)]
 pub(crate) fn find(control: &Control, hash: u64, key: &FlowKey) -> Option<*mut FlowValue> {
-    maps::flow_part(hash::part(hash, control.flow_parts))?.get_ptr_mut(key)
+    maps::flow_part(hash::part(hash, control.flow_parts))?.get_ptr_mut(key).map(<*mut FlowWords>::cast)
 }
 
 /// Records a flow, if its service's quota has room for it now. Whether it is recorded. For where the stack has no room for
@@ -77,7 +77,9 @@ fn put_into(quota: &Quota, part: &FlowPart, key: &FlowKey, value: &FlowValue) ->
     if !take(quota, key.service.index) {
         return false;
     }
-    match part.insert(key, value, u64::from(BPF_NOEXIST)) {
+    // SAFETY: both are 16 bytes of the same alignment, and any bytes are words.
+    let words = unsafe { &*core::ptr::from_ref(value).cast::<FlowWords>() };
+    match part.insert(key, words, u64::from(BPF_NOEXIST)) {
         Ok(()) => true,
         Err(error) => {
             give_back(quota, key.service.index);

@@ -28,7 +28,15 @@ async fn down_removes_all_of_it() -> Result<()> {
     let mut scene = Scene::open("slt_down", &HostSettings::default(), &[&web, &shop]).await?;
     scene.settled(&web.name(), 2).await?;
     scene.settled(&shop.name(), 2).await?;
-    let there = scene.world.remains().await?;
+    // Public addresses come last: the link is asked for them first.
+    let mut there = scene.world.remains().await?;
+    for _ in 0..100 {
+        if there.iter().filter(|thing| thing.starts_with("address")).count() == 2 {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+        there = scene.world.remains().await?;
+    }
     for kind in ["namespace", "link", "/sys/fs/cgroup", "/sys/fs/bpf", "/run", "address"] {
         assert!(
             there.iter().any(|thing| thing.starts_with(kind)),
