@@ -8,8 +8,8 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
-    Exceptions, FLOWS_A_PART, FlowKey, FlowUse, FlowValue, FragmentKey, FragmentValue, HINTS, Handle, Hint,
-    LiveFlows, OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, open_key,
+    Exceptions, FLOWS_A_PART, FlowKey, FlowUse, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows,
+    OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, open_key,
     port_hint_place,
 };
 use lb_common::attempt::{self, Attempt, AttemptSet};
@@ -35,11 +35,11 @@ const OUTBOUND_FLOWS: usize = 65_536;
 
 /// A part of the flow table.
 ///
-/// A [`FlowValue`] as words: before Linux 6.2 a map whose values are known to be structures isn't like the daemon's, which are made
+/// A [`FlowValue`](lb_common::abi::FlowValue) as words: before Linux 6.2 a map whose values are known to be structures isn't like the daemon's, which are made
 /// without types, and the kernel takes only like ones into the array.
 pub(crate) type FlowPart = HashMap<FlowKey, FlowWords, { FLOWS_A_PART as usize }>;
 
-/// The words of a [`FlowValue`].
+/// The words of a [`FlowValue`](lb_common::abi::FlowValue).
 pub(crate) type FlowWords = [u32; 4];
 
 #[btf_map(name = "control")]

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::abi::VERSION;
-use lb_userspace::net::{Links, Netns};
+use lb_userspace::net::{Link, Links, Netns};
 use serde_json::Value;
 use sluice_demo::world::World;
 use sluice_southbound::scope::Scope;
@@ -39,9 +39,12 @@ pub async fn inventory(world: &World) -> Result<Inventory> {
 
 /// The host's links that a world's daemon has made, taps among them, in order; another daemon's are its own affair.
 pub async fn links(world: &str) -> Result<Vec<String>> {
-    let scope = Scope::new(world)?;
+    let group = Scope::new(world)?.group();
     let links = Links::open(&Netns::current()?)?.list().await.context("links")?;
-    let ours = links.into_iter().filter(|link| link.group == scope.group());
+    let bridges: Vec<u32> = links.iter().filter(|link| link.group == group).map(|link| link.index).collect();
+    // Taps are libvirt's, on the daemon's bridges.
+    let is_port = |link: &Link| link.master.is_some_and(|master| bridges.contains(&master));
+    let ours = links.into_iter().filter(|link| link.group == group || is_port(link));
     let mut names: Vec<String> = ours.map(|link| link.name).collect();
     names.sort();
     Ok(names)
