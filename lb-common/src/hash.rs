@@ -30,7 +30,6 @@ pub const fn slot(hash: u64) -> u32 {
     (((hash >> 32) * TABLE_SLOTS as u64) >> 32) as u32
 }
 
-/// `fmix64` of `MurmurHash3` (A. Appleby, public domain).
 /// The part of the flow table that has a flow, where there are so many. Chosen by other bits than its slot.
 #[inline(always)]
 #[must_use]
@@ -38,6 +37,7 @@ pub const fn part(hash: u64, parts: u32) -> u32 {
     ((hash as u32 as u64 * parts as u64) >> 32) as u32
 }
 
+/// `fmix64` of `MurmurHash3` (A. Appleby, public domain).
 #[inline(always)]
 const fn mix(mut word: u64) -> u64 {
     word ^= word >> 33;

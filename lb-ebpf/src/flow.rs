@@ -164,7 +164,7 @@ pub(crate) fn settle(
         // Late segments.
         return Ok(Choice { index: flow.backend.index, backend, new_flow: false });
     }
-    let choice = if slot.is_tracked() { keeper(slot)? } else { owner(slot.new_flows, false)? };
+    let choice = if slot.is_tracked() { previous_owner(slot)? } else { owner(slot.new_flows, false)? };
     if attempt.kind() == kind::NONE
         && signal.flags & tcp_flag::RST == 0
         && maps::is_awaited(hash, control.clock)
@@ -272,7 +272,7 @@ pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropRea
     if let Some((handle, backend)) = known(control, hash, key) {
         return Ok(Choice { index: handle.index, backend, new_flow: false });
     }
-    keeper(maps::slot(key.service, hash::slot(hash))?)
+    previous_owner(maps::slot(key.service, hash::slot(hash))?)
 }
 
 /// The backend of a flow that is known, or of its attempt.
@@ -312,7 +312,7 @@ fn handle_of(choice: &Choice) -> Handle {
 
 /// The backend of flows that aren't known and don't begin now.
 #[inline(always)]
-fn keeper(slot: Slot) -> Result<Choice, DropReason> {
+fn previous_owner(slot: Slot) -> Result<Choice, DropReason> {
     owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
 }
 

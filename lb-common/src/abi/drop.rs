@@ -53,7 +53,7 @@ pub enum DropReason {
     NotBalanced = 22,
     /// To a VIP, in a frame for another Ethernet address than the uplink's.
     OtherMac = 23,
-    /// From the uplink, with a source that no client can have: this host's, a tenant's, or nobody's at all.
+    /// From the uplink, with a source that no client can have: this host's, a tenant's, or one that is no host's.
     ImpossibleSource = 24,
     /// From the uplink, to an address of a tenant's network, which only VIPs lead to.
     PastVip = 25,
