@@ -21,11 +21,11 @@ async fn a_problem_is_listed_from_its_beginning_to_its_end() -> Result<()> {
     scene.observer.look().await?;
     assert_eq!(problems(&scene.observer), 0, "{:#?}", scene.observer.status());
     ip(&["-n", "slt_uplink-client", "link", "set", "cl0", "down"])?;
-    scene.observer.until("a problem", FOUND_WITHIN, |seen| problems(seen) == 1).await?;
+    let found = |seen: &Observer| problems(seen) == 1 && seen.count(EventKind::ProblemFound) == 1;
+    scene.observer.until("a problem", FOUND_WITHIN, found).await?;
     let text = scene.world.sluice(&["status"])?;
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("problem: the uplink `up0`: it has no carrier"), "{text}");
-    assert_eq!(scene.observer.count(EventKind::ProblemFound), 1);
 
     ip(&["-n", "slt_uplink-client", "link", "set", "cl0", "up"])?;
     let solved = |seen: &Observer| problems(seen) == 0 && seen.count(EventKind::ProblemSolved) == 1;
