@@ -155,6 +155,12 @@ impl World {
         Ok(client)
     }
 
+    /// The daemon's process, while this world has one.
+    #[must_use]
+    pub fn daemon_id(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// Kills the daemon as a crash would (`SIGKILL`); packets must go on.
     pub fn kill_daemon(&mut self) -> Result<()> {
         let mut daemon = self.daemon.take().context("no daemon runs")?;
