@@ -17,7 +17,9 @@ mod slot;
 
 pub use address::{Address, EndpointKey};
 pub use drop::DropReason;
-pub use flow::{FLOWS_A_PART, FlowKey, FlowValue, SweepOrder, flow_end, sweep_order};
+pub use flow::{
+    CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowKey, FlowValue, PROBES, Suspect, SweepOrder, flow_end, sweep_order,
+};
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
 pub use local::{default_route, is_open, open_key, owner};
@@ -267,7 +269,7 @@ mod pod {
     use super::{
         Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
         FlowUse, FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, OutboundKey, ServiceValue,
-        Slot, TenantKey, TenantValue,
+        Slot, Suspect, TenantKey, TenantValue,
     };
 
     macro_rules! pod {
@@ -297,6 +299,7 @@ mod pod {
         OutboundKey,
         ServiceValue,
         Slot,
+        Suspect,
         TenantKey,
         TenantValue
     );
@@ -307,6 +310,7 @@ const _: () = {
     assert!(size_of::<EndpointKey>() == 16 + 8);
     assert!(size_of::<FlowKey>() == 16 + 8);
     assert!(size_of::<FlowValue>() == 16);
+    assert!(size_of::<Suspect>() == 24 + 4 + 4);
     assert!(size_of::<FragmentKey>() == 32 + 8);
     assert!(size_of::<FragmentValue>() == 16 + 8);
     assert!(size_of::<BackendValue>() == 16 + 4 + 4 + 12 + 4);

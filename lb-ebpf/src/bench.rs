@@ -37,6 +37,7 @@ mod maps;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod refusal;
 mod reply;
+mod suspect;
 #[expect(dead_code, reason = "what the daemon has run")]
 mod sweep;
 mod syn;

@@ -189,7 +189,8 @@ fn note_going_on(control: &Control, hash: u64, signal: Signal, segment: &Segment
     let end = segment.sequence.wrapping_add(segment.length);
     flow.number = if claims & flow_end::RESET != 0 { segment.sequence } else { end.wrapping_add(1) };
     flow.claimed_at = control.clock as u8;
-    flow.claimed |= claims;
+    // Probes that were answered with nothing say nothing of a later claim.
+    flow.claimed = (flow.claimed | claims) % flow_end::PROBE;
     // The backend's next answer is looked at.
     maps::not_seen(mark(control, hash));
 }

@@ -34,6 +34,7 @@ mod noted;
 mod refusal;
 mod reply;
 mod route;
+mod suspect;
 mod sweep;
 mod syn;
 mod table;

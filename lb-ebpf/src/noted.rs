@@ -3,7 +3,7 @@
 //! Whatever a client sends in a flow that is open is answered, or answers; so a flow that is in use is seen here. What a
 //! backend sends in another's flow says nothing of that flow.
 
-use lb_common::abi::{Control, DropReason, FlowKey, FlowValue, Handle, PROTOCOL_TCP, flow_end};
+use lb_common::abi::{CLAIM_STANDS, Control, DropReason, FlowKey, FlowValue, Handle, PROTOCOL_TCP, flow_end};
 use lb_common::attempt::{Attempt, kind};
 use lb_common::hash;
 use lb_common::packet::{Segment, tcp_flag};
@@ -11,9 +11,6 @@ use lb_common::packet::{Segment, tcp_flag};
 use crate::flow::{self, Signal, mark};
 use crate::maps::{self, AttemptPlace};
 use crate::table;
-
-/// A claim stands for so many seconds, whatever the backend has still under way; what it answers later belies it.
-const CLAIM_STANDS: u8 = 2;
 
 /// An answer, and its flow.
 pub(crate) struct Answer {
@@ -62,6 +59,10 @@ pub(crate) fn note(answer: &Answer) -> Asked {
         // SAFETY: a live map value, of which words are read and written.
         let flow = unsafe { &mut *entry };
         let is_own = is_same(flow.backend, answer.backend);
+        if is_own && !opens && flow.ended & flow_end::SILENT != 0 {
+            // It was silent, and hasn't ended.
+            flow.ended &= !(flow_end::SILENT | flow_end::RESET);
+        }
         if flow_end::is_closed(flow.ended) || flow::backend_of(flow.backend).is_none() {
             closed = Some(flow);
         } else if is_own && opens {

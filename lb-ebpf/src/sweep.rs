@@ -14,7 +14,7 @@ use lb_common::packet::Frame as _;
 use lb_common::{clock as time, hash};
 
 use crate::frame::Window;
-use crate::{clock, maps, table};
+use crate::{clock, maps, suspect, table};
 
 /// Does what the frame says. Returns how many entries it has visited.
 #[inline(always)]
@@ -61,17 +61,19 @@ fn visit_all(table: *const c_void) -> u32 {
 extern "C" fn visit(
     _table: *mut c_void,
     key: *const FlowKey,
-    value: *const FlowValue,
+    value: *mut FlowValue,
     _context: *mut c_void,
 ) -> i64 {
     // SAFETY: the kernel calls this with a live element of the table.
     let key = unsafe { *key };
-    // SAFETY: as above.
-    let value = unsafe { *value };
-    if is_over(&value) {
+    // SAFETY: as above. Another CPU may write the same fields: each is one word, and every value it can be seen with is one that
+    // was written.
+    let value = unsafe { &mut *value };
+    if is_over(value) {
         table::delete(&key);
     } else {
-        count(&key, &value);
+        suspect::look(&key, value);
+        count(&key, value);
         maps::count_entry(key.service.index);
     }
     0

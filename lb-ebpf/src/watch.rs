@@ -35,6 +35,7 @@ mod maps;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod refusal;
 mod reply;
+mod suspect;
 #[expect(dead_code, reason = "what the daemon has run")]
 mod sweep;
 mod syn;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bed::{Bed, ICMP, TCP_80, VIP, Verdict};
 use flow::Flow;
+use lb_common::abi::{CLAIM_STANDS, PROBES};
 use lb_userspace::lb::look::{FlowFilter, Look};
 use lb_userspace::service::BackendState::{Active, Draining};
 use lb_userspace::service::{Protocol, ServiceKey};
@@ -232,6 +233,34 @@ fn an_end_counts_when_the_backend_bears_it_out() {
         all += left;
         assert_eq!(live(&mut bed), all, "{name}");
     }
+}
+
+/// A backend that takes a RST says nothing, nor does one that ignores it: it is asked, and has ended the flow when it leaves all that
+/// unanswered. What it sends afterwards shows that it hasn't.
+#[test]
+fn a_reset_stands_when_its_backend_stays_silent_and_its_next_packet_belies_it() {
+    let mut bed = two_backends();
+    let (flow, other) = (Flow::numbered(1), Flow::numbered(2));
+    let owner = bed.connect(flow);
+    bed.connect(other);
+    move_slots(&mut bed);
+    bed.uplink(&flow.numbered_segment("R", 0x1234_5678, 0));
+    let second = Duration::from_secs(1);
+    let until_silent = u32::from(CLAIM_STANDS + PROBES);
+    for _ in 1..until_silent {
+        bed.lb.sweep_after(second).expect("a sweep");
+        assert_eq!(live(&mut bed), 2);
+    }
+    bed.lb.sweep_after(second).expect("a sweep");
+    assert_eq!((live(&mut bed), known(&bed)), (1, 2), "it is kept for what is late");
+    assert_eq!(bed.backend_of(&flow.segment("A")), owner);
+    assert_eq!(bed.answer(&flow.data(owner)).0, Verdict::Redirect);
+    assert_eq!(live(&mut bed), 2);
+    assert_eq!(bed.backend_of(&flow.segment("A")), owner);
+
+    // It ends all the same when the backend says so.
+    bed.answer(&flow.answer(owner, "R"));
+    assert_eq!(live(&mut bed), 1);
 }
 
 /// A SYN that is repeated after its slot has moved goes to the backend that has answered the first one; another that

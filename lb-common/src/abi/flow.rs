@@ -20,8 +20,8 @@ pub struct FlowKey {
     pub vip_port: u16,
 }
 
-/// Flags of `FlowValue::ended`, all of them what the backend has said, and of `FlowValue::claimed`, which are what a client
-/// says.
+/// Flags of `FlowValue::ended`, all of them what the backend has said or has left unsaid, and of `FlowValue::claimed`, which are
+/// what a client says.
 pub mod flow_end {
     /// The client has sent a FIN. Where it has ended: and the backend has acknowledged it.
     pub const CLIENT_FIN: u8 = 1;
@@ -29,6 +29,10 @@ pub mod flow_end {
     pub const BACKEND_FIN: u8 = 2;
     /// A RST was sent. Where it has ended: by the backend, or the backend has begun another flow in its place.
     pub const RESET: u8 = 4;
+    /// Beside [`RESET`]: the client's RST stands, since the backend has answered no probe. Its next packet belies it.
+    pub const SILENT: u8 = 8;
+    /// In `claimed`, from this bit on: how many probes were asked for since the last claim.
+    pub const PROBE: u8 = 16;
 
     /// Whether a flow that has ended so has ended for both sides.
     #[inline(always)]
@@ -53,7 +57,7 @@ pub struct FlowValue {
     pub number: u32,
     /// Bits of [`flow_end`].
     pub ended: u8,
-    /// Bits of [`flow_end`]; 0 where there is no claim.
+    /// Bits of [`flow_end`], and the probes since; 0 where there is no claim.
     pub claimed: u8,
     /// When the last claim was made: the lowest bits of the clock.
     pub claimed_at: u8,
@@ -78,6 +82,54 @@ impl FlowValue {
     pub const fn since_claim(&self, clock: u32) -> u8 {
         (clock as u8).wrapping_sub(self.claimed_at)
     }
+
+    /// What a sweep at that time has to do about a RST that the client is said to have sent.
+    #[inline(always)]
+    #[must_use]
+    pub const fn doubt(&self, clock: u32) -> Doubt {
+        let is_claimed = self.claimed & flow_end::RESET != 0 && !flow_end::is_closed(self.ended);
+        let probes = self.claimed / flow_end::PROBE;
+        // The first when whatever the backend had under way has come, and each other a second later.
+        if !is_claimed || self.since_claim(clock) < CLAIM_STANDS + probes {
+            Doubt::None
+        } else if probes < PROBES {
+            Doubt::Probe
+        } else {
+            Doubt::Silent
+        }
+    }
+}
+
+/// A claim stands for so many seconds, whatever the backend has still under way; what it answers later belies it.
+pub const CLAIM_STANDS: u8 = 2;
+
+/// A backend that has answered so many probes with nothing has no more to do with a flow that its client has reset.
+pub const PROBES: u8 = 5;
+
+/// Whether a client has reset its flow: see [`FlowValue::doubt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing says so, or it is too early to ask.
+    None,
+    /// The backend is to be probed.
+    Probe,
+    /// It has answered none of the probes.
+    Silent,
+}
+
+/// A flow whose client is said to have reset it, and of which its backend is to be asked whether it has it: value of `suspects`.
+///
+/// Anyone can send a RST in the client's name, and a backend that has taken it says nothing. What a backend says to a segment
+/// out of the window tells the two apart: an ACK where it has the flow, a RST where it hasn't (RFC 9293, 3.10.7).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The flow.
+    pub flow: FlowKey,
+    /// Who has it.
+    pub backend: Handle,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// What the program `sweep` is run on: a frame of these 16 bytes.
@@ -132,7 +184,7 @@ pub mod sweep_order {
 
 #[cfg(test)]
 mod tests {
-    use super::{FlowValue, Handle, SweepOrder, flow_end, sweep_order};
+    use super::{CLAIM_STANDS, Doubt, FlowValue, Handle, PROBES, SweepOrder, flow_end, sweep_order};
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
@@ -146,6 +198,29 @@ mod tests {
         let flow = FlowValue::begun(backend, 6, 0x0102_0304, flow_end::BACKEND_FIN);
         assert_eq!((flow.backend, flow.last_seen, flow.number), (backend, 0x0102_0304, 0));
         assert_eq!((flow.ended, flow.claimed, flow.protocol), (flow_end::BACKEND_FIN, 0, 6));
+    }
+
+    #[test]
+    fn a_reset_is_doubted_until_the_backend_has_left_all_probes_unanswered() {
+        let mut flow = FlowValue::begun(Handle::default(), 6, 250, 0);
+        assert_eq!(flow.doubt(900), Doubt::None, "there is no claim");
+        (flow.claimed, flow.claimed_at) = (flow_end::CLIENT_FIN, 250);
+        assert_eq!(flow.doubt(260), Doubt::None, "a FIN is acknowledged");
+        flow.claimed |= flow_end::RESET;
+        let mut probed_at = std::vec::Vec::new();
+        let silent_at = (250..300).find(|clock| match flow.doubt(*clock) {
+            Doubt::Probe => {
+                flow.claimed += flow_end::PROBE;
+                probed_at.push(*clock);
+                false
+            }
+            doubt => doubt == Doubt::Silent,
+        });
+        let first = 250 + u32::from(CLAIM_STANDS);
+        let last = first + u32::from(PROBES);
+        assert_eq!((probed_at, silent_at), ((first..last).collect(), Some(last)));
+        flow.ended = flow_end::RESET | flow_end::SILENT;
+        assert_eq!(flow.doubt(900), Doubt::None, "it has ended");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use aya::maps::MapInfo;
 use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
-    FlowUse, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Table, TenantKey,
-    TenantValue,
+    FlowUse, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Suspect, Table,
+    TenantKey, TenantValue,
 };
 use lb_common::attempt::AttemptSet;
 use lb_common::handshake;
@@ -44,6 +44,7 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "flow_use" => (INDEX, size_of::<FlowUse>()),
         "attempts" => (INDEX, size_of::<AttemptSet>()),
         "recent_flows" => (INDEX, size_of::<Set>()),
+        "suspects" => (0, size_of::<Suspect>()),
         "handshakes" => (INDEX, handshake::CELLS),
         "exceptions" => (INDEX, size_of::<Exceptions>()),
         "backend_counters" | "service_counters" => (INDEX, size_of::<Counters>()),

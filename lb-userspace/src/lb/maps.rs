@@ -6,10 +6,10 @@ use std::thread;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use lb_common::abi::{
     Address, AnswerValue, BackendValue, Control, Counters, DropReason, EXCEPTION_WORDS, Endpoint,
-    EndpointKey, Exceptions, FlowUse, Hint, LiveFlows, NO_BACKEND, ServiceValue, Table, TenantKey,
+    EndpointKey, Exceptions, FlowUse, Hint, LiveFlows, NO_BACKEND, ServiceValue, Suspect, Table, TenantKey,
     TenantValue, owner,
 };
 
@@ -43,6 +43,7 @@ pub(super) const NAMES: &[&str] = &[
     "flow_common",
     "attempts",
     "recent_flows",
+    "suspects",
     "handshakes",
     "exceptions",
     "backend_counters",
@@ -70,6 +71,7 @@ pub(super) struct Maps {
     flow_common: Array<MapData, u64>,
     attempts: Array<MapData, AttemptSet>,
     recent_flows: Array<MapData, Set>,
+    pub(super) suspects: Queue<MapData, Suspect>,
     exceptions: Array<MapData, Exceptions>,
     backend_counters: PerCpuArray<MapData, Counters>,
     service_counters: PerCpuArray<MapData, Counters>,
@@ -110,6 +112,7 @@ impl Maps {
             flow_common: take(source, "flow_common")?,
             attempts: take(source, "attempts")?,
             recent_flows: take(source, "recent_flows")?,
+            suspects: take(source, "suspects")?,
             exceptions: take(source, "exceptions")?,
             backend_counters: take(source, "backend_counters")?,
             service_counters: take(source, "service_counters")?,

@@ -17,6 +17,7 @@ mod maglev;
 mod maps;
 mod memory;
 mod parts;
+mod probe;
 mod quota;
 mod rcu;
 mod recipe;
@@ -47,6 +48,7 @@ use crate::object::object;
 use crate::service::Service;
 use maps::Maps;
 use parts::{Parts, Shape};
+use probe::Prober;
 use registry::Registry;
 
 /// The load balancer of one uplink: programs, maps and links, pinned so that packets flow without this process.
@@ -65,6 +67,7 @@ pub struct LoadBalancer {
     adopted: bool,
     /// The flows' clock when tracked slots were last looked at.
     settled: u32,
+    prober: Prober,
 }
 
 impl fmt::Debug for LoadBalancer {
@@ -113,7 +116,9 @@ impl LoadBalancer {
         let transit = settings.transit.clone();
         let settled = before.clock;
         let uplink = settings.uplink.clone();
-        let mut balancer = Self { ebpf, maps, registry, pins, transit, uplink, mode, adopted, settled };
+        let prober = Prober::open(&transit)?;
+        let mut balancer =
+            Self { ebpf, maps, registry, pins, transit, uplink, mode, adopted, settled, prober };
         // From now on the flows' clock counts the time, whether the daemon lives or not.
         balancer
             .order(SweepOrder { with: sweep_order::TIME_PASSED, ..SweepOrder::of(sweep_order::CLOCK) })?;

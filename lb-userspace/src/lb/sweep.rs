@@ -77,6 +77,7 @@ impl LoadBalancer {
             longest = longest.max(begun.elapsed());
         }
         tracing::trace!(elapsed = ?started.elapsed(), ?longest, "swept the flow tables");
+        self.probe_suspects()?;
         let backends: Vec<u16> = self.registry.backends().map(|(index, _)| index).collect();
         let mut live: u32 = 0;
         for index in backends {

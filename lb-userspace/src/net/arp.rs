@@ -8,10 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, recv, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, send, socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
@@ -19,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::link::Link;
 use super::mac::MacAddr;
 use super::netns::Netns;
+use super::packet;
 
 /// How often an address is asked for before it counts as free: `PROBE_NUM` of RFC 5227.
 const PROBES: u32 = 3;
@@ -109,24 +107,8 @@ fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     // Without a protocol it hears nothing until it is bound to its interface.
     let opened = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    bind(opened.as_raw_fd(), &address_of(index)?)?;
+    bind(opened.as_raw_fd(), &packet::address_of(index, ETH_P_ARP)?)?;
     Ok(opened)
-}
-
-fn address_of(index: u32) -> io::Result<LinkAddr> {
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: ETH_P_ARP.to_be(),
-        sll_ifindex: i32::try_from(index).map_err(io::Error::other)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
-    // SAFETY: it points to a whole `sockaddr_ll` of that length, which is copied.
-    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) };
-    address.ok_or_else(|| Errno::EINVAL.into())
 }
 
 /// An ARP request to all: from an address nobody has it is a probe, from the address itself an announcement.

@@ -94,7 +94,7 @@ impl Connections {
 }
 
 /// The client's end moves to the clients, for which no address of a backend is their own.
-fn connect_namespaces(bed: &Bed, clients: &Netns, name: &str) {
+pub(crate) fn connect_namespaces(bed: &Bed, clients: &Netns, name: &str) {
     let (transit, peers) = (bed.settings.transit.clone(), bed.peers());
     ip(&peers, &format!("link set cl0 netns {name}"));
     ip(clients, &format!("address add {CLIENT}/24 dev cl0"));

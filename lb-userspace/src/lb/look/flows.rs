@@ -35,7 +35,7 @@ pub enum FlowState {
     ClosedByClient,
     /// The backend has sent its FIN.
     ClosedByBackend,
-    /// The client, or someone in its name, has reset it; its backend is yet to bear that out.
+    /// The client, or someone in its name, has reset it; its backend is being asked.
     Suspect,
     /// It has ended; it is remembered for late segments.
     Closed,
