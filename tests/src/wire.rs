@@ -1,19 +1,15 @@
-//! A socket for whole frames on an interface.
+//! Whole frames on an interface.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use lb_userspace::net::{Links, MacAddr, Netns};
-use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, send, socket,
-};
+use lb_userspace::net::{FrameSender, Links, MacAddr, Netns};
 
 /// Sends frames as they are on one interface of a namespace. It hears nothing.
 #[derive(Debug)]
 pub struct Wire {
-    socket: OwnedFd,
+    sender: FrameSender,
+    index: u32,
     mac: MacAddr,
 }
 
@@ -24,9 +20,7 @@ impl Wire {
         let link = links.into_iter().find(|link| link.name == interface);
         let link = link.with_context(|| format!("no interface {interface}"))?;
         let mac = link.mac.with_context(|| format!("{interface} has no Ethernet address"))?;
-        let opened = netns.run(|| packet_socket(link.index))?;
-        let socket = opened.with_context(|| format!("no packet socket on {interface}"))?;
-        Ok(Self { socket, mac })
+        Ok(Self { sender: FrameSender::open(netns)?, index: link.index, mac })
     }
 
     /// The interface's Ethernet address.
@@ -35,33 +29,11 @@ impl Wire {
         self.mac
     }
 
-    /// Sends a frame.
-    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
-        send(self.socket.as_raw_fd(), frame, MsgFlags::empty())?;
-        Ok(())
+    /// Sends a frame. Whether there was room for it.
+    pub fn send(&self, frame: &[u8]) -> io::Result<bool> {
+        match self.sender.send(self.index, frame) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            sent => sent.map(|()| true),
+        }
     }
-}
-
-/// A packet socket in the namespace of the calling thread.
-fn packet_socket(index: u32) -> io::Result<OwnedFd> {
-    // No protocol: nothing is received.
-    let opened = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(opened.as_raw_fd(), &address_of(index)?)?;
-    Ok(opened)
-}
-
-fn address_of(index: u32) -> io::Result<LinkAddr> {
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: 0,
-        sll_ifindex: i32::try_from(index).map_err(io::Error::other)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
-    // SAFETY: it points to a whole `sockaddr_ll` of that length, which is copied.
-    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) };
-    address.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
 }

@@ -22,7 +22,7 @@ pub use error::LinkError;
 pub use link::{Framing, Link, Links, Mark, XdpAttached};
 pub use mac::MacAddr;
 pub use netns::Netns;
-pub(crate) use packet::FrameSender;
+pub use packet::FrameSender;
 pub use peer::{NetnsPath, Offloads, Peer};
 pub use routes::DefaultRoutes;
 pub use veth::VethEnd;

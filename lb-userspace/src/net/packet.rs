@@ -12,18 +12,18 @@ use super::netns::Netns;
 
 /// Sends frames on the interfaces of one namespace, and hears none.
 #[derive(Debug)]
-pub(crate) struct FrameSender(OwnedFd);
+pub struct FrameSender(OwnedFd);
 
 impl FrameSender {
     /// Opens a socket in the namespace.
-    pub(crate) fn open(netns: &Netns) -> io::Result<Self> {
+    pub fn open(netns: &Netns) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         // Without a protocol it hears nothing.
         Ok(Self(netns.run(|| socket(AddressFamily::Packet, SockType::Raw, flags, None))??))
     }
 
     /// Sends a frame, from its Ethernet header on, on the interface of that index.
-    pub(crate) fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
+    pub fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
         // The kernel reads the protocol from the frame where none is named.
         let to = address_of(interface, 0)?;
         sendto(self.0.as_raw_fd(), frame, &to, MsgFlags::empty())?;

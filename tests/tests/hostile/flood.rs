@@ -43,11 +43,10 @@ impl Flood {
             let mut burst = 0;
             while burst < BURST {
                 for frame in (self.next)(&mut rng) {
-                    wire.send(&frame)?;
+                    sent += u64::from(wire.send(&frame)?);
                     burst += 1;
                 }
             }
-            sent += burst;
             // What a busy machine has delayed isn't made up for.
             sleep(Duration::from_secs(1) * u32::try_from(burst)? / u32::try_from(RATE)?);
         }
