@@ -102,7 +102,8 @@ pub mod backend_state {
     pub const FREE: u8 = 0;
     /// New flows and old ones.
     pub const ACTIVE: u8 = 1;
-    /// Old flows; new ones only where the service's table says so, as no backend is active.
+    /// Old flows; new ones only where the service's table says so, as no backend is active. One of weight 0 is in no
+    /// table then either: it stops.
     pub const DRAINING: u8 = 2;
     /// Nothing.
     pub const DOWN: u8 = 3;

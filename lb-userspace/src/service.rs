@@ -70,6 +70,9 @@ pub enum BackendState {
     /// Old flows; new ones only while no backend of the service is active, and the service isn't
     /// [`closing`](Service::closing).
     Draining,
+    /// Old flows, and no new one, also where no other backend is left: it is being told to stop, and what ends its flows has
+    /// to reach their clients. Its weight is 0.
+    Stopping,
     /// Nothing: it is gone or not answering.
     Down,
 }

@@ -15,7 +15,7 @@ use bed::{Bed, ICMP, TCP_80, TCP_ANY, Verdict};
 use flow::Flow;
 use lb_common::abi::VERSION;
 use lb_userspace::lb::{Error, LoadBalancer};
-use lb_userspace::service::BackendState::{Active, Draining};
+use lb_userspace::service::BackendState::{Active, Draining, Stopping};
 use lb_userspace::service::{Protocol, Service, ServiceKey};
 
 #[test]
@@ -185,4 +185,27 @@ fn the_maps_take_memory_by_their_sizes() {
     // Two tables for each of eight services.
     assert!(memory.maps["tables"] >= 2 * 8 * (256 << 10), "{memory:?}");
     assert!(memory.total() < 16 << 20, "{memory:?}");
+}
+
+#[test]
+fn a_backend_that_stops_ends_its_flows_and_gets_no_new_one() {
+    let mut bed = Bed::new();
+    bed.with(TCP_80, &[(2, Active), (3, Active)]);
+    let flows = (0..).map(Flow::numbered);
+    let flow = flows.filter(|&flow| bed.connect(flow) == 2).take(2).collect::<Vec<_>>();
+    bed.with(TCP_80, &[(2, Stopping), (3, Draining)]);
+    for number in 1000..1200 {
+        assert_eq!(bed.connect(Flow::numbered(number)), 3, "one that drains is better than one that stops");
+    }
+    bed.with(TCP_80, &[(2, Stopping)]);
+    bed.reopen();
+    assert_eq!(bed.lb.services()[0].backends[0].state, Stopping, "the maps keep it");
+    for (number, end) in (2000..).zip(["FA", "RA"]) {
+        let flow = flow[usize::from(number) % 2];
+        assert_eq!(bed.uplink(&Flow::numbered(number).segment("S")).0, Verdict::Transmit, "refused");
+        assert_eq!(bed.backend_of(&flow.segment("A")), 2);
+        assert_eq!(bed.answer(&flow.answer(2, end)).0, Verdict::Redirect, "{end} reaches the client");
+    }
+    bed.apply(TCP_80, &[]);
+    assert_ne!(bed.answer(&flow[0].answer(2, "FA")).0, Verdict::Redirect, "it is nobody's any more");
 }

@@ -115,6 +115,7 @@ fn filled(group: u32, interval: Duration, end: Timestamp) -> (Vec<Instance>, Sam
             since,
             live_flows: None,
             failed: false,
+            stopping: false,
         })
         .collect();
     let mut samples = Samples::new(WINDOW).sampled_every(interval);

@@ -66,7 +66,7 @@ pub enum InstanceState {
     InService,
     /// Takes no new flow and keeps its old ones. Counts as neither capacity nor load.
     Draining,
-    /// Being removed.
+    /// Shut down and removed. While it [stops](Instance::stopping), the flows that it had still reach it.
     Terminating,
     /// Gone; kept in the event log only.
     Terminated,
@@ -170,14 +170,21 @@ pub struct Instance {
     pub live_flows: Option<u64>,
     /// Its process or machine is gone, or it never became ready.
     pub failed: bool,
+    /// It terminates, and has not been shut down yet: the flows that it had still reach it, so that what ends them reaches
+    /// their clients. It takes no new one.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 impl Instance {
-    /// Moves it to its next state.
+    /// Moves it to its next state. One that may have flows, and can end them, is to stop before it is removed.
     ///
     /// The count of live flows is forgotten: the one of the state before says nothing about this one.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), WrongTransition> {
+        let has_flows =
+            !self.failed && matches!(self.state, InstanceState::InService | InstanceState::Draining);
         self.state = self.state.after(event)?;
+        self.stopping = has_flows && self.state == InstanceState::Terminating;
         self.since = now;
         self.live_flows = None;
         Ok(())
@@ -216,6 +223,9 @@ pub struct GroupState {
     pub last_action: Option<Timestamp>,
     /// Since when each draining instance drains: its cool-down does not begin anew with the daemon.
     pub draining_since: BTreeMap<InstanceId, Timestamp>,
+    /// Since when each instance terminates: it is never in service again, and the time to stop in does not begin anew with
+    /// the daemon.
+    pub terminating_since: BTreeMap<InstanceId, Timestamp>,
     /// Since when each instance is in service: its samples count from then on.
     pub in_service_since: BTreeMap<InstanceId, Timestamp>,
     /// What its policies need to know of the recent past.
@@ -253,22 +263,26 @@ impl GroupState {
         self.history.record(decision);
     }
 
-    /// Takes over since when the instances drain or serve, and forgets those that do neither.
+    /// Takes over since when the instances serve, drain or terminate, and forgets those that do neither.
     pub fn remember(&mut self, instances: &[Instance]) {
         let since = |state: InstanceState| {
             let of_state = instances.iter().filter(move |instance| instance.state == state);
             of_state.map(|instance| (instance.id.clone(), instance.since)).collect()
         };
         self.draining_since = since(InstanceState::Draining);
+        self.terminating_since = since(InstanceState::Terminating);
         self.in_service_since = since(InstanceState::InService);
     }
 
-    /// The state in which an instance found on the host was last, and since when. `None`: it was not yet ready,
-    /// or was already being removed.
+    /// The state in which an instance found on the host was last, and since when. `None`: it was not yet ready.
     #[must_use]
     pub fn last_known(&self, id: &InstanceId) -> Option<(InstanceState, Timestamp)> {
-        let draining = self.draining_since.get(id).map(|&since| (InstanceState::Draining, since));
-        draining.or_else(|| self.in_service_since.get(id).map(|&since| (InstanceState::InService, since)))
+        let kept = [
+            (InstanceState::Terminating, &self.terminating_since),
+            (InstanceState::Draining, &self.draining_since),
+            (InstanceState::InService, &self.in_service_since),
+        ];
+        kept.into_iter().find_map(|(state, since)| since.get(id).map(|&since| (state, since)))
     }
 
     /// After the clock was set back: what would begin in the future began now.
@@ -279,7 +293,8 @@ impl GroupState {
         self.last_action = self.last_action.map(|at| at.min(now));
         self.history.rewind(now);
         self.easing.iter_mut().for_each(|easing| easing.rewind(now));
-        for since in self.draining_since.values_mut().chain(self.in_service_since.values_mut()) {
+        let states = [&mut self.terminating_since, &mut self.draining_since, &mut self.in_service_since];
+        for since in states.into_iter().flat_map(BTreeMap::values_mut) {
             *since = (*since).min(now);
         }
     }

@@ -11,6 +11,9 @@ use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+mod shutdown;
+
+pub(crate) use self::shutdown::Due;
 use super::clouds::Place;
 use super::rates::{Rates, Reading};
 
@@ -27,8 +30,10 @@ pub(crate) struct Member {
     pub(crate) rates: Rates,
     /// The job that makes or removes it, while one does; cancelling it ends the job.
     pub(crate) job: Option<CancellationToken>,
-    /// A removal that failed is not tried again before then.
+    /// A step of its end that failed is not tried again before then.
     pub(crate) not_before: Option<Instant>,
+    /// Since when its cloud can't be asked to stop it, at each try.
+    unasked: Option<Instant>,
     /// A job waits for its end.
     pub(crate) watched: bool,
     /// How it ended has been asked for.
@@ -39,11 +44,14 @@ pub(crate) struct Member {
     pub(crate) paused: Option<Instant>,
     /// Its place in its cloud; `None` where that is not in the host file any more.
     _place: Option<Place>,
-    /// The state that the load balancer has been told of, and when it had taken it in.
-    told: Option<(InstanceState, Instant)>,
+    /// What the load balancer has been told of, and when it had taken it in.
+    told: Option<(Part, Instant)>,
     /// A drain of which the load balancer has not been told.
     decided: Option<DecidedDrain>,
 }
+
+/// What an instance is to the load balancer: its state, and whether it is [stopping](Instance::stopping).
+type Part = (InstanceState, bool);
 
 /// A drain between the decision and the load balancer's new table: until then the instance takes new flows.
 #[derive(Debug)]
@@ -77,6 +85,7 @@ impl Member {
             since,
             live_flows: None,
             failed: false,
+            stopping: false,
         };
         Self {
             spec,
@@ -85,6 +94,7 @@ impl Member {
             rates: Rates::default(),
             job: None,
             not_before: None,
+            unasked: None,
             watched: false,
             ending_asked: false,
             proven: false,
@@ -126,8 +136,8 @@ impl Member {
 
     /// The load balancer has taken in what the instance is now.
     pub(crate) fn tell(&mut self, now: Instant) {
-        if self.told.is_none_or(|(state, _)| state != self.instance.state) {
-            self.told = Some((self.instance.state, now));
+        if self.settled().is_none() {
+            self.told = Some((self.part(), now));
         }
     }
 
@@ -135,20 +145,26 @@ impl Member {
     /// before says nothing of the last of those.
     pub(crate) fn stop_serving(&mut self, now: Instant) {
         if self.instance.state == InstanceState::Draining {
-            self.told = Some((InstanceState::Draining, now));
+            self.told = Some((self.part(), now));
             self.instance.live_flows = None;
         }
     }
 
     /// Since when the load balancer has treated the instance as what it is now.
     pub(crate) fn settled(&self) -> Option<Instant> {
-        self.told.filter(|(state, _)| *state == self.instance.state).map(|(_, since)| since)
+        self.told.filter(|(part, _)| *part == self.part()).map(|(_, since)| since)
+    }
+
+    fn part(&self) -> Part {
+        (self.instance.state, self.instance.stopping)
     }
 }
 
 /// Takes over what is there of a tenant's instances: those in service and draining go on without a change,
 /// whatever became of the state file. `None` for remains without a label.
 ///
+/// - What terminates by the state file or the load balancer goes on to do so, from where it was: while the load balancer
+///   has its backend, it is told to stop, again perhaps; then it is removed.
 /// - What was started and runs no more, and what was never started, is removed; the plan replaces it.
 /// - Draining is what the state file or the load balancer calls so: a crash between the two leaves only one. Where the
 ///   tenant `leaves`, the load balancer calls those in service so too, which may be back.
@@ -164,8 +180,12 @@ pub(crate) fn adopt(
     let spec = observed.spec.clone()?;
     let known = saved.last_known(&spec.id);
     let known_since = |state| known.filter(|&(was, _)| was == state).map(|(_, since)| since);
-    let drains_since = known_since(InstanceState::Draining);
-    let (state, since) = match (observed.presence, carries(services, spec.nic.address)) {
+    let (drains_since, ends_since) =
+        (known_since(InstanceState::Draining), known_since(InstanceState::Terminating));
+    let backend = carries(services, spec.nic.address);
+    let is_shut_down = ends_since.is_some() || backend == Some(BackendState::Stopping);
+    let (state, since) = match (observed.presence, backend) {
+        _ if is_shut_down => (InstanceState::Terminating, ends_since.unwrap_or(now)),
         (Presence::Created | Presence::Halted(_) | Presence::Exited | Presence::Broken, _) => {
             (InstanceState::Terminating, now)
         }
@@ -177,13 +197,15 @@ pub(crate) fn adopt(
             Some(since) => (InstanceState::Draining, since),
             None => (InstanceState::InService, known_since(InstanceState::InService).unwrap_or(now)),
         },
-        (Presence::Running, Some(BackendState::Down) | None) => match drains_since {
+        (Presence::Running, Some(BackendState::Stopping | BackendState::Down) | None) => match drains_since {
             Some(_) => (InstanceState::Terminating, now),
             None => (InstanceState::Pending, now),
         },
     };
     let mut member = Member::found(spec, state, since);
-    member.instance.failed = matches!(observed.presence, Presence::Exited | Presence::Halted(_));
+    let has_ended = matches!(observed.presence, Presence::Exited | Presence::Halted(_));
+    member.instance.failed = has_ended && !is_shut_down;
+    member.instance.stopping = is_shut_down && backend.is_some_and(|state| state != BackendState::Down);
     member.instance.rewind(now);
     Some(member)
 }

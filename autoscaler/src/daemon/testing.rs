@@ -128,6 +128,7 @@ pub(super) fn instance(host: u8, state: InstanceState) -> Instance {
         since: at(host.into()),
         live_flows: None,
         failed: false,
+        stopping: false,
     }
 }
 

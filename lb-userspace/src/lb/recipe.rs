@@ -49,7 +49,7 @@ mod tests {
     use super::super::slots::{self, Moves};
     use super::*;
     use crate::net::MacAddr;
-    use crate::service::BackendState::{Active, Down, Draining};
+    use crate::service::BackendState::{Active, Down, Draining, Stopping};
     use crate::service::Reach;
     use lb_common::abi::{NO_BACKEND, Table};
 
@@ -74,13 +74,15 @@ mod tests {
     #[test]
     fn draining_backends_take_new_flows_only_while_no_other_does() {
         type Given<'a> = &'a [(u8, BackendState, u16)];
-        let cases: [(Given<'_>, &[u16]); 8] = [
+        let cases: [(Given<'_>, &[u16]); 10] = [
             (&[(1, Active, 1), (2, Draining, 1)], &[1]),
             (&[(2, Draining, 1)], &[2]),
             (&[(1, Down, 1), (2, Draining, 1), (3, Draining, 1)], &[2, 3]),
             (&[(1, Active, 0), (2, Draining, 1)], &[2]),
             (&[(2, Draining, 0), (3, Draining, 5)], &[3]),
             (&[(2, Draining, 0)], &[]),
+            (&[(2, Stopping, 0)], &[]),
+            (&[(2, Stopping, 1), (3, Draining, 1)], &[3]),
             (&[(1, Down, 1)], &[]),
             (&[], &[]),
         ];
@@ -94,6 +96,21 @@ mod tests {
         assert_eq!(takers(&[(2, Draining, 1)], true), [0; 0]);
         assert_eq!(takers(&[(1, Active, 1), (2, Draining, 1)], true), [1]);
         assert_eq!(Recipe::of(&members(&[(2, Draining, 1)]), true).keepers, [2].into());
+    }
+
+    #[test]
+    fn a_backend_that_stops_keeps_its_flows() {
+        let mut moves = Moves::all_at(0);
+        let all = Recipe::of(&members(&[(1, Active, 1), (2, Active, 1)]), false);
+        let first = slots::first(&maglev::owners(&all.candidates));
+        let stopping = next(&first, &[(1, Active, 1), (2, Stopping, 0)], &mut moves, 10);
+        for (before, after) in first.iter().zip(stopping.iter()) {
+            assert_eq!((after.new_flows, after.keeper()), (1, before.new_flows));
+        }
+        let alone = next(&stopping, &[(2, Stopping, 0)], &mut moves, 20);
+        assert!(alone.iter().all(|slot| slot.new_flows == NO_BACKEND));
+        let kept = |slot: &lb_common::abi::Slot| slot.keeper() == 2;
+        assert!(first.iter().zip(alone.iter()).all(|(before, slot)| before.new_flows != 2 || kept(slot)));
     }
 
     #[test]

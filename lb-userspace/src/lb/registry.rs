@@ -285,16 +285,17 @@ pub(super) fn service_key(endpoint: &EndpointKey) -> ServiceKey {
 /// A backend as the map `backends` has it, in a place used for the `incarnation`th time.
 pub(super) fn backend_value(backend: &Backend, incarnation: u16) -> BackendValue {
     let Reach::Link { interface, source_mac, mac } = backend.reach;
-    let state = match backend.state {
-        BackendState::Active => backend_state::ACTIVE,
-        BackendState::Draining => backend_state::DRAINING,
-        BackendState::Down => backend_state::DOWN,
+    let (state, weight) = match backend.state {
+        BackendState::Active => (backend_state::ACTIVE, backend.weight),
+        BackendState::Draining => (backend_state::DRAINING, backend.weight),
+        BackendState::Stopping => (backend_state::DRAINING, 0),
+        BackendState::Down => (backend_state::DOWN, backend.weight),
     };
     BackendValue {
         address: address::from_ip(backend.address),
         interface,
         incarnation,
-        weight: backend.weight,
+        weight,
         mac: mac.0,
         source_mac: source_mac.0,
         state,
@@ -312,10 +313,17 @@ fn to_backend(value: &BackendValue) -> Backend {
             mac: MacAddr(value.mac),
         },
         weight: value.weight,
-        state: match value.state {
-            backend_state::ACTIVE => BackendState::Active,
-            backend_state::DRAINING => BackendState::Draining,
-            _ => BackendState::Down,
-        },
+        state: state(value).unwrap_or(BackendState::Down),
+    }
+}
+
+/// What a backend is given; `None` for an empty place.
+pub(super) fn state(value: &BackendValue) -> Option<BackendState> {
+    match value.state {
+        backend_state::ACTIVE => Some(BackendState::Active),
+        backend_state::DRAINING if value.weight == 0 => Some(BackendState::Stopping),
+        backend_state::DRAINING => Some(BackendState::Draining),
+        backend_state::DOWN => Some(BackendState::Down),
+        _ => None,
     }
 }

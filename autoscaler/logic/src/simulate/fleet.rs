@@ -66,6 +66,7 @@ impl Fleet {
             since: now,
             live_flows: None,
             failed: false,
+            stopping: false,
         });
         self.due.push(ready);
     }

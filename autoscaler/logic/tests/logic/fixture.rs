@@ -50,6 +50,7 @@ pub(crate) fn instance(unique: u32, state: InstanceState) -> Instance {
         since: at(i64::from(unique) - 900),
         live_flows: None,
         failed: false,
+        stopping: false,
     }
 }
 

@@ -64,6 +64,20 @@ fn a_new_state_begins_now_and_its_flows_are_not_counted_yet() {
 }
 
 #[test]
+fn only_what_may_have_flows_and_can_end_them_stops_before_it_is_removed() {
+    for (state, failed, stops) in
+        [(Pending, false, false), (InService, false, true), (Draining, false, true), (Draining, true, false)]
+    {
+        let mut instance = instance(0, state);
+        instance.failed = failed;
+        instance.apply(Event::Terminate, at(5)).expect("it may");
+        assert_eq!(instance.stopping, stops, "{state}, failed: {failed}");
+        instance.apply(Event::Gone, at(6)).expect("it may");
+        assert!(!instance.stopping);
+    }
+}
+
+#[test]
 fn a_fresh_group_has_the_fewest_instances() {
     let state = GroupState::fresh(&limits(2, 5));
     assert_eq!((state.desired, state.last_action), (Some(2), None));
@@ -92,6 +106,8 @@ fn a_state_file_gives_back_what_was_written() {
     let mut instances = in_service(2);
     instances[1].apply(Event::Drain, at(7)).expect("it serves");
     instances.push(instance(2, Pending));
+    instances.push(instance(3, Draining));
+    instances[3].apply(Event::Terminate, at(8)).expect("it drains");
     let mut state = GroupState::fresh(&limits(2, 5));
     state.remember(&instances);
     let case = Case::of(2, 60.0);
@@ -104,17 +120,19 @@ fn a_state_file_gives_back_what_was_written() {
     assert_eq!(read.last_known(&id(0)), Some((InService, instances[0].since)));
     assert_eq!(read.last_known(&id(1)), Some((Draining, at(7))));
     assert_eq!(read.last_known(&id(2)), None);
+    assert_eq!(read.last_known(&id(3)), Some((Terminating, at(8))));
 }
 
 #[test]
 fn after_the_clock_was_set_back_nothing_begins_in_the_future() {
-    let mut instances = vec![instance(0, Draining), instance(1, InService)];
+    let mut instances = vec![instance(0, Draining), instance(1, InService), instance(2, Terminating)];
     let mut state = GroupState { last_action: Some(at(0)), ..GroupState::default() };
     state.remember(&instances);
     state.rewind(at(-5000));
     assert_eq!(state.last_action, Some(at(-5000)));
     assert_eq!(state.draining_since[&id(0)], at(-5000));
     assert_eq!(state.in_service_since[&id(1)], at(-5000));
+    assert_eq!(state.terminating_since[&id(2)], at(-5000));
     instances[0].rewind(at(-5000));
     assert_eq!((instances[0].created, instances[0].since), (at(-5000), at(-5000)));
 }

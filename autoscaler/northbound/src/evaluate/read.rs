@@ -198,6 +198,7 @@ pub(super) fn serving(id: InstanceId, since: Timestamp) -> Instance {
         since,
         live_flows: None,
         failed: false,
+        stopping: false,
     }
 }
 

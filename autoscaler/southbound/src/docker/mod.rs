@@ -287,13 +287,16 @@ impl Inner {
         }))
     }
 
-    /// The ports go first: while there is a container, what is left is found by it.
+    /// Its processes end first, so that what the kernel tells their clients leaves by its ports; then the ports go: while
+    /// there is a container, what is left is found by it.
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
         self.statistics.forget(id);
+        let containers = self.containers(Some(id)).await?;
+        self.end_at_once(&containers).await?;
         self.ports.unplug(id).await.map_err(|error| failed(id, "leaving the network", &error))?;
         let docker = self.docker().await?;
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        for container in self.containers(Some(id)).await?.into_iter().filter_map(|container| container.id) {
+        for container in containers.into_iter().filter_map(|container| container.id) {
             match docker.remove_container(&container, Some(options.clone())).await {
                 Err(error) if !is_missing(&error) => {
                     return Err(self.dockerd.step(id, "removing the container")(error));
@@ -303,6 +306,20 @@ impl Inner {
         }
         self.prepared().remove(id);
         self.private.remove(id).map_err(|error| failed(id, "forgetting it", &error))
+    }
+
+    /// Kills what runs. What can't be killed so is killed by its removal.
+    async fn end_at_once(&self, containers: &[ContainerSummary]) -> Result<(), ProviderError> {
+        let is_up = |container: &&ContainerSummary| {
+            self.observed(container).is_some_and(|observed| observed.presence.is_up())
+        };
+        let now = StopContainerOptionsBuilder::default().t(0).build();
+        for container in containers.iter().filter(is_up).filter_map(|container| container.id.as_deref()) {
+            if let Err(error) = self.docker().await?.stop_container(container, Some(now.clone())).await {
+                tracing::debug!(container, %error, "not stopped");
+            }
+        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ use sluice_southbound::probe;
 use sluice_southbound::provider::{InstanceSpec, NicSpec, Observed, Presence, Provider};
 use sluice_southbound::scope::Scope;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const IMAGE: &str = "sluice/responder:test";
@@ -136,14 +137,23 @@ impl Bed {
         probe::wait_until_ready(&self.transit, target, PATIENCE).await.expect("ready");
     }
 
+    /// Opens a connection to an instance.
+    pub(crate) async fn connect(&self, spec: &InstanceSpec) -> TcpStream {
+        self.connect_to(spec.nic.address, spec).await
+    }
+
+    async fn connect_to(&self, address: Ipv4Addr, spec: &InstanceSpec) -> TcpStream {
+        let target = SocketAddrV4::new(address, spec.template.port);
+        probe::connect(&self.transit, target).await.expect("connected")
+    }
+
     pub(crate) async fn ask(&self, spec: &InstanceSpec, question: &str) -> String {
         self.ask_at(spec.nic.address, spec, question).await
     }
 
     /// The same at one of its addresses.
     pub(crate) async fn ask_at(&self, address: Ipv4Addr, spec: &InstanceSpec, question: &str) -> String {
-        let target = SocketAddrV4::new(address, spec.template.port);
-        let mut stream = probe::connect(&self.transit, target).await.expect("connected");
+        let mut stream = self.connect_to(address, spec).await;
         stream.write_all(question.as_bytes()).await.expect("sent");
         stream.shutdown().await.expect("all sent");
         let mut answer = String::new();

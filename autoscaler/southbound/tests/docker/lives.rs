@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
 
 use super::bed::{Bed, PATIENCE, container, runs};
 use sluice_southbound::provider::{Halt, InstanceSpec, Presence, Provider, ProviderError};
@@ -53,6 +54,27 @@ async fn an_instance_lives_and_leaves_nothing() {
     }
     let none = provider.metrics(&spec).await;
     assert!(matches!(none, Err(ProviderError::Unknown(_))), "{none:?}");
+    bed.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_hear_of_the_end_of_an_instance() {
+    let bed = Bed::new().await;
+    let network = bed.network().await;
+    let specs = [1, 2].map(|number| bed.spec(&network, number));
+    let mut streams = Vec::new();
+    for spec in &specs {
+        bed.launch(spec).await;
+        streams.push(bed.connect(spec).await);
+    }
+    let [stopped, deleted] = &specs;
+    bed.provider.stop(&stopped.id, PATIENCE).await.expect("stopped");
+    bed.provider.delete(&deleted.id).await.expect("deleted while it runs");
+    for (spec, mut stream) in specs.iter().zip(streams) {
+        // The end of the stream, or a reset.
+        let heard = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await;
+        assert!(matches!(heard, Ok(Ok(0) | Err(_))), "{}: {heard:?}", spec.id);
+    }
     bed.down().await;
 }
 

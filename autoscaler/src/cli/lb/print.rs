@@ -143,6 +143,7 @@ fn state(backend: &BackendView) -> Cell {
         BackendState::Active => ("active", Color::Green),
         BackendState::Draining if takes_new_flows => ("draining (serving)", Color::Yellow),
         BackendState::Draining => ("draining", Color::Yellow),
+        BackendState::Stopping => ("stopping", Color::Yellow),
         BackendState::Down => ("down", Color::Red),
     };
     Cell::new(name).fg(colour)

@@ -60,7 +60,7 @@ fn backends(
     let takes_new_flows = |(backend, _): &&mut (Backend, &Instance)| match backend.state {
         BackendState::Active => true,
         BackendState::Draining => !some_active && !closing,
-        BackendState::Down => false,
+        BackendState::Stopping | BackendState::Down => false,
     };
     let serving: Vec<Serving<'_>> = (backends.iter_mut().filter(takes_new_flows))
         .map(|(backend, instance)| Serving { cloud: &instance.cloud, since: serves_since(backend, instance) })
@@ -100,6 +100,7 @@ fn backend(instance: &Instance, egress: Egress) -> Option<Backend> {
         _ if instance.failed => return None,
         InstanceState::InService => BackendState::Active,
         InstanceState::Draining => BackendState::Draining,
+        InstanceState::Terminating if instance.stopping => BackendState::Stopping,
         InstanceState::Pending | InstanceState::Terminating | InstanceState::Terminated => return None,
     };
     let reach = Reach::Link {
@@ -107,12 +108,15 @@ fn backend(instance: &Instance, egress: Egress) -> Option<Backend> {
         source_mac: egress.mac,
         mac: MacAddr::of_instance(instance.address),
     };
-    Some(Backend { address: IpAddr::V4(instance.address), reach, weight: 1, state })
+    let weight = u16::from(state != BackendState::Stopping);
+    Some(Backend { address: IpAddr::V4(instance.address), reach, weight, state })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use sluice_logic::group::Event;
 
     use super::*;
     use crate::daemon::testing::{at, instance, tenant};
@@ -180,6 +184,22 @@ mod tests {
         }
         instances[4].state = InstanceState::InService;
         assert!(!of(&instances, closes(false, 1)).draining_serve());
+    }
+
+    #[test]
+    fn an_instance_that_stops_keeps_its_flows_and_takes_none_whatever_the_others_are() {
+        let mut stopping = instance(2, InstanceState::Draining);
+        stopping.apply(Event::Terminate, at(9)).unwrap();
+        for others in
+            [&[][..], &[instance(3, InstanceState::InService)], &[instance(3, InstanceState::Draining)]]
+        {
+            let instances = [&[stopping.clone()], others].concat();
+            let service = services(&tenant("demo"), &instances, EGRESS, false, at(9)).remove(1);
+            let first = service.backends[0];
+            assert_eq!((first.state, first.weight), (BackendState::Stopping, 0));
+            assert!(service.backends[1..].iter().all(|other| other.weight == 1));
+        }
+        assert!(!services(&tenant("demo"), &[stopping], EGRESS, false, at(9))[1].draining_serve());
     }
 
     #[test]

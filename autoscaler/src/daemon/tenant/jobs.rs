@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_logic::forecast::Lookouts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
@@ -19,18 +20,15 @@ use sluice_store::Sample;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::problems::Work;
 use super::sources::Readings;
-use super::{Tenant, Tick};
+use super::{Tenant, Tick, shutdown};
 use crate::daemon::host::Host;
-use crate::daemon::logs::output;
 use crate::daemon::network;
+use crate::daemon::roster::Due;
 use crate::daemon::state::SavedTenant;
 
 /// How an instance has ended is known within this, or not told.
-const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
-/// A removal that has failed is tried again after so long.
-const RETRY_REMOVAL: Duration = Duration::from_secs(2);
+pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A source of metrics that takes longer has failed.
 pub(super) const MEASURE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -39,6 +37,8 @@ pub(super) const MEASURE_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) enum Done {
     /// An instance was made and is ready, after so long; or it was not.
     Made(InstanceId, Result<Duration>),
+    /// An instance has stopped, or was made to; or its cloud can't be asked.
+    Stopped(InstanceId, Result<()>),
     /// Nothing is left of an instance; or something is.
     Removed(InstanceId, Result<()>),
     /// An instance has ended by itself, or was stopped; and how, where that is known.
@@ -58,28 +58,31 @@ pub(super) enum Done {
 }
 
 impl Tenant {
-    /// Begins what has to be done: pending instances are made, terminating ones that the load balancer knows
-    /// nothing of any more are removed.
+    /// Begins what has to be done for each instance.
     pub(super) fn work(&mut self) {
         self.watch();
-        let now = tokio::time::Instant::now();
-        for member in self.members.values_mut().filter(|member| member.job.is_none()) {
+        let (now, clock) = (tokio::time::Instant::now(), Timestamp::now());
+        let has_network = self.attached.is_some();
+        for member in self.members.values_mut() {
+            let Some(due) = member.due(now, clock) else { continue };
             let (host, spec, cancel) = (self.host.clone(), member.spec.clone(), CancellationToken::new());
-            match member.instance.state {
-                InstanceState::Pending if self.attached.is_some() => {
+            let id = spec.id.clone();
+            match due {
+                Due::Make if !has_network => continue,
+                Due::Make => {
                     let stop = cancel.clone();
-                    self.jobs.spawn(async move {
-                        Done::Made(spec.id.clone(), caught(make(host, spec, stop)).await)
-                    });
+                    self.jobs.spawn(async move { Done::Made(id, caught(make(host, spec, stop)).await) });
                 }
-                InstanceState::Terminating
-                    if member.settled().is_some() && member.not_before.is_none_or(|at| at <= now) =>
-                {
-                    self.jobs.spawn(async move {
-                        Done::Removed(spec.id.clone(), caught(remove(host, spec)).await)
-                    });
+                Due::Stop { passed } => {
+                    let stopping = async move {
+                        shutdown::stop(&**host.clouds.provider(&spec.cloud)?, &spec, passed).await
+                    };
+                    self.jobs.spawn(async move { Done::Stopped(id, caught(stopping).await) });
                 }
-                _ => continue,
+                Due::Remove => {
+                    self.jobs
+                        .spawn(async move { Done::Removed(id, caught(shutdown::remove(host, spec)).await) });
+                }
             }
             member.job = Some(cancel);
         }
@@ -89,6 +92,7 @@ impl Tenant {
     pub(super) fn finish(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::Made(id, result)) => self.made(&id, result),
+            Ok(Done::Stopped(id, result)) => self.stopped(&id, result),
             Ok(Done::Removed(id, result)) => self.removed(&id, result),
             Ok(Done::Ended(id, ending)) => self.ended(&id, ending.as_ref()),
             Ok(Done::Sourced(name, readings)) => self.sourced(&name, readings),
@@ -164,15 +168,6 @@ impl Tenant {
             }
         }
     }
-
-    fn removed(&mut self, id: &InstanceId, result: Result<()>) {
-        if self.outcome(Work::Removal, result.with_context(|| id.to_string())).is_some() {
-            self.forget(id);
-        } else if let Some(member) = self.members.get_mut(id) {
-            member.job = None;
-            member.not_before = Some(tokio::time::Instant::now() + RETRY_REMOVAL);
-        }
-    }
 }
 
 /// Makes an instance and waits until it is ready. What a cancelled or failed attempt leaves is removed by the
@@ -208,25 +203,8 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
     }
 }
 
-async fn remove(host: Arc<Host>, spec: InstanceSpec) -> Result<()> {
-    let provider = host.clouds.provider(&spec.cloud)?;
-    let machine = spec.template.libvirt.as_ref().filter(|_| provider.kind() == ProviderKind::Libvirt);
-    let grace = machine.map_or(spec.template.stop_timeout, |machine| machine.shutdown_timeout);
-    let id = spec.id.clone();
-    // One that does not end, or can't be asked to, is removed all the same.
-    if let Err(error) = provider.stop(&id, grace).await {
-        tracing::debug!(%id, %error, "not stopped");
-    }
-    // Before all that it has said goes with it.
-    let lines = ending(&host, &spec).await.map(|ending| ending.last_lines).unwrap_or_default();
-    if tokio::time::timeout(ENDING_TIMEOUT, output::keep_last(&host, provider, &spec, lines)).await.is_err() {
-        tracing::warn!(%id, "its last output is not kept: the provider, or the disk, takes too long");
-    }
-    Ok(provider.delete(&id).await?)
-}
-
 /// How an instance has ended; `None` where that can't be told.
-async fn ending(host: &Host, spec: &InstanceSpec) -> Option<Ending> {
+pub(super) async fn ending(host: &Host, spec: &InstanceSpec) -> Option<Ending> {
     let provider = host.clouds.provider(&spec.cloud).ok()?;
     let asked = tokio::time::timeout(ENDING_TIMEOUT, provider.ending(&spec.id)).await;
     match asked {

@@ -18,6 +18,7 @@ mod problems;
 mod push;
 mod saving;
 mod services;
+mod shutdown;
 mod sources;
 mod view;
 mod vips;
@@ -298,6 +299,7 @@ impl Tenant {
             if self.is_leaving() && self.members.is_empty() && self.vanish().await {
                 break;
             }
+            let next_try = self.next_try();
             tokio::select! {
                 message = messages.recv() => {
                     let Some(message) = message else {
@@ -308,9 +310,22 @@ impl Tenant {
                     self.take(message).await;
                 }
                 Some(done) = self.jobs.join_next() => self.finish(done),
+                () = next_try => {}
             }
         }
         self.spec.name
+    }
+
+    /// Until a step of an instance's end that has failed is to be tried again.
+    fn next_try(&self) -> impl Future<Output = ()> + use<> {
+        let now = Instant::now();
+        let next = self.members.values().filter_map(|member| member.next_try(now)).min();
+        async move {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     async fn take(&mut self, message: Message) {

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::flows::FlowView;
 use super::sandbox::{Sandbox, Trace, Verdict};
-use super::state::{self, Placed};
+use super::state::Placed;
 use super::{Look, probe};
-use crate::lb::{Error, address};
+use crate::lb::{Error, address, registry};
 use crate::net::Netns;
 use crate::service::{BackendState, Protocol, ServiceKey};
 
@@ -196,7 +196,7 @@ impl Look {
                 let counted = known.map(|known| sandbox.counted(known.placed.handle)).transpose()?;
                 Outcome::Backend {
                     to,
-                    state: state.and_then(|value| state::state(&value)),
+                    state: state.and_then(|value| registry::state(&value)),
                     new_flow: counted.is_some_and(|counters| counters.new_flows > 0),
                 }
             }
@@ -262,7 +262,7 @@ impl Look {
     fn place_of(&self, ip: IpAddr) -> Result<Option<u16>, Error> {
         for index in 0..u16::try_from(self.maps.backend_places()).unwrap_or(NO_BACKEND) {
             let value = self.maps.backend(index)?;
-            if state::state(&value).is_some() && address::to_ip(&value.address) == ip {
+            if registry::state(&value).is_some() && address::to_ip(&value.address) == ip {
                 return Ok(Some(index));
             }
         }
@@ -276,14 +276,14 @@ impl fmt::Display for Explanation {
             Outcome::Backend { to, state, .. } => {
                 let to = shown(*to, self.question.protocol);
                 write!(f, "goes to {to}")?;
-                if *state == Some(BackendState::Draining) {
-                    f.write_str(match self.chosen_by {
-                        Some(ChosenBy::SlotOwner) => {
-                            ", which is draining: it takes new flows as no backend is active"
-                        }
-                        _ => ", which is draining: it keeps its flows",
-                    })?;
-                }
+                f.write_str(match (state, self.chosen_by) {
+                    (Some(BackendState::Draining), Some(ChosenBy::SlotOwner)) => {
+                        ", which is draining: it takes new flows as no backend is active"
+                    }
+                    (Some(BackendState::Draining), _) => ", which is draining: it keeps its flows",
+                    (Some(BackendState::Stopping), _) => ", which is stopping: it keeps its flows until then",
+                    _ => "",
+                })?;
             }
             Outcome::Answered { reason } => write!(f, "is answered in place of a backend: {reason}")?,
             Outcome::Dropped { reason } => write!(f, "is dropped: {reason}")?,

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use lb_common::abi::{BackendValue, Control, FlowKey, FlowValue, Handle, flow_end};
 use serde::{Deserialize, Serialize};
 
-use super::{Look, state};
+use super::Look;
 use crate::lb::parts::Flows;
-use crate::lb::{Error, address, batch};
+use crate::lb::{Error, address, batch, registry};
 use crate::service::{Protocol, ServiceKey, ServiceSelector};
 
 /// Which flows are wanted; all that is given must hold.
@@ -150,7 +150,7 @@ impl Reader {
 
     fn backend(&self, handle: Handle) -> Option<IpAddr> {
         let value = self.backends.get(usize::from(handle.index))?;
-        state::state(value).filter(|_| value.incarnation == handle.incarnation)?;
+        registry::state(value).filter(|_| value.incarnation == handle.incarnation)?;
         Some(address::to_ip(&value.address))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lb_common::abi::{BackendValue, DropReason, Handle, NO_BACKEND, backend_state};
+use lb_common::abi::{DropReason, Handle, NO_BACKEND, backend_state};
 use serde::{Deserialize, Serialize};
 
 use super::Look;
@@ -22,7 +22,7 @@ pub struct ServiceView {
     pub key: ServiceKey,
     /// Backends that take new flows.
     pub active: u32,
-    /// Backends that keep the flows they have.
+    /// Backends that keep the flows they have, those that stop among them.
     pub draining: u32,
     /// Whether new flows go to those, as no backend is active.
     pub draining_serve: bool,
@@ -130,7 +130,7 @@ impl Look {
         let mut views = Vec::new();
         for index in 0..u16::try_from(self.maps.backend_places()).unwrap_or(NO_BACKEND) {
             let value = self.maps.backend(index)?;
-            let Some(state) = state(&value) else { continue };
+            let Some(state) = registry::state(&value) else { continue };
             let shares = (services.iter().zip(&tables))
                 .filter(|(placed, _)| members.contains(&(index, placed.handle)))
                 .map(|(placed, slots)| slots.share(index, &placed.key))
@@ -204,15 +204,5 @@ impl Slots {
         let slots = self.owned.get(&backend).copied().unwrap_or_default();
         let all: u32 = self.owned.values().sum();
         Share { service: service.to_string(), slots, share: f64::from(slots) / f64::from(all) }
-    }
-}
-
-/// `None` for an empty place.
-pub(super) fn state(value: &BackendValue) -> Option<BackendState> {
-    match value.state {
-        backend_state::ACTIVE => Some(BackendState::Active),
-        backend_state::DRAINING => Some(BackendState::Draining),
-        backend_state::DOWN => Some(BackendState::Down),
-        _ => None,
     }
 }
