@@ -119,7 +119,7 @@ Some tests take longer, or more, when they are told to, here with what a release
     ///
     /// Runs setup if something is missing. Needs root: it makes a namespace. Tells how far it is, and at a difference
     /// the packet, what came out and the seed with which it comes again. `./x test` does this with 200,000 packets.
-    #[command(after_help = "Example: ./x fuzz --packets 10000000")]
+    #[command(after_help = "Example: ./x fuzz --packets 20000000")]
     Fuzz {
         /// How many packets; some 10,000 to 50,000 take a second.
         #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]

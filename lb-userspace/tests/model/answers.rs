@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::addresses::{is_from_link, is_to_link, is_within, owner};
 use super::bytes::{Changed, headers, u16_at};
+use super::flow::Said;
 use super::kinds::{is_discovery, is_error, malformed};
 use super::reference::{FlowId, FragmentId, Headers, LONGEST, fragment_id, quote};
-use super::talk::{Asked, Talk, answered_flow};
+use super::talk::{Talk, answered_flow};
 use super::world::{World, octets};
 use crate::bed::{GATEWAY, GATEWAY_6};
 
@@ -27,11 +28,17 @@ pub(crate) enum Outcome {
         /// A fragment that others follow, and the VIP that they get.
         leads: Option<(FragmentId, Vec<u8>)>,
         kind: &'static str,
-        /// The flow that it answers.
-        of: Option<FlowId>,
     },
-    /// Dropped, since its client hasn't asked; else it would be sent so.
-    Unsolicited { frame: Vec<u8>, leads: Option<(FragmentId, Vec<u8>)> },
+    /// Sent so, where its client has asked for it; else dropped.
+    Answer {
+        frame: Vec<u8>,
+        leads: Option<(FragmentId, Vec<u8>)>,
+        kind: &'static str,
+        /// The flow that it answers, where there can be one.
+        of: Option<FlowId>,
+        /// Whether it may leave also where nobody has asked for it.
+        may_leave: bool,
+    },
 }
 
 /// The VIP that the first fragment of a packet got.
@@ -155,7 +162,7 @@ fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], pac
         58 if packet.source.is_ipv6() && frame[at..at + 2] == [129, 0] => 0,
         _ => return Outcome::Drop("not_allowed"),
     };
-    let Some(service) = world.answered(packet.source, port, packet.protocol) else {
+    let Some((place, service)) = world.answered(packet.source, port, packet.protocol) else {
         return Outcome::Drop("not_allowed");
     };
     if let Some(stopped) = stopped(frame, packet) {
@@ -164,13 +171,13 @@ fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], pac
     let vip = octets(service.vip);
     let (mut out, outer) = readdressed(frame, packet, &vip);
     let port = service.target_port.and(service.port).filter(|_| matches!(packet.protocol, 6 | 17));
-    let address = octets(packet.source);
-    let backend = service.backends.iter().position(|backend| backend.address == address).expect("one of its");
+    let from = service.member(&octets(packet.source)).expect("one of its");
     let id = answered_flow(frame, packet, service.vip, port);
     // Where another service has that port, no client's packet to it is this one's.
-    let is_its = (world.service(service.vip, id.3, packet.protocol))
-        .is_some_and(|(_, its)| std::ptr::eq(its, service));
-    let asked = if is_its { talk.backend(id, backend, frame, packet) } else { Asked::No };
+    let is_its = world.service(service.vip, id.3, packet.protocol).is_some_and(|(its, _)| its == place);
+    if is_its {
+        talk.backend(world, place, id, from, &Said::of(frame, packet));
+    }
     if let Some(port) = port {
         out[at..at + 2].copy_from_slice(&port.to_be_bytes());
     }
@@ -182,11 +189,8 @@ fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], pac
         _ => {}
     }
     let leads = packet.fragment.map(|(identification, _)| (fragment_id(packet, identification), vip));
-    if asked == Asked::Another || asked == Asked::No && !may_leave {
-        return Outcome::Unsolicited { frame: out, leads };
-    }
     let kind = if packet.source.is_ipv6() { "answer, IPv6" } else { "answer, IPv4" };
-    Outcome::Send { frame: out, leads, kind, of: Some(id) }
+    Outcome::Answer { frame: out, leads, kind, of: is_its.then_some(id), may_leave }
 }
 
 fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identification: u32) -> Outcome {
@@ -197,7 +201,7 @@ fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identif
         return stopped;
     }
     let kind = "answer, later fragment";
-    Outcome::Send { frame: readdressed(frame, packet, vip).0, leads: None, kind, of: None }
+    Outcome::Send { frame: readdressed(frame, packet, vip).0, leads: None, kind }
 }
 
 /// An error about what a client has sent.
@@ -215,7 +219,7 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
         return Outcome::Drop("not_allowed");
     }
     let Some(port) = port else { return Outcome::Drop("icmp_quote") };
-    let Some(service) = world.answered(backend, port, quote.protocol) else {
+    let Some((_, service)) = world.answered(backend, port, quote.protocol) else {
         return Outcome::Drop("not_allowed");
     };
     if let Some(stopped) = stopped(frame, packet) {
@@ -228,7 +232,7 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
     let change = if packet.source.is_ipv6() { inner.and(outer) } else { inner };
     change.apply(&mut out, packet.payload + 2);
     let kind = if packet.source.is_ipv6() { "answer, error, IPv6" } else { "answer, error, IPv4" };
-    Outcome::Send { frame: out, leads: None, kind, of: None }
+    Outcome::Send { frame: out, leads: None, kind }
 }
 
 /// A packet that can't take its next hop is the kernel's, but for one that the kernel would fragment.

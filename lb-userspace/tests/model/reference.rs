@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::addresses::{Owner, is_possible, owner};
-use super::bytes::{Changed, headers, sum, u16_at, u32_at};
+use super::bytes::{Changed, headers, sum, u16_at};
+use super::flow::{Member, Said};
 use super::kinds::{is_balanced, is_discovery, is_error, malformed};
+use super::replies::{answered, reset};
 use super::talk::Talk;
 use super::world::{Service, World};
 
@@ -51,7 +53,7 @@ pub(crate) type FragmentId = (IpAddr, IpAddr, u32, u8);
 #[derive(Clone, Copy)]
 pub(crate) enum Follows {
     Flow(FlowId),
-    Fragment(usize),
+    Fragment(Member),
 }
 
 /// The reading of an IP packet.
@@ -78,7 +80,7 @@ pub(crate) struct Quote {
 }
 
 /// The first fragments seen: service and backend.
-pub(crate) type Fragments = HashMap<FragmentId, (usize, usize)>;
+pub(crate) type Fragments = HashMap<FragmentId, (usize, Member)>;
 
 /// The longest frame that any link takes.
 pub(crate) const LONGEST: usize = 14 + 1_500;
@@ -97,10 +99,10 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, talk: &mut Talk, fra
         return Outcome::Drop(reason);
     }
     if !is_first_or_whole {
-        return kept_out(frame, &packet).unwrap_or_else(|| later_fragment(fragments, &packet));
+        return kept_out(frame, &packet).unwrap_or_else(|| later_fragment(world, fragments, &packet));
     }
     if packet.complete && is_error(frame, &packet) {
-        return kept_out(frame, &packet).unwrap_or_else(|| error(world, frame, &packet));
+        return kept_out(frame, &packet).unwrap_or_else(|| error(world, talk, frame, &packet));
     }
     if !packet.complete || !is_balanced(frame, &packet) {
         return kept_out(frame, &packet).unwrap_or_else(|| unserved(frame, &packet));
@@ -122,12 +124,10 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, talk: &mut Talk, fra
     if !is_possible(packet.source) || may_begin && owner(packet.source).is_some() {
         return Outcome::Drop("impossible_source");
     }
-    if service.backends.is_empty() {
-        return reset(frame, &packet, "no_backend");
-    }
     let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
-    if owner(packet.source).is_none() {
-        talk.client(flow, frame, &packet);
+    talk.client(world, place, flow, &Said::of(frame, &packet));
+    if !service.is_served() {
+        return reset(frame, &packet, "no_backend");
     }
     if frame.len() > LONGEST {
         return answered(frame, &packet, "too_long", [3, 4], [2, 0], 1_500);
@@ -198,16 +198,18 @@ pub(crate) fn fragment_id(packet: &Headers, identification: u32) -> FragmentId {
     (packet.source, packet.destination, identification, protocol)
 }
 
-fn later_fragment(fragments: &Fragments, packet: &Headers) -> Outcome {
+fn later_fragment(world: &World, fragments: &Fragments, packet: &Headers) -> Outcome {
     let (identification, _) = packet.fragment.expect("a fragment");
-    let Some(&(service, backend)) = fragments.get(&fragment_id(packet, identification)) else {
+    let first = fragments.get(&fragment_id(packet, identification)).copied();
+    let Some((service, member)) = first.filter(|&(service, member)| world.services[service].lives(member))
+    else {
         return Outcome::Drop("fragment");
     };
-    let follows = Follows::Fragment(backend);
+    let follows = Follows::Fragment(member);
     Outcome::Forward(Forward { service, follows, leads: None, headers: *packet, what: What::FragmentOnly })
 }
 
-fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
+fn error(world: &World, talk: &mut Talk, frame: &[u8], packet: &Headers) -> Outcome {
     let Some((quote, source, client)) = quote(frame, packet) else { return Outcome::Drop("icmp_quote") };
     let at = quote.payload;
     let (vip_port, client_port) = match (quote.protocol, frame[at], frame[at + 1]) {
@@ -224,10 +226,12 @@ fn error(world: &World, frame: &[u8], packet: &Headers) -> Outcome {
     if !is_possible(client) || owner(client).is_some() {
         return Outcome::Drop("impossible_source");
     }
-    if service.backends.is_empty() {
+    if !service.is_served() {
         return Outcome::Drop("no_backend");
     }
-    let follows = Follows::Flow((client, client_port, source, vip_port, quote.protocol));
+    let flow = (client, client_port, source, vip_port, quote.protocol);
+    talk.about(world, place, flow);
+    let follows = Follows::Flow(flow);
     let what = What::Error(quote);
     Outcome::Forward(Forward { service: place, follows, leads: None, headers: *packet, what })
 }
@@ -364,72 +368,4 @@ impl Quote {
         }
         Changed::of(frame, out, self.at..self.payload + (end - self.payload) / 2 * 2)
     }
-}
-
-fn reset(frame: &[u8], packet: &Headers, reason: &'static str) -> Outcome {
-    let tcp = packet.payload;
-    if packet.protocol != 6 || frame[tcp + 13] & 4 != 0 {
-        return Outcome::Drop(reason);
-    }
-    let flags = frame[tcp + 13];
-    let data = packet.end - tcp - usize::from(frame[tcp + 12] >> 4) * 4;
-    let taken = u32::try_from(data).expect("a length") + u32::from(flags >> 1 & 1) + u32::from(flags & 1);
-    let mut segment = [&frame[tcp + 2..tcp + 4], &frame[tcp..tcp + 2]].concat();
-    if flags & 0x10 == 0 {
-        segment.extend([0; 4]);
-        segment.extend(u32_at(frame, tcp + 4).wrapping_add(taken).to_be_bytes());
-        segment.extend([0x50, 0x14, 0, 0, 0, 0, 0, 0]);
-    } else {
-        segment.extend(&frame[tcp + 8..tcp + 12]);
-        segment.extend([0, 0, 0, 0, 0x50, 0x04, 0, 0, 0, 0, 0, 0]);
-    }
-    let frame = back(frame, packet, 6, &segment, 16);
-    Outcome::Answer { reason, frame, is_limited: false }
-}
-
-/// An ICMP error about a packet, by type and code of each family.
-fn answered(
-    frame: &[u8],
-    packet: &Headers,
-    reason: &'static str,
-    v4: [u8; 2],
-    v6: [u8; 2],
-    mtu: u16,
-) -> Outcome {
-    let is_v6 = packet.source.is_ipv6();
-    let mut message = if is_v6 { v6 } else { v4 }.to_vec();
-    message.extend([0; 4]);
-    message.extend(mtu.to_be_bytes());
-    message.extend(&frame[14..packet.end.min(14 + 128)]);
-    let frame = back(frame, packet, if is_v6 { 58 } else { 1 }, &message, 2);
-    Outcome::Answer { reason, frame, is_limited: true }
-}
-
-/// A packet back to where one came from, its payload's checksum at `checksum`.
-fn back(frame: &[u8], packet: &Headers, protocol: u8, payload: &[u8], checksum: usize) -> Vec<u8> {
-    let mut out = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
-    let length = u16::try_from(payload.len()).expect("a length");
-    let mut pseudo = u32::from(protocol) + u32::from(length);
-    if packet.source.is_ipv6() {
-        out.extend([0x60, 0, 0, 0]);
-        out.extend(length.to_be_bytes());
-        out.extend([protocol, 64]);
-        out.extend(&frame[38..54]);
-        out.extend(&frame[22..38]);
-        pseudo += sum(&out[22..54]);
-    } else {
-        out.extend([0x45, 0]);
-        out.extend((20 + length).to_be_bytes());
-        out.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
-        out.extend(&frame[30..34]);
-        out.extend(&frame[26..30]);
-        let header = super::bytes::checksum(sum(&out[14..34]));
-        out[24..26].copy_from_slice(&header.to_be_bytes());
-        pseudo = if protocol == 1 { 0 } else { pseudo + sum(&out[26..34]) };
-    }
-    let at = out.len() + checksum;
-    out.extend(payload);
-    let checksum = super::bytes::checksum(pseudo + sum(payload));
-    out[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
-    out
 }

@@ -1,0 +1,421 @@
+//! One flow, as its ends' packets make it: nothing of the code under test. No time passes here.
+
+use super::bytes::{checksum, sum, u32_at};
+use super::reference::Headers;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// A backend's place in its service's list, and how often it has been added.
+pub(crate) type Member = (usize, u32);
+
+/// The part of a service's flows that this one shares a slot with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Who gets the flows that begin.
+    pub(crate) owner: Option<Member>,
+    /// Who has those that began before and aren't known.
+    pub(crate) previous_owner: Option<Member>,
+    /// Whether flows are looked up.
+    pub(crate) is_tracked: bool,
+}
+
+impl Slot {
+    pub(crate) fn steady(owner: Option<Member>) -> Self {
+        Self { owner, previous_owner: owner, is_tracked: false }
+    }
+
+    pub(crate) fn tracked(owner: Option<Member>, previous_owner: Option<Member>) -> Self {
+        Self { owner, previous_owner, is_tracked: true }
+    }
+
+    /// The slot after a change of the service's backends by which it is `owner`'s.
+    pub(crate) fn moved(self, owner: Option<Member>, keeps: impl Fn(Member) -> bool) -> Self {
+        let previous_owner = self.previous_owner.filter(|&member| keeps(member)).or(owner);
+        let stays = self.owner == owner || previous_owner == owner;
+        if !self.is_tracked && stays { Self::steady(owner) } else { Self::tracked(owner, previous_owner) }
+    }
+
+    /// The slot after longer than any flow lives.
+    pub(crate) fn rested(self) -> Self {
+        if self.is_tracked && self.previous_owner != self.owner {
+            Self::tracked(self.owner, self.owner)
+        } else {
+            Self::steady(self.owner)
+        }
+    }
+}
+
+/// What is known of a flow.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    awaited: Awaited,
+    attempt: Option<(Attempt, Member)>,
+    real: Option<(Real, Member)>,
+    /// Its answers say nothing new, but those that begin or end it.
+    in_use: bool,
+}
+
+/// Who has spoken last, as far as the client's next packet is looked up for it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    #[default]
+    No,
+    Syn,
+    Answer,
+}
+
+/// What is known of a flow that isn't real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Asked,
+    Handshake { number: u32, acknowledged: u16 },
+    Answered { acknowledged: u16 },
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Real {
+    client_fin: bool,
+    backend_fin: bool,
+    reset: bool,
+    claimed_fin: Option<u32>,
+    claimed_reset: bool,
+}
+
+/// A packet of a flow, as far as it matters to it.
+#[derive(Clone, Copy)]
+pub(crate) enum Said {
+    /// Of a protocol without connections.
+    Datagram,
+    Segment(Segment),
+}
+
+/// A TCP segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    flags: u8,
+    sequence: u32,
+    acknowledgement: u32,
+    length: u32,
+    is_intact: bool,
+}
+
+impl Said {
+    pub(crate) fn of(frame: &[u8], packet: &Headers) -> Self {
+        if packet.protocol != 6 {
+            return Self::Datagram;
+        }
+        let at = packet.payload;
+        let data = at + usize::from(frame[at + 12] >> 4) * 4;
+        let addresses = if packet.source.is_ipv6() { sum(&frame[22..54]) } else { sum(&frame[26..34]) };
+        let length = u32::try_from(packet.end - at).expect("a length");
+        Self::Segment(Segment {
+            flags: frame[at + 13],
+            sequence: u32_at(frame, at + 4),
+            acknowledgement: u32_at(frame, at + 8),
+            length: u32::try_from(packet.end - data).expect("a length"),
+            is_intact: checksum(addresses + 6 + length + sum(&frame[at..packet.end])) == 0,
+        })
+    }
+
+    fn segment(&self) -> Option<&Segment> {
+        if let Self::Segment(segment) = self { Some(segment) } else { None }
+    }
+
+    fn claims_an_end(&self) -> bool {
+        self.segment().is_some_and(Segment::claims_an_end)
+    }
+
+    fn may_begin(&self) -> bool {
+        self.segment().is_none_or(Segment::opens)
+    }
+}
+
+impl Segment {
+    /// A SYN alone.
+    fn opens(&self) -> bool {
+        self.flags & (SYN | ACK | RST) == SYN
+    }
+
+    fn claims_an_end(&self) -> bool {
+        self.flags & (FIN | RST) != 0
+    }
+
+    fn says_nothing(&self) -> bool {
+        self.length == 0 && self.flags & FIN == 0
+    }
+
+    /// As much of its acknowledgement as an attempt keeps.
+    fn acknowledged(&self) -> u16 {
+        (self.acknowledgement & 0xffff).try_into().expect("16 bits")
+    }
+}
+
+/// What time has made of what was said before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed {
+    /// The client's SYN was in a second before this one.
+    pub(crate) syn_is_old: bool,
+    /// What the client has claimed stands no longer.
+    pub(crate) claims_are_old: bool,
+}
+
+impl Passed {
+    /// All that may be after so many seconds.
+    pub(crate) fn after(seconds: u32) -> Vec<Self> {
+        let of = |least: u32| if seconds >= least { &[false, true][..] } else { &[false] };
+        let each =
+            |&syn_is_old: &bool| of(2).iter().map(move |&claims_are_old| Self { syn_is_old, claims_are_old });
+        of(1).iter().flat_map(each).collect()
+    }
+}
+
+/// What an answer is to its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    No,
+    Yes,
+    Another,
+}
+
+impl Real {
+    fn is_closed(&self) -> bool {
+        self.reset || self.client_fin && self.backend_fin
+    }
+
+    fn claim(&mut self, segment: &Segment) {
+        let end = segment.sequence.wrapping_add(segment.length);
+        if segment.flags & RST != 0 {
+            self.claimed_reset = true;
+            // One number is kept, of the last claim.
+            self.claimed_fin =
+                (self.claimed_fin.is_some() || segment.flags & FIN != 0).then_some(segment.sequence);
+        } else {
+            self.claimed_fin = Some(end.wrapping_add(1));
+        }
+    }
+
+    /// Whether its answers say nothing new from now on.
+    fn go_on(&mut self, segment: &Segment, was_in_use: bool, passed: Passed) -> bool {
+        self.backend_fin |= segment.flags & FIN != 0;
+        self.reset |= segment.flags & RST != 0;
+        if self.claimed_fin == Some(segment.acknowledgement) {
+            (self.client_fin, self.claimed_fin) = (true, None);
+        }
+        if passed.claims_are_old {
+            (self.claimed_fin, self.claimed_reset) = (None, false);
+        }
+        let is_claimed = self.claimed_fin.is_some() || self.claimed_reset;
+        !self.is_closed() && (!is_claimed || was_in_use)
+    }
+}
+
+impl Flow {
+    /// Whether both ends have spoken, and none has ended it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.real.is_some_and(|(real, _)| !real.is_closed())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.real.is_some_and(|(real, _)| real.is_closed())
+    }
+
+    pub(crate) fn has_lost_its_backend(&self, lives: &dyn Fn(Member) -> bool) -> bool {
+        self.in_use && self.real.is_some_and(|(_, member)| !lives(member))
+    }
+
+    /// Another epoch of the cache of flows in use has begun for it.
+    pub(crate) fn unseen(self) -> Self {
+        Self { in_use: false, ..self }
+    }
+
+    /// A client's packet comes in; who gets it.
+    pub(crate) fn client(
+        &mut self,
+        slot: Slot,
+        said: &Said,
+        lives: &dyn Fn(Member) -> bool,
+    ) -> Option<Member> {
+        if let Said::Segment(segment) = said
+            && !slot.is_tracked
+        {
+            if segment.opens() {
+                self.awaited = Awaited::Syn;
+                return slot.owner;
+            }
+            let is_awaited = self.awaited != Awaited::No && !self.in_use;
+            return if segment.claims_an_end() || is_awaited {
+                self.settle(slot, said, lives)
+            } else {
+                slot.owner
+            };
+        }
+        match self.real {
+            Some((real, member)) if lives(member) && !real.is_closed() && !said.claims_an_end() => {
+                Some(member)
+            }
+            _ => self.settle(slot, said, lives),
+        }
+    }
+
+    /// Who gets a packet by all that is known.
+    fn settle(&mut self, slot: Slot, said: &Said, lives: &dyn Fn(Member) -> bool) -> Option<Member> {
+        self.real = self.real.filter(|&(_, member)| lives(member));
+        if let Some((real, member)) = &mut self.real
+            && !real.is_closed()
+        {
+            if let Said::Segment(segment) = said
+                && segment.claims_an_end()
+            {
+                real.claim(segment);
+                self.in_use = false;
+            }
+            return Some(*member);
+        }
+        let attempt = self.attempt.filter(|&(_, member)| lives(member));
+        if said.may_begin() {
+            let member = attempt.map(|(_, member)| member).or(slot.owner)?;
+            match said {
+                Said::Segment(_) => self.awaited = Awaited::Syn,
+                Said::Datagram => self.attempt = Some((Attempt::Asked, member)),
+            }
+            return Some(member);
+        }
+        let segment = said.segment()?;
+        if let Some((known, member)) =
+            attempt.filter(|&(_, member)| slot.is_tracked || Some(member) == slot.owner)
+        {
+            let completes = segment.flags & (SYN | ACK | RST | FIN) == ACK
+                && matches!(known, Attempt::Handshake { number, .. } if number == segment.acknowledgement);
+            if completes && segment.length == 0 && segment.is_intact {
+                self.become_real(member, Real::default());
+                return Some(member);
+            }
+            if completes || self.real.is_none() {
+                return Some(member);
+            }
+        }
+        if let Some((_, member)) = self.real {
+            return Some(member);
+        }
+        let member = if slot.is_tracked { slot.previous_owner.or(slot.owner) } else { slot.owner }?;
+        if attempt.is_none() && segment.flags & RST == 0 && self.awaited != Awaited::No {
+            self.attempt = Some((Attempt::Asked, member));
+        }
+        Some(member)
+    }
+
+    fn become_real(&mut self, member: Member, real: Real) {
+        (self.real, self.attempt, self.in_use) = (Some((real, member)), None, true);
+    }
+
+    /// Who has it, for what is about it.
+    pub(crate) fn holder(&self, slot: Slot, lives: &dyn Fn(Member) -> bool) -> Option<Member> {
+        let real = self.real.map(|(_, member)| member).filter(|&member| lives(member));
+        let attempt = self.attempt.map(|(_, member)| member).filter(|&member| lives(member));
+        real.or(attempt).or(slot.previous_owner).or(slot.owner)
+    }
+
+    /// A backend's packet would leave.
+    pub(crate) fn backend(
+        &mut self,
+        slot: Slot,
+        said: &Said,
+        (from, passed): (Member, Passed),
+        lives: &dyn Fn(Member) -> bool,
+    ) -> Asked {
+        let is_special = said.segment().is_some_and(|segment| segment.flags & (SYN | FIN | RST) != 0);
+        if self.in_use && !is_special {
+            return Asked::Yes;
+        }
+        let opens = said.segment().is_some_and(|segment| segment.flags & SYN != 0);
+        if let Some((real, member)) = &mut self.real
+            && !real.is_closed()
+            && lives(*member)
+        {
+            match (*member == from, opens) {
+                (true, true) => real.reset = true,
+                (true, false) => {
+                    self.in_use =
+                        said.segment().is_none_or(|segment| real.go_on(segment, self.in_use, passed));
+                    return Asked::Yes;
+                }
+                (false, true) => return Asked::Another,
+                (false, false) => return Asked::Yes,
+            }
+        }
+        let attempt = self.attempt.filter(|&(_, member)| lives(member));
+        match said {
+            Said::Segment(segment) if opens => self.hear_handshake(slot, segment, (from, passed), attempt),
+            _ => match attempt.filter(|&(_, member)| member == from) {
+                Some((attempt, _)) => {
+                    self.hear_of_attempt(said, attempt, from);
+                    Asked::Yes
+                }
+                None => self.hear_of_nothing(said, from, passed),
+            },
+        }
+    }
+
+    fn hear_handshake(
+        &mut self,
+        slot: Slot,
+        segment: &Segment,
+        (from, passed): (Member, Passed),
+        attempt: Option<(Attempt, Member)>,
+    ) -> Asked {
+        self.in_use = false;
+        let is_its = match attempt {
+            Some((_, member)) => member == from,
+            None if self.awaited != Awaited::Syn => return Asked::No,
+            None => [slot.owner, slot.previous_owner].contains(&Some(from)),
+        };
+        if !is_its {
+            return Asked::Another;
+        }
+        let number = segment.sequence.wrapping_add(1);
+        self.attempt = Some((Attempt::Handshake { number, acknowledged: segment.acknowledged() }, from));
+        self.await_client(passed);
+        Asked::Yes
+    }
+
+    fn hear_of_attempt(&mut self, said: &Said, attempt: Attempt, from: Member) {
+        let Said::Segment(segment) = said else { return self.become_real(from, Real::default()) };
+        if segment.flags & RST != 0 {
+            self.attempt = None;
+            return;
+        }
+        let acknowledged = segment.acknowledged();
+        match attempt {
+            Attempt::Asked if segment.says_nothing() => {
+                self.attempt = Some((Attempt::Answered { acknowledged }, from));
+            }
+            Attempt::Handshake { acknowledged: before, .. } | Attempt::Answered { acknowledged: before }
+                if segment.says_nothing() && acknowledged == before => {}
+            _ => self.become_real(from, Real { backend_fin: segment.flags & FIN != 0, ..Real::default() }),
+        }
+    }
+
+    fn hear_of_nothing(&mut self, said: &Said, from: Member, passed: Passed) -> Asked {
+        if self.real.is_some_and(|(_, member)| member == from) {
+            return Asked::Yes;
+        }
+        match said {
+            Said::Datagram => Asked::No,
+            Said::Segment(segment) if segment.length == 0 && self.awaited == Awaited::Syn => Asked::Yes,
+            Said::Segment(_) => {
+                self.await_client(passed);
+                Asked::No
+            }
+        }
+    }
+
+    fn await_client(&mut self, passed: Passed) {
+        if self.awaited != Awaited::Syn || passed.syn_is_old {
+            self.awaited = Awaited::Answer;
+        }
+    }
+}

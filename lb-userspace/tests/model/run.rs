@@ -1,0 +1,376 @@
+//! One run: what the programs make of each packet, beside what the model says.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use aya::Pod;
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use fastrand::Rng;
+use lb_common::abi::{Control, FragmentKey, FragmentValue, OutboundKey, VERSION};
+use lb_common::attempt::AttemptSet;
+use lb_common::handshake;
+
+use super::answers::{self, Opened};
+use super::bed::{Bed, Verdict};
+use super::census::{self, Census};
+use super::generate::{self, Side};
+use super::hosts;
+use super::reference::{self, Follows, Forward, Fragments, Outcome};
+use super::talk::Talk;
+use super::world::World;
+
+/// Packets between two checks of the counters, and at most one change of backends.
+const BATCH: u64 = 1_000;
+/// Packets from one side in a row.
+const ROUND: u64 = 25;
+/// Batches between two times at which all flows end, far below what the tables hold.
+const CLEARING: u64 = 10;
+/// Clearings between two times at which old attempts are overwritten: their times come round after 4,096 seconds.
+const OVERWRITING: u64 = 8;
+
+/// No client is waited for.
+static NO_STAMPS: [u8; handshake::CELLS] = [0; handshake::CELLS];
+
+pub(crate) struct Run {
+    bed: Bed,
+    world: World,
+    /// What all ends have said.
+    talk: Talk,
+    fragments: Fragments,
+    answer_fragments: answers::Fragments,
+    /// The programs' clock when all flows were over.
+    forgotten_at: u32,
+    control: Array<MapData, Control>,
+    /// The tenant's own connections, while it may have some.
+    opened: Option<Opened>,
+    /// What the programs have dropped in this batch, by the model.
+    drops: Census,
+    /// How many packets left that were no answers: flows share bits of their hashes by chance, and what one has said then
+    /// counts for the other. And time passes by the host's clock too, so on a busy host a client may have asked too long ago.
+    let_through: u64,
+    /// How many answers were held back that the model would let out.
+    held_back: u64,
+    /// How many clients' packets went to another of their service's backends than the model says. Their flow's cell was fresh by another
+    /// flow's SYN, and so an attempt was recorded that the model doesn't know of.
+    elsewhere: u64,
+    /// How many packets became what.
+    pub(crate) tally: Census,
+    seed: u64,
+    batch: u64,
+}
+
+impl Run {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut bed = Bed::with_room_for(16);
+        let world = World::new(&mut bed);
+        let control = Map::Array(pinned(&bed, "control")).try_into().expect("its type");
+        Self {
+            bed,
+            world,
+            talk: Talk::default(),
+            fragments: Fragments::new(),
+            answer_fragments: answers::Fragments::new(),
+            forgotten_at: 0,
+            control,
+            opened: None,
+            drops: Census::new(),
+            let_through: 0,
+            held_back: 0,
+            elsewhere: 0,
+            tally: Census::new(),
+            seed,
+            batch: 0,
+        }
+    }
+
+    /// Compares so many packets.
+    pub(crate) fn go_on_for(&mut self, packets: u64) {
+        let started = Instant::now();
+        for batch in 0..packets.div_ceil(BATCH) {
+            self.batch = batch;
+            self.compare_batch();
+            if (batch + 1) % 1_000 == 0 {
+                eprintln!("{} packets in {:.0?}, no difference", (batch + 1) * BATCH, started.elapsed());
+            }
+        }
+        let Self { seed, tally, let_through, held_back, elsewhere, .. } = self;
+        eprintln!("seed {seed}: {packets} packets in {:.1?}: {tally:?}", started.elapsed());
+        eprintln!(
+            "by chance: {let_through} let through, {held_back} held back, {elsewhere} to another backend"
+        );
+        let unsolicited = tally.get("unsolicited").copied().unwrap_or_default();
+        assert!(*let_through * 50 < unsolicited, "{let_through} of {unsolicited} left");
+        let answered = tally["answer, IPv4"] + tally["answer, IPv6"];
+        assert!(*held_back * 50 < answered, "{held_back} of {answered} answers were held back");
+        let sent = tally["redirect, IPv4"] + tally["redirect, IPv6"];
+        assert!(*elsewhere * 20_000 < sent, "{elsewhere} of {sent} packets went to another backend");
+    }
+
+    fn compare_batch(&mut self) {
+        // Each batch has its own seed, so that one that fails can be run alone; but what came before may matter.
+        let mut rng = Rng::with_seed(self.seed.wrapping_add(self.batch));
+        if self.batch.is_multiple_of(CLEARING) {
+            self.forget();
+        }
+        if rng.bool() {
+            let service = self.world.change(&mut rng, &mut self.bed);
+            self.talk.table_changed(&self.world, service);
+            *self.tally.entry("change of backends").or_default() += 1;
+        }
+        let before = self.bed.lb.counters().expect("counters").drops;
+        let mut number = 0;
+        while number < BATCH {
+            let mut frames =
+                |side| -> Vec<_> { (0..ROUND).map(|_| generate::frame(&mut rng, side)).collect() };
+            let (from_clients, from_tenant) = (frames(Side::Client), frames(Side::Tenant));
+            self.compare(&from_clients, number);
+            self.compare_answers(&from_tenant, number + ROUND);
+            number += 2 * ROUND;
+        }
+        self.check_counts(&before);
+    }
+
+    fn compare(&mut self, frames: &[Vec<u8>], first: u64) {
+        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(self.bed.uplink_all(frames)))
+        {
+            census::count(&mut self.tally, &self.world, &self.talk, frame);
+            // What the programs see of it, and what is left of it where they change nothing.
+            let frame = &reference::untagged(frame);
+            let outcome = reference::outcome(&self.world, &self.fragments, &mut self.talk, frame);
+            if let Err(what) = self.became(outcome, frame, verdict, &out) {
+                self.fail(number, frame, (verdict, &out), &what);
+            }
+        }
+    }
+
+    /// Whether the programs have made of a client's frame what they should.
+    fn became(&mut self, outcome: Outcome, frame: &[u8], verdict: Verdict, out: &[u8]) -> Result<(), String> {
+        match outcome {
+            Outcome::Pass => {
+                if (verdict, out) != (Verdict::Pass, frame) {
+                    return Err("to be passed as it is".into());
+                }
+                self.tell("pass");
+            }
+            Outcome::Drop(reason) => {
+                if verdict != Verdict::Drop {
+                    return Err(format!("to be dropped: {reason}"));
+                }
+                self.drops(reason);
+            }
+            Outcome::Answer { reason, frame: answer, is_limited } => {
+                let is_answer = verdict == Verdict::Transmit && out == answer;
+                let is_withheld = is_limited && verdict == Verdict::Drop;
+                if !is_answer && !is_withheld {
+                    return Err(format!("to be answered: {reason}\n  as:  {}", hex(&answer)));
+                }
+                self.drops(reason);
+                if is_answer {
+                    self.tell("answer");
+                }
+            }
+            Outcome::Forward(forward) => {
+                self.forwarded(&forward, frame, verdict, out)?;
+                if forward.is_unsound(frame) {
+                    self.drops("bad_checksum");
+                }
+                self.tell(forward.kind());
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`compare`](Self::compare), for the way back.
+    fn compare_answers(&mut self, frames: &[Vec<u8>], first: u64) {
+        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(self.bed.answer_all(frames)))
+        {
+            let opened = self.opened.as_mut();
+            let outcome =
+                answers::outcome(&self.world, &self.answer_fragments, opened, &mut self.talk, frame);
+            let (wanted, as_frame) = self.wanted(outcome, frame, verdict, &out);
+            if (verdict, &out) != (wanted, &as_frame) {
+                let what = format!("from the tenant, to be {wanted:?} as\n       {}", hex(&as_frame));
+                self.fail(number, frame, (verdict, &out), &what);
+            }
+        }
+    }
+
+    /// What is to become of a tenant's frame.
+    fn wanted(
+        &mut self,
+        outcome: answers::Outcome,
+        frame: &[u8],
+        verdict: Verdict,
+        out: &[u8],
+    ) -> (Verdict, Vec<u8>) {
+        use answers::Outcome;
+
+        match outcome {
+            Outcome::Pass(reason) => {
+                if let Some(reason) = reason {
+                    self.drops(reason);
+                }
+                self.tell("answer, passed");
+                (Verdict::Pass, frame.to_vec())
+            }
+            Outcome::Leave => {
+                self.tell("left");
+                (Verdict::Pass, frame.to_vec())
+            }
+            Outcome::Drop(reason) => {
+                self.drops(reason);
+                (Verdict::Drop, out.to_vec())
+            }
+            Outcome::Quiet => {
+                self.tell("quiet");
+                (Verdict::Drop, out.to_vec())
+            }
+            Outcome::Send { frame, leads, kind } => {
+                self.answer_fragments.extend(leads);
+                self.tell(kind);
+                (Verdict::Redirect, frame)
+            }
+            Outcome::Answer { frame, leads, kind, of, may_leave } => {
+                let is_let_out = verdict == Verdict::Redirect;
+                let is_right = match of {
+                    Some(id) => self.talk.was_let_out(id, is_let_out, may_leave).is_ok(),
+                    None => is_let_out == may_leave,
+                };
+                if is_let_out {
+                    self.answer_fragments.extend(leads);
+                    self.let_through += u64::from(!is_right);
+                    self.tell(kind);
+                    return (Verdict::Redirect, frame);
+                }
+                self.held_back += u64::from(!is_right);
+                self.drops("unsolicited");
+                (Verdict::Drop, out.to_vec())
+            }
+        }
+    }
+
+    /// Checks what was counted as dropped in this batch.
+    fn check_counts(&mut self, before: &BTreeMap<&'static str, u64>) {
+        let after = self.bed.lb.counters().expect("counters").drops;
+        let counted: Census = after
+            .iter()
+            .map(|(reason, count)| (*reason, count - before[reason]))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let expected = std::mem::take(&mut self.drops);
+        assert_eq!(counted, expected, "drops of SLUICE_FUZZ_SEED={}", self.seed.wrapping_add(self.batch));
+        for (reason, count) in expected {
+            *self.tally.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Checks a frame that went to a backend: to one that can have the flow, and as it is to be.
+    fn forwarded(
+        &mut self,
+        forward: &Forward,
+        frame: &[u8],
+        verdict: Verdict,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let service = &self.world.services[forward.service];
+        let is_its = |&(place, _): &(usize, u32)| out.starts_with(&service.backends[place].mac);
+        let sent_to = service.members().find(is_its);
+        let (Verdict::Redirect, Some(member)) = (verdict, sent_to) else {
+            return Err(format!("to go to a backend of service {}", forward.service));
+        };
+        match forward.follows {
+            Follows::Flow(flow) => {
+                if let Err(possible) = self.talk.goes_to(flow, member) {
+                    self.elsewhere += 1;
+                    eprintln!("batch {}, to backend {member:?}: {possible}", self.batch);
+                }
+            }
+            Follows::Fragment(first) if first != member => {
+                return Err(format!("to go to backend {first:?}, as its first fragment did"));
+            }
+            Follows::Fragment(_) => {}
+        }
+        let expected = forward.to(frame, service, member.0);
+        if out != expected {
+            return Err(format!("to be\n       {}", hex(&expected)));
+        }
+        if let Some(fragment) = forward.leads {
+            self.fragments.insert(fragment, (forward.service, member));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, kind: &'static str) {
+        *self.tally.entry(kind).or_default() += 1;
+    }
+
+    fn drops(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    /// So that the programs' tables never have to make room, which the model doesn't. From then on the tenant may go to the
+    /// outside where it could not, and can't where it could.
+    fn forget(&mut self) {
+        self.fragments.clear();
+        self.answer_fragments.clear();
+        self.empty::<FragmentKey, FragmentValue>("fragments");
+        self.empty::<FragmentKey, FragmentValue>("answer_fragments");
+        self.empty::<OutboundKey, u32>("outbound_flows");
+        // Flows and attempts end, and no packet is waited for any more.
+        self.bed.lb.sweep_after(Duration::from_secs(401)).expect("a sweep");
+        // What ended flows have left says its time in a few bits, which come round.
+        self.overwrite("handshakes", &NO_STAMPS);
+        if (self.batch / CLEARING).is_multiple_of(OVERWRITING) {
+            self.overwrite("attempts", &AttemptSet::default());
+        }
+        self.talk.forget(hosts::is_usual_client);
+        self.forgotten_at = self.clock();
+        self.opened = if self.opened.is_none() { Some(Opened::new()) } else { None };
+        self.bed.set_outbound(self.opened.is_some());
+    }
+
+    fn empty<K: Pod, V: Pod>(&self, name: &str) {
+        let map = Map::LruHashMap(pinned(&self.bed, name));
+        let mut map: BpfHashMap<_, K, V> = map.try_into().expect("its types");
+        let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
+        for key in keys {
+            map.remove(&key).expect("removed");
+        }
+    }
+
+    fn overwrite<V: Pod>(&self, name: &str, value: &V) {
+        let mut map: Array<_, V> = Map::Array(pinned(&self.bed, name)).try_into().expect("its types");
+        for place in 0..map.len() {
+            map.set(place, value, 0).expect("written");
+        }
+    }
+
+    /// The programs' clock, in seconds.
+    fn clock(&self) -> u32 {
+        self.control.get(&0, 0).expect("the control").clock
+    }
+
+    fn fail(&self, number: u64, frame: &[u8], (verdict, out): (Verdict, &[u8]), what: &str) -> ! {
+        panic!(
+            "seed {}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): {what}\n  in:  {}\n  out: {verdict:?} {}",
+            self.seed,
+            self.batch * BATCH + number,
+            self.seed.wrapping_add(self.batch),
+            hex(frame),
+            hex(out),
+        )
+    }
+}
+
+fn pinned(bed: &Bed, name: &str) -> MapData {
+    let path = bed.settings.pin_root.join(format!("v{VERSION}/{name}"));
+    MapData::from_pin(path).expect("the map")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(200).fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("written");
+        text
+    })
+}
