@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use lb_userspace::net::Netns;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sluice_demo::report;
 use sluice_demo::traffic::{Arrivals, ClientThread, FailureKind};
 use sluice_demo::world::HostSettings;
 use sluice_logic::group::InstanceId;
@@ -18,7 +19,7 @@ use sluice_northbound::api::{EventKind, InstanceStatus};
 use sluice_tests::{Scene, TenantFile, processes_in, sluice};
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const LONG: std::ops::RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_mins(5);
 
@@ -168,8 +169,14 @@ async fn a_draining_instance_serves_while_no_other_does() -> Result<()> {
     // Flows on both: the drain goes on.
     let held = scene.hold(web.vip(), 20, 0, &LONG)?;
     held.open(20, 0).await?;
+    let arrivals = Arrivals::default();
+    let load = scene.load(web.vip(), 50.0, &arrivals)?;
     let done = scene.world.sluice(&["drain", before[0].as_str(), "--decrement"])?;
     assert!(done.status.success(), "{done:?}");
+    // The load balancer's counters are compared from two seconds on.
+    let from = Instant::now();
+    let drains = |_: &sluice_demo::observer::Observer| from.elapsed() > Duration::from_secs(4);
+    scene.observer.until("a drain that is counted", Duration::from_secs(15), drains).await?;
     kill_instance("slt_alone", &before[1])?;
     let serves = |seen: &sluice_demo::observer::Observer| seen.count(EventKind::DrainingServes) == 1;
     scene.observer.until("a draining instance that serves", Duration::from_secs(15), serves).await?;
@@ -181,6 +188,12 @@ async fn a_draining_instance_serves_while_no_other_does() -> Result<()> {
     scene.settled(&web.name(), 1).await?;
     assert!(!scene.in_service(&web.name()).iter().any(|instance| before.contains(instance)));
     assert_eq!(scene.observer.count(EventKind::DrainingServes), 1, "said once");
+    load.stop().await;
+    let (from, until) = (event.at, scene.observer.drains()[&before[0]]);
+    assert!(from < until, "its end is said, too");
+    assert!(arrivals.begun_within(&before[0], from, Some(until)) > 0, "it has taken new flows");
+    assert_eq!(report::strays(&scene.observer, &arrivals), 0, "but none before and after");
+    assert_eq!(scene.observer.new_flows_while_draining(), 0);
     scene.close().await
 }
 

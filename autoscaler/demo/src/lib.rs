@@ -1,5 +1,6 @@
 //! Real traffic in namespaces of its own: the demo, its world, and the end-to-end tests' clients.
 
+mod drains;
 mod ground;
 pub mod host_load;
 pub mod observer;

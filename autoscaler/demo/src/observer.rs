@@ -9,6 +9,7 @@ use sluice_logic::group::{InstanceId, InstanceState};
 use sluice_northbound::api::{Event, EventKind, EventQuery, InstanceStatus, Status};
 use sluice_northbound::client::Client;
 
+use crate::drains;
 use crate::host_load::LoadMeter;
 
 /// The counters of the load balancer are read about once a second: a count of this age has nothing in it from
@@ -25,11 +26,33 @@ pub struct Observer {
     draining: BTreeMap<InstanceId, DrainCount>,
 }
 
-/// New flows of a draining instance by the load balancer's own counter.
+/// New flows of a draining instance by the load balancer's own counter, in the times when it was to take none.
 #[derive(Debug, Clone, Copy, Default)]
 struct DrainCount {
+    /// Of earlier times.
+    earlier: u64,
+    /// At this time's beginning.
     baseline: Option<u64>,
     latest: u64,
+}
+
+impl DrainCount {
+    fn total(self) -> u64 {
+        self.earlier + self.latest.saturating_sub(self.baseline.unwrap_or(self.latest))
+    }
+
+    /// It is counted, at a time when a baseline may be taken or not.
+    fn read(&mut self, new_flows: u64, is_settled: bool) {
+        self.latest = new_flows;
+        if is_settled {
+            self.baseline.get_or_insert(new_flows);
+        }
+    }
+
+    /// It takes new flows: what is counted from now on is as it should be.
+    fn pause(&mut self) {
+        *self = Self { earlier: self.total(), ..Self::default() };
+    }
 }
 
 impl Observer {
@@ -48,8 +71,13 @@ impl Observer {
         self.next = page.next;
         let new = page.events.len();
         self.events.extend(page.events);
+        // What began between the two: flows of then may be in the status. These events are read again next time.
+        let query = EventQuery { after: Some(self.next), ..query };
+        let coming = self.client.events(&query).await?.events;
         for instance in status.tenants.iter().flat_map(|tenant| &tenant.instances) {
-            self.count_drain(instance);
+            if !coming.iter().any(|event| drains::opens(event, &instance.id)) {
+                self.count_drain(instance);
+            }
         }
         self.status = Some(status);
         Ok(new)
@@ -80,21 +108,23 @@ impl Observer {
         drains.filter_map(|event| Some((event.instance.clone()?, event.at))).collect()
     }
 
-    /// New flows to draining instances by the load balancer's counters, from two seconds after each drain began on.
+    /// New flows to draining instances by the load balancer's counters, from two seconds after each drain began on, but for
+    /// the time in which they took some as none was in service.
     #[must_use]
     pub fn new_flows_while_draining(&self) -> u64 {
-        self.draining
-            .values()
-            .map(|count| count.latest.saturating_sub(count.baseline.unwrap_or(count.latest)))
-            .sum()
+        self.draining.values().map(|count| count.total()).sum()
     }
 
     fn count_drain(&mut self, instance: &InstanceStatus) {
         let (InstanceState::Draining, Some(new_flows)) = (instance.state, instance.new_flows) else { return };
         let count = self.draining.entry(instance.id.clone()).or_default();
-        count.latest = new_flows;
-        if Timestamp::now().duration_since(instance.since) > COUNTER_AGE {
-            count.baseline.get_or_insert(new_flows);
+        match drains::last_closed(&self.events, &instance.id) {
+            Ok(closed) => {
+                // Of a tenant that leaves there is no event for each.
+                let since = closed.map_or(instance.since, |closed| closed.max(instance.since));
+                count.read(new_flows, Timestamp::now().duration_since(since) > COUNTER_AGE);
+            }
+            Err(drains::Serves) => count.pause(),
         }
     }
 
@@ -120,5 +150,26 @@ impl Observer {
         }
         let load = meter.read();
         anyhow::bail!("not within {limit:?}: {what}; {load}; the last status: {:#?}", self.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_flows_count_but_while_a_draining_instance_serves() {
+        let mut count = DrainCount::default();
+        for (new_flows, is_settled) in [(10, false), (12, true), (13, true)] {
+            count.read(new_flows, is_settled);
+        }
+        assert_eq!(count.total(), 1);
+        count.pause();
+        count.pause();
+        count.read(500, false);
+        assert_eq!(count.total(), 1, "it was to take them");
+        count.read(501, true);
+        count.read(503, true);
+        assert_eq!(count.total(), 3);
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sluice_logic::group::InstanceId;
 use sluice_northbound::api::{Event, EventKind};
 
+use crate::drains::{self, Closed};
 use crate::observer::Observer;
 use crate::summary::{ActionSummary, ConnectionSummary};
 use crate::traffic::{Arrivals, HttpLoad, Pings, TcpHolders};
@@ -84,10 +85,11 @@ pub fn connections(connections: &TcpHolders, pings: &Pings, load: &HttpLoad) -> 
     }
 }
 
-/// Flows that clients began after a drain was in force, and that the draining instance was given nevertheless. The
-/// drain's event comes after the load balancer's new table, and clients read the same clock: there is no allowance.
+/// Flows that clients began while a drain was in force, and that the draining instance was given nevertheless. The
+/// drain's event comes after the load balancer's new table, that of its serving as none is in service before, and clients read
+/// the same clock: there is no allowance.
 #[must_use]
 pub fn strays(observer: &Observer, arrivals: &Arrivals) -> u64 {
-    let drains = observer.drains();
-    drains.iter().map(|(id, since): (&InstanceId, &Timestamp)| arrivals.begun_after(id, *since)).sum()
+    let closed = drains::closed(observer.events()).into_iter();
+    closed.map(|Closed { instance, from, until }| arrivals.begun_within(&instance, from, until)).sum()
 }

@@ -142,12 +142,14 @@ impl Member {
     }
 
     /// The load balancer has stopped just now to give it new flows, as it did while none was in service: what was counted
-    /// before says nothing of the last of those.
-    pub(crate) fn stop_serving(&mut self, now: Instant) {
-        if self.instance.state == InstanceState::Draining {
+    /// before says nothing of the last of those. Whether it drains, and has before.
+    pub(crate) fn stop_serving(&mut self, now: Instant) -> bool {
+        let drains = self.instance.state == InstanceState::Draining;
+        if drains {
             self.told = Some((self.part(), now));
             self.instance.live_flows = None;
         }
+        drains && self.decided.is_none()
     }
 
     /// Since when the load balancer has treated the instance as what it is now.
@@ -343,12 +345,14 @@ mod tests {
         let (first, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(9));
         member.instance.apply(Event::Ready, at(10)).unwrap();
         member.tell(first);
-        member.stop_serving(later);
-        assert_eq!(member.settled(), Some(first), "it does not drain");
+        assert!(!member.stop_serving(later), "it does not drain");
+        assert_eq!(member.settled(), Some(first));
         member.drain("too many", at(20)).unwrap();
+        assert!(!member.stop_serving(first), "its drain has not begun");
         member.tell(first);
+        member.drain_begun(at(20)).unwrap();
         member.instance.live_flows = Some(0);
-        member.stop_serving(later);
+        assert!(member.stop_serving(later));
         assert_eq!((member.settled(), member.instance.live_flows), (Some(later), None));
         assert_eq!(member.instance.since, at(20), "its cool-down goes on");
     }

@@ -32,13 +32,14 @@ impl Arrivals {
         self.lock().get(instance)?.first_answer
     }
 
-    /// How many flows the instance was given that began after that moment: where it was draining since, each is one
-    /// too many.
+    /// How many flows the instance was given that began after one moment, and before the other where there is one: where it
+    /// was draining meanwhile, each is one too many.
     #[must_use]
-    pub fn begun_after(&self, instance: &InstanceId, moment: Timestamp) -> u64 {
+    pub fn begun_within(&self, instance: &InstanceId, after: Timestamp, before: Option<Timestamp>) -> u64 {
         let instances = self.lock();
         let begun = instances.get(instance).map_or(&[][..], |arrived| &arrived.begun);
-        begun.iter().filter(|begun| **begun > moment).count() as u64
+        let is_within = |begun: &&Timestamp| **begun > after && before.is_none_or(|before| **begun < before);
+        begun.iter().filter(is_within).count() as u64
     }
 
     /// How many flows each instance was given.
@@ -64,9 +65,10 @@ mod tests {
         for begun in [10, 12, 11, 20] {
             arrivals.add(&id, at(begun));
         }
-        assert_eq!(arrivals.begun_after(&id, at(11)), 2);
-        assert_eq!(arrivals.begun_after(&id, at(20)), 0);
-        assert_eq!(arrivals.begun_after(&InstanceId::from_label("b"), at(0)), 0);
+        assert_eq!(arrivals.begun_within(&id, at(11), None), 2);
+        assert_eq!(arrivals.begun_within(&id, at(10), Some(at(20))), 2);
+        assert_eq!(arrivals.begun_within(&id, at(20), None), 0);
+        assert_eq!(arrivals.begun_within(&InstanceId::from_label("b"), at(0), None), 0);
         assert!(arrivals.first_answer(&id).is_some());
         assert_eq!(arrivals.flows().get(&id), Some(&4));
     }

@@ -43,7 +43,8 @@ pub enum EventKind {
     InService,
     /// An instance that was there before the daemon is taken over as it is.
     Adopted,
-    /// An instance takes no new flow any more, as long as another is in service.
+    /// An instance takes no new flow any more, as long as another is in service. Once more where it did take some again, as
+    /// none was.
     Draining,
     /// No instance of a group is in service: new flows go to those that drain and still serve, until one is. Once for each time.
     DrainingServes,

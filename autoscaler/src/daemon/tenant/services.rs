@@ -101,9 +101,18 @@ impl Tenant {
 
     /// One is in service again, or none is wanted any more: the load balancer has taken that in.
     fn stop_draining_from_serving(&mut self) {
-        if std::mem::take(&mut self.draining_serve) {
-            let now = Instant::now();
-            self.members.values_mut().for_each(|member| member.stop_serving(now));
+        if !std::mem::take(&mut self.draining_serve) {
+            return;
+        }
+        let now = Instant::now();
+        let stopped = self
+            .members
+            .values_mut()
+            .filter_map(|member| member.stop_serving(now).then_some(&member.spec.id));
+        let stopped: Vec<InstanceId> = stopped.cloned().collect();
+        for id in stopped {
+            let message = "draining: it takes no new flow any more, as it did while none was in service";
+            self.host.events.record(self.event(EventKind::Draining, message).about(&id));
         }
     }
 
