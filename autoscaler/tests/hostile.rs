@@ -54,6 +54,7 @@ fn answer(path: &str) -> (&'static str, String) {
                 "name": "demo", "services": [HOSTILE], "counters": {}, "vips": [], "desired": 1, "min": 1,
                 "max": 1, "loads": [], "last_decision": null, "last_action": null, "leaving": false,
                 "problem": HOSTILE,
+                "failed_launch": { "instance": HOSTILE, "cloud": "boxes", "at": at, "reason": HOSTILE },
                 "instances": [{
                     "id": HOSTILE, "cloud": "boxes", "address": "19.0.0.2", "state": "in_service",
                     "created": at, "since": at, "cpu": null, "packets_per_second": null,

@@ -189,8 +189,24 @@ pub struct TenantStatus {
     pub leaving_until: Option<Timestamp>,
     /// Why its network or its services are not as they should be, where they are not.
     pub problem: Option<String>,
+    /// The last instance that has failed before it had worked, until one has worked after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_launch: Option<FailedLaunch>,
     /// Its instances, oldest first.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// An instance has failed before it had worked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLaunch {
+    /// Which.
+    pub instance: InstanceId,
+    /// Where.
+    pub cloud: CloudName,
+    /// When.
+    pub at: Timestamp,
+    /// Why, as its cloud or its process says.
+    pub reason: String,
 }
 
 /// What a policy looks at, and from where on it acts.

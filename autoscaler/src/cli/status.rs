@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sluice_logic::group::InstanceState;
-use sluice_northbound::api::{HostProblem, InstanceStatus, Load, Status, TenantStatus};
+use sluice_northbound::api::{FailedLaunch, HostProblem, InstanceStatus, Load, Status, TenantStatus};
 use sluice_northbound::client::Client;
 
 use super::Failure;
@@ -106,6 +106,13 @@ fn print_tenant(tenant: &TenantStatus, held: bool, now: Timestamp) {
     }
     if let Some(problem) = &tenant.problem {
         output::say!("{BAD}problem:{BAD:#} {problem}");
+    }
+    if let Some(failed) = &tenant.failed_launch {
+        let FailedLaunch { instance, cloud, at, reason } = failed;
+        output::say!(
+            "{BAD}failed:{BAD:#} {instance} on `{cloud}`: {reason} {QUIET}({} ago){QUIET:#}",
+            ago(*at, now)
+        );
     }
     if let Some(decision) = &tenant.last_decision {
         output::say!("{}  {QUIET}({} ago){QUIET:#}", decision.reason, ago(decision.at, now));

@@ -3,6 +3,8 @@
 
 mod faulty;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -113,6 +115,26 @@ impl Bed {
         self.observer.until(&what, PATIENCE, said).await
     }
 
+    /// Waits until the status of each tenant has shown why its instances fail. It does so until others have worked.
+    async fn shown(&mut self, table: &[(&str, Fault, &str)]) -> Result<()> {
+        let shown = RefCell::new(BTreeSet::new());
+        let is_shown = |seen: &Observer| {
+            let tenants = seen.status().into_iter().flat_map(|status| &status.tenants);
+            for (group, failed) in tenants.filter_map(|group| Some((group, group.failed_launch.as_ref()?))) {
+                let row = table.iter().find(|(tenant, ..)| *tenant == group.name.as_str());
+                // What can't be removed is no launch.
+                let is_it = |(_, fault, fragment): &(&str, Fault, &str)| {
+                    *fault == Fault::DeleteFails || failed.reason.contains(fragment)
+                };
+                if row.is_some_and(is_it) && failed.cloud.as_str() == "shaky" {
+                    shown.borrow_mut().insert(group.name.clone());
+                }
+            }
+            shown.borrow().len() == table.len()
+        };
+        self.observer.until("the cause of each failed launch", PATIENCE, is_shown).await
+    }
+
     /// Ends the daemon, removes what it has made, and sees that nothing is left.
     async fn close(self) -> Result<()> {
         for entry in std::fs::read_dir(self.directory.path().join("tenants"))? {
@@ -190,6 +212,7 @@ async fn a_fault_at_any_step_is_told_and_got_over() -> Result<()> {
         bed.shaky.inject(&name(tenant), *fault);
         bed.write_tenant(tenant, number)?;
     }
+    bed.shown(&table).await?;
     for (tenant, fault, fragment) in &table {
         bed.settled(tenant, 0, 2).await?;
         let kind =

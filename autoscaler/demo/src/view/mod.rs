@@ -179,6 +179,7 @@ mod testing {
             last_action: None,
             leaving: false,
             problem: None,
+            failed_launch: None,
             instances: vec![
                 instance("demo-0001", InstanceState::InService),
                 instance("demo-0002", InstanceState::Draining),

@@ -71,6 +71,7 @@ impl Tenant {
         if before.template != self.spec.template {
             // What has failed was made by the other one.
             self.launches.succeeded();
+            self.failed_launch = None;
             self.host.clouds.forget(&self.spec.name);
         }
         // Its networks and public addresses may have changed: the next round looks.

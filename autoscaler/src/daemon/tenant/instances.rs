@@ -11,7 +11,7 @@ use sluice_logic::decision::{Step, plan, plan_leaving};
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::placement::NoPlace;
 use sluice_logic::spec::{CloudName, NetworkSpec};
-use sluice_northbound::api::EventKind;
+use sluice_northbound::api::{EventKind, FailedLaunch};
 use sluice_southbound::addresses::lowest_free;
 use sluice_southbound::provider::{Halt, InstanceSpec, NicSpec, Observed, Presence};
 use tokio::time::Instant;
@@ -164,6 +164,12 @@ impl Tenant {
             let (tenant, now) = (&self.spec.name, Instant::now());
             let wait = self.host.clouds.failed(cloud, tenant, reason, now, fastrand::f64());
             message = format!("{reason}; the next try on `{cloud}` is in {:.1} s", wait.as_secs_f64());
+            self.failed_launch = Some(FailedLaunch {
+                instance: id.clone(),
+                cloud: cloud.clone(),
+                at: Timestamp::now(),
+                reason: reason.to_owned(),
+            });
         }
         if let Some(details) = details.as_object_mut() {
             details.insert("reason".to_owned(), reason.into());
@@ -178,6 +184,7 @@ impl Tenant {
         for member in self.members.values_mut() {
             if proves_itself(member, now) {
                 self.launches.succeeded();
+                self.failed_launch = None;
                 self.host.clouds.works(&member.spec.cloud, &self.spec.name);
             }
         }

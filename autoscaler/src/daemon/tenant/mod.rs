@@ -37,7 +37,8 @@ use sluice_logic::group::{GroupState, Instance, InstanceId};
 use sluice_logic::samples::{Samples, longest_window};
 use sluice_logic::spec::{Metric, MetricName, TenantName, TenantSpec};
 use sluice_northbound::api::{
-    DrainAnswer, EventKind, Explanation, InstanceStatus, PushAnswer, PushRequest, ScaleAnswer, TenantStatus,
+    DrainAnswer, EventKind, Explanation, FailedLaunch, InstanceStatus, PushAnswer, PushRequest, ScaleAnswer,
+    TenantStatus,
 };
 use sluice_southbound::metrics::Quota;
 use sluice_southbound::provider::Observed;
@@ -213,6 +214,8 @@ pub(crate) struct Tenant {
     keys: BTreeSet<ServiceKey>,
     /// Launches that failed before a cloud was asked.
     launches: Backoff,
+    /// The last instance that has failed before it had worked, until one has worked after it.
+    failed_launch: Option<FailedLaunch>,
     jobs: JoinSet<Done>,
     measuring: bool,
     /// Its file is gone, and it is being removed.
@@ -278,6 +281,7 @@ impl Tenant {
             refusals: Refusals::default(),
             keys,
             launches: Backoff::default(),
+            failed_launch: None,
             jobs: JoinSet::new(),
             measuring: false,
             leaving,

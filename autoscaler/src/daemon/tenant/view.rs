@@ -30,6 +30,7 @@ impl Tenant {
             leaving: self.is_leaving(),
             leaving_until: self.leaving.as_ref().map(|leaving| leaving.until(&self.spec.group)),
             problem: self.problem(),
+            failed_launch: self.failed_launch.clone(),
             instances: members.into_iter().map(|member| self.instance(member, begun)).collect(),
             ..unstarted(&self.spec)
         }
@@ -77,6 +78,7 @@ pub(super) fn unstarted(spec: &TenantSpec) -> TenantStatus {
         leaving: false,
         leaving_until: None,
         problem: None,
+        failed_launch: None,
         instances: Vec::new(),
     }
 }
