@@ -51,7 +51,7 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::{DropReason, FlowKey, Handle};
+use lb_common::abi::{DropReason, FlowKey, FlowValue, Handle};
 use lb_common::bench::{self, Job, order};
 use lb_common::packet::{self, ETHERNET, FrameMut, IPV4, Packet, Transport, Version};
 use lb_common::{checksum, hash};
@@ -202,7 +202,8 @@ fn recorded(ctx: &XdpContext) -> Result<(), Refusal> {
     let control = maps::control()?;
     let choice = flow::holder(control, &key)?;
     let backend = Handle { index: choice.index, incarnation: choice.backend.incarnation };
-    flow::become_real(control, &key, hash::of_flow(&key, control.seed), backend, signal.protocol, None);
+    let begun = FlowValue::begun(backend, signal.protocol, control.clock, 0);
+    flow::become_real(control, &key, hash::of_flow(&key, control.seed), &begun, None);
     Ok(())
 }
 

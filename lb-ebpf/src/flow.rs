@@ -151,7 +151,13 @@ pub(crate) fn settle(
     {
         let completes = completes(signal, &said.segment, attempt);
         if completes && said.segment.length == 0 && said.is_intact {
-            become_real(control, key, hash, known, PROTOCOL_TCP, closed);
+            become_real(
+                control,
+                key,
+                hash,
+                &FlowValue::opened(known, control.clock, attempt.number()),
+                closed,
+            );
             return Ok(Choice { index: known.index, backend, new_flow: false });
         }
         if completes || closed.is_none() {
@@ -234,17 +240,15 @@ pub(crate) fn become_real(
     control: &Control,
     key: &FlowKey,
     hash: u64,
-    backend: Handle,
-    protocol: u8,
+    flow: &FlowValue,
     closed: Option<&mut FlowValue>,
 ) {
-    let flow = FlowValue::begun(backend, protocol, control.clock, 0);
     let is_recorded = match closed {
         Some(before) => {
-            *before = flow;
+            *before = *flow;
             true
         }
-        None => table::insert_if_room(control, hash, key, &flow),
+        None => table::insert_if_room(control, hash, key, flow),
     };
     if is_recorded {
         maps::seen(mark(control, hash));

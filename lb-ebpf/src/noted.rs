@@ -65,6 +65,8 @@ pub(crate) fn note(answer: &Answer) -> Asked {
         }
         if flow_end::is_closed(flow.ended) || flow::backend_of(flow.backend).is_none() {
             closed = Some(flow);
+        } else if is_own && opens && flow.repeats_handshake(answer.segment.sequence) {
+            return Asked::Yes;
         } else if is_own && opens {
             // Its backend has begun another in its place.
             flow.ended = flow_end::RESET;
@@ -102,6 +104,7 @@ fn note_going_on(control: &Control, hash: u64, answer: &Answer, flow: &mut FlowV
     }
     if flow.claimed != 0 && flow.since_claim(control.clock) >= CLAIM_STANDS {
         flow.claimed = 0;
+        flow.number = 0;
     }
     flow.last_seen = control.clock;
     if ended != flow.ended {

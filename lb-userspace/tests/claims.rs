@@ -294,6 +294,33 @@ fn a_repeated_syn_stays_with_its_backend() {
     assert_eq!(bed.backend_of(&late.segment("S")), 6);
 }
 
+/// A backend whose client has repeated its SYN repeats its answer twice: for that, and since its own timer runs out at that time. The
+/// second one may come after the client's ACK of the first.
+#[test]
+fn a_handshake_that_is_repeated_after_its_end_ends_no_flow() {
+    let mut bed = two_backends();
+    // For the third one's flows the previous owners of their slots are others.
+    bed.with(TCP_80, &[(2, Active), (3, Active), (4, Active)]);
+    let flows: Vec<Flow> = (0..50).map(Flow::numbered).collect();
+    let owners: Vec<u8> = flows.iter().map(|flow| bed.connect(*flow)).collect();
+    assert!(owners.contains(&4));
+    bed.with(TCP_80, &[(2, Active), (3, Draining), (4, Draining), (5, Active)]);
+    for (flow, &owner) in flows.iter().zip(&owners) {
+        let repeated = bed.answer(&flow.answer(owner, "SA")).0;
+        assert_eq!(repeated, Verdict::Redirect, "its client acknowledges it again");
+    }
+    assert_eq!(live(&mut bed), 50);
+    for (flow, &owner) in flows.iter().zip(&owners) {
+        assert_eq!(bed.backend_of(&flow.segment("A")), owner);
+    }
+    // With another number it is another connection's, which is not open yet.
+    for (flow, &owner) in flows.iter().zip(&owners) {
+        assert_eq!(bed.backend_of(&flow.segment("S")), owner);
+        bed.answer(&flow.answer_of(owner, "SA", 4_711, 2, b""));
+    }
+    assert_eq!(live(&mut bed), 0);
+}
+
 /// Both SYNs are under way when the slot moves.
 #[test]
 fn of_two_backends_that_answer_the_first_has_the_flow() {

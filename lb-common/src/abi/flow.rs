@@ -1,6 +1,6 @@
 //! Flows: keys and values of the parts of `flows`.
 
-use super::{Address, Handle};
+use super::{Address, Handle, PROTOCOL_TCP};
 
 /// The flows for which a part of `flows` has room, where there is more than one part: a sweep of one takes well below a
 /// millisecond. A power of two, as the kernel rounds the buckets of a hash table up to one.
@@ -53,7 +53,8 @@ pub struct FlowValue {
     pub backend: Handle,
     /// [`Control::clock`](super::Control::clock) at its last packet, seconds.
     pub last_seen: u32,
-    /// Of the client's last claim: what the backend acknowledges when a FIN is borne out; the RST's sequence number.
+    /// Of the client's last claim: what the backend acknowledges when a FIN is borne out; the RST's sequence number. Before any,
+    /// the number after the backend's SYN, where the flow is known since its handshake; 0 where nothing is known.
     pub number: u32,
     /// Bits of [`flow_end`].
     pub ended: u8,
@@ -74,6 +75,23 @@ impl FlowValue {
         // Field by field, the compiler would write two of the last four bytes at once, where the verifier refuses that.
         // SAFETY: both are 16 bytes without padding, laid out alike, and any bytes are a flow.
         unsafe { core::mem::transmute::<[u32; 4], Self>(words) }
+    }
+
+    /// A TCP flow whose handshake is over just now: the client has acknowledged the backend's SYN with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opened(backend: Handle, clock: u32, number: u32) -> Self {
+        let words = [backend.word(), clock, number, u32::from_ne_bytes([0, 0, 0, PROTOCOL_TCP])];
+        // SAFETY: as above.
+        unsafe { core::mem::transmute::<[u32; 4], Self>(words) }
+    }
+
+    /// Whether a SYN/ACK of its backend, with this sequence number, is that of its handshake once more: a backend whose timer
+    /// has run out, or that was asked again, may send it while the client's ACK is under way. It begins no other flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn repeats_handshake(&self, sequence: u32) -> bool {
+        self.ended == 0 && self.claimed == 0 && self.number == sequence.wrapping_add(1)
     }
 
     /// The seconds since the last claim; comes round after 256.
@@ -198,6 +216,17 @@ mod tests {
         let flow = FlowValue::begun(backend, 6, 0x0102_0304, flow_end::BACKEND_FIN);
         assert_eq!((flow.backend, flow.last_seen, flow.number), (backend, 0x0102_0304, 0));
         assert_eq!((flow.ended, flow.claimed, flow.protocol), (flow_end::BACKEND_FIN, 0, 6));
+    }
+
+    #[test]
+    fn a_handshake_is_repeated_with_its_own_number() {
+        let mut flow = FlowValue::opened(Handle { index: 7, incarnation: 9 }, 3, 0);
+        assert_eq!((flow.last_seen, flow.ended, flow.claimed, flow.protocol), (3, 0, 0, 6));
+        assert!(flow.repeats_handshake(u32::MAX) && !flow.repeats_handshake(0));
+        flow.claimed = flow_end::CLIENT_FIN;
+        assert!(!flow.repeats_handshake(u32::MAX), "the number is the claim's");
+        (flow.claimed, flow.ended) = (0, flow_end::CLIENT_FIN);
+        assert!(!flow.repeats_handshake(u32::MAX), "it was the claim's");
     }
 
     #[test]

@@ -83,6 +83,8 @@ struct Real {
     reset: bool,
     claimed_fin: Option<u32>,
     claimed_reset: bool,
+    /// What its client has acknowledged the backend's SYN with, until something is said of its end.
+    handshake: Option<u32>,
 }
 
 /// A packet of a flow, as far as it matters to it.
@@ -187,6 +189,7 @@ impl Real {
     }
 
     fn claim(&mut self, segment: &Segment) {
+        self.handshake = None;
         let end = segment.sequence.wrapping_add(segment.length);
         if segment.flags & RST != 0 {
             self.claimed_reset = true;
@@ -202,6 +205,7 @@ impl Real {
     fn go_on(&mut self, segment: &Segment, was_in_use: bool, passed: Passed) -> bool {
         self.backend_fin |= segment.flags & FIN != 0;
         self.reset |= segment.flags & RST != 0;
+        self.handshake = self.handshake.filter(|_| !self.backend_fin);
         if self.claimed_fin == Some(segment.acknowledgement) {
             (self.client_fin, self.claimed_fin) = (true, None);
         }
@@ -291,7 +295,8 @@ impl Flow {
             let completes = segment.flags & (SYN | ACK | RST | FIN) == ACK
                 && matches!(known, Attempt::Handshake { number, .. } if number == segment.acknowledgement);
             if completes && segment.length == 0 && segment.is_intact {
-                self.become_real(member, Real::default());
+                let handshake = Some(segment.acknowledgement);
+                self.become_real(member, Real { handshake, ..Real::default() });
                 return Some(member);
             }
             if completes || self.real.is_none() {
@@ -336,7 +341,9 @@ impl Flow {
             && !real.is_closed()
             && lives(*member)
         {
+            let handshake = said.segment().map(|segment| segment.sequence.wrapping_add(1));
             match (*member == from, opens) {
+                (true, true) if real.handshake.is_some() && real.handshake == handshake => return Asked::Yes,
                 (true, true) => real.reset = true,
                 (true, false) => {
                     self.in_use =
