@@ -24,6 +24,12 @@ pub(crate) fn begin(programs: &mut Programs, packet: Packet, job: &Job, numbers:
     check(programs, packet, job, numbers)
 }
 
+/// Has the backends of all flows of a job's packets answer, so that these are known to be in use until the epoch ends.
+pub(crate) fn answer(programs: &mut Programs, job: &Job) -> Result<()> {
+    let all = Job { order: order::NEW, next: 0, ..*job };
+    programs.run("record", &all, false, job.flows).map(drop)
+}
+
 /// Looks for some of them in the table. A few in a million may be missing: those whose tags in the cache of recent
 /// flows are another's.
 fn check(programs: &Programs, packet: Packet, job: &Job, numbers: Range<u32>) -> Result<()> {

@@ -279,12 +279,14 @@ impl Point {
         const SYNS: u32 = 1 << 20;
         match (self.program, self.packet) {
             // No flow has begun lately.
-            (Program::Balance, Packet::Known) => Ok(stand.balancer.sweep_after(Duration::from_secs(4))?),
+            (Program::Balance, Packet::Known) => {
+                stand.balancer.sweep_after(Duration::from_secs(4))?;
+                flows::answer(&mut stand.programs, &self.job)
+            }
             (Program::Balance, Packet::KnownInFlood) => {
                 let syns = job(&mut stand.programs, Packet::Syn, self.job.flows)?;
                 stand.programs.run(self.program.symbol(), &syns, true, SYNS)?;
-                // Flows that have to tell the flow table of themselves again do so here.
-                self.run_once(&mut stand.programs).map(drop)
+                flows::answer(&mut stand.programs, &self.job)
             }
             _ => Ok(()),
         }

@@ -142,11 +142,12 @@ impl Programs {
         Ok(flows.filter(is_known).count())
     }
 
-    /// Lets each service have all of the flow table: here one has all the flows that there are.
+    /// Lets each service have more than all of the flow table: here one has all the flows that there are, and recording one
+    /// again takes a place for a moment.
     pub(crate) fn lift_quota(&self) -> Result<()> {
         let mut controls: Array<MapData, Control> = self.pinned("control")?.try_into()?;
         let control = controls.get(&0, 0)?;
-        Ok(controls.set(0, Control { quota: Quota::of(control.flow_room, 1), ..control }, 0)?)
+        Ok(controls.set(0, Control { quota: Quota::of(2 * control.flow_room, 1), ..control }, 0)?)
     }
 
     /// A map of the load balancer's, of the size that it has: aya takes those of the object to be of the object's sizes.

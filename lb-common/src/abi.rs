@@ -27,6 +27,8 @@ pub use outbound::OutboundKey;
 pub use quota::{FlowUse, Quota};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
+use crate::hash::Seed;
+
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
 pub const VERSION: u32 = 5;
 
@@ -199,7 +201,7 @@ pub struct Control {
     /// The uplink's interface index: answers leave here.
     pub uplink: u32,
     /// Mixed into the flow hash, so that clients can't choose their backend.
-    pub seed: u64,
+    pub seed: Seed,
     /// An idle TCP flow ends after so many seconds.
     pub tcp_timeout: u32,
     /// An idle ICMP echo flow ends after so many seconds.
@@ -321,7 +323,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 8 + 16 + 28 + 12 + 8 + 16);
+    assert!(size_of::<Control>() == 8 + 16 + 16 + 28 + 12 + 8 + 16);
     assert!(size_of::<FlowUse>() == 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 16);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
 use lb_common::attempt::ATTEMPTS_A_SET;
+use lb_common::hash::Seed;
 
 use super::maps::NAMES;
 use super::parts::Shape;
@@ -101,10 +102,10 @@ fn name_of(name: &str) -> &'static str {
 }
 
 /// A number that clients can't know.
-pub(super) fn random_seed() -> u64 {
+pub(super) fn random_seed() -> Seed {
     use std::hash::{BuildHasher, RandomState};
     // The standard library keys it from the system's random numbers.
-    RandomState::new().hash_one(0x5eed) | 1
+    Seed::new(RandomState::new().hash_one(0x5eed) | 1)
 }
 
 /// Removes the root with every pin below it.

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use lb_common::abi::{Control, Quota, SweepOrder, sweep_order};
+use lb_common::hash::Seed;
 
 pub use bpffs::provide_bpffs;
 pub use counters::{Counters, FlowCounters};
@@ -196,7 +197,7 @@ fn control(
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     Control {
         uplink,
-        seed: if before.seed == 0 { loader::random_seed() } else { before.seed },
+        seed: if before.seed == Seed::default() { loader::random_seed() } else { before.seed },
         tcp_timeout: seconds(timeouts.tcp),
         icmp_timeout: seconds(timeouts.icmp),
         udp_timeout: seconds(timeouts.udp),
