@@ -12,8 +12,16 @@ pub(crate) fn run(packets: u64, seed: Option<u64>, yes: bool) -> Result<()> {
     setup::ensure(Purpose::Test, yes)?;
     let seed = seed.unwrap_or_else(unused_seed);
     eprintln!("==> {packets} packets from seed {seed}");
-    let mut command =
-        cargo_command(&["test", "--release", "--package", "lb-userspace", "--test", "model", "--", "--nocapture"]);
+    let mut command = cargo_command(&[
+        "test",
+        "--release",
+        "--package",
+        "lb-userspace",
+        "--test",
+        "model",
+        "--",
+        "--nocapture",
+    ]);
     command.env("SLUICE_FUZZ_PACKETS", packets.to_string()).env("SLUICE_FUZZ_SEED", seed.to_string());
     if !command.status()?.success() {
         bail!(

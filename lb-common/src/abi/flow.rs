@@ -6,6 +6,29 @@ use super::{Address, Handle, PROTOCOL_TCP};
 /// millisecond. A power of two, as the kernel rounds the buckets of a hash table up to one.
 pub const FLOWS_A_PART: u32 = 2_048;
 
+/// How many parts `flows` has, and how large they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowTableShape {
+    /// Parts.
+    pub parts: u32,
+    /// The entries for which each has room.
+    pub entries: u32,
+}
+
+impl FlowTableShape {
+    /// That of a table for so many flows.
+    ///
+    /// The hash gives one part more flows than another. A full table's fill seven eighths of each on average, and the room
+    /// that is left is six standard deviations: no part is full before the table is.
+    #[must_use]
+    pub fn for_flows(flows: u32) -> Self {
+        const FILLED: u32 = FLOWS_A_PART / 8 * 7;
+        let parts = if flows <= FLOWS_A_PART { 1 } else { flows.div_ceil(FILLED) };
+        // Not in the branches above: LLVM 22.1 optimises `if x <= C { x.max(1) } else { C }` to `x.max(1)`.
+        Self { parts, entries: flows.clamp(1, FLOWS_A_PART) }
+    }
+}
+
 /// A flow, seen from the client: key of the parts of `flows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,7 +225,24 @@ pub mod sweep_order {
 
 #[cfg(test)]
 mod tests {
-    use super::{CLAIM_STANDS, Doubt, FlowValue, Handle, PROBES, SweepOrder, flow_end, sweep_order};
+    use super::{
+        CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowTableShape, FlowValue, Handle, PROBES, SweepOrder, flow_end,
+        sweep_order,
+    };
+
+    #[test]
+    fn a_table_has_as_many_parts_as_its_flows_need() {
+        let shape = |parts, entries| FlowTableShape { parts, entries };
+        // What is known while this is compiled would not be what runs.
+        let for_flows = |flows| FlowTableShape::for_flows(core::hint::black_box(flows));
+        assert_eq!(for_flows(0), shape(1, 1));
+        assert_eq!(for_flows(1_024), shape(1, 1_024));
+        assert_eq!(for_flows(2_048), shape(1, 2_048));
+        assert_eq!(for_flows(2_049), shape(2, 2_048));
+        assert_eq!(for_flows(1 << 20), shape(586, 2_048));
+        let largest = for_flows(u32::MAX);
+        assert!(u64::from(largest.parts) * u64::from(FLOWS_A_PART / 8 * 7) >= u64::from(u32::MAX));
+    }
 
     #[test]
     fn an_order_is_read_as_it_was_written() {

@@ -5,12 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi;
+use lb_common::abi::{self, FlowTableShape};
 use lb_common::attempt::ATTEMPTS_A_SET;
 use lb_common::hash::Seed;
 
 use super::maps::NAMES;
-use super::parts::Shape;
 use super::{Error, Limits};
 
 /// The folder in which the maps of this version of the ABI are pinned.
@@ -57,8 +56,8 @@ const MOST_LOCAL: u32 = 2_560;
 fn sizes(limits: &Limits) -> [(&'static str, u32); 18] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
-        ("flows", Shape::for_flows(flows).parts),
-        ("flow_sweeps", Shape::for_flows(flows).parts),
+        ("flows", FlowTableShape::for_flows(flows).parts),
+        ("flow_sweeps", FlowTableShape::for_flows(flows).parts),
         ("flow_use", services),
         ("attempts", attempt_sets(nascent_flows, services)),
         // Four flows a set of eight: room for those that share one by chance.

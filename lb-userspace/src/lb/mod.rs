@@ -32,7 +32,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use lb_common::abi::{Control, Quota, SweepOrder, sweep_order};
+use lb_common::abi::{Control, FlowTableShape, Quota, SweepOrder, sweep_order};
 use lb_common::hash::Seed;
 
 pub use bpffs::provide_bpffs;
@@ -48,7 +48,7 @@ use crate::net::Netns;
 use crate::object::object;
 use crate::service::Service;
 use maps::Maps;
-use parts::{Parts, Shape};
+use parts::Parts;
 use probe::Prober;
 use registry::Registry;
 
@@ -97,7 +97,7 @@ impl LoadBalancer {
         // As they are pinned: aya takes those that it has adopted to be of the sizes that were asked for.
         let mut maps = Maps::from_pins(&pins)?;
         let mut flows = Parts::from_pins(&pins)?;
-        flows.complete(Shape::for_flows(settings.limits.flows).entries)?;
+        flows.complete(FlowTableShape::for_flows(settings.limits.flows).entries)?;
         let registry = Registry::from_maps(&mut maps)?;
         let uplink = links::interface_index(&settings.transit, &settings.uplink)?;
         let before = maps.control()?;

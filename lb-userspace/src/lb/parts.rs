@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::maps::{ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError};
-use lb_common::abi::{FLOWS_A_PART, FlowKey, FlowValue};
+use lb_common::abi::{FlowKey, FlowValue};
 
 use super::{Error, batch};
 
@@ -16,28 +16,6 @@ pub(super) type Flows = HashMap<MapData, FlowKey, FlowValue>;
 
 /// So many parts are made at once: each is an open file until it is in its place.
 const AT_ONCE: u32 = 128;
-
-/// How many parts a flow table has, and how large they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Parts.
-    pub(super) parts: u32,
-    /// The entries for which each has room.
-    pub(super) entries: u32,
-}
-
-impl Shape {
-    /// That of a table for so many flows.
-    ///
-    /// The hash gives one part more flows than another. A full table's fill seven eighths of each on average, and the room
-    /// that is left is six standard deviations: no part is full before the table is.
-    pub(super) fn for_flows(flows: u32) -> Self {
-        const FILLED: u32 = FLOWS_A_PART / 8 * 7;
-        let parts = if flows <= FLOWS_A_PART { 1 } else { flows.div_ceil(FILLED) };
-        // Not in the branches above: LLVM 22.1 optimises `if x <= C { x.max(1) } else { C }` to `x.max(1)`.
-        Self { parts, entries: flows.clamp(1, FLOWS_A_PART) }
-    }
-}
 
 /// The parts of a flow table.
 pub(super) struct Parts {
@@ -105,20 +83,4 @@ impl Parts {
 
 fn failed(error: MapError) -> Error {
     Error::map(FLOWS)(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{FLOWS_A_PART, Shape};
-
-    #[test]
-    fn a_table_has_as_many_parts_as_its_flows_need() {
-        assert_eq!(Shape::for_flows(0), Shape { parts: 1, entries: 1 });
-        assert_eq!(Shape::for_flows(1_024), Shape { parts: 1, entries: 1_024 });
-        assert_eq!(Shape::for_flows(2_048), Shape { parts: 1, entries: 2_048 });
-        assert_eq!(Shape::for_flows(2_049), Shape { parts: 2, entries: 2_048 });
-        assert_eq!(Shape::for_flows(1 << 20), Shape { parts: 586, entries: 2_048 });
-        let largest = Shape::for_flows(u32::MAX);
-        assert!(u64::from(largest.parts) * u64::from(FLOWS_A_PART / 8 * 7) >= u64::from(u32::MAX));
-    }
 }
