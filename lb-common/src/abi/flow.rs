@@ -233,15 +233,25 @@ mod tests {
     #[test]
     fn a_table_has_as_many_parts_as_its_flows_need() {
         let shape = |parts, entries| FlowTableShape { parts, entries };
-        // What is known while this is compiled would not be what runs.
-        let for_flows = |flows| FlowTableShape::for_flows(core::hint::black_box(flows));
-        assert_eq!(for_flows(0), shape(1, 1));
-        assert_eq!(for_flows(1_024), shape(1, 1_024));
-        assert_eq!(for_flows(2_048), shape(1, 2_048));
-        assert_eq!(for_flows(2_049), shape(2, 2_048));
-        assert_eq!(for_flows(1 << 20), shape(586, 2_048));
-        let largest = for_flows(u32::MAX);
+        assert_eq!(FlowTableShape::for_flows(0), shape(1, 1));
+        assert_eq!(FlowTableShape::for_flows(1_024), shape(1, 1_024));
+        assert_eq!(FlowTableShape::for_flows(2_048), shape(1, 2_048));
+        assert_eq!(FlowTableShape::for_flows(2_049), shape(2, 2_048));
+        assert_eq!(FlowTableShape::for_flows(1 << 20), shape(586, 2_048));
+        let largest = FlowTableShape::for_flows(u32::MAX);
         assert!(u64::from(largest.parts) * u64::from(FLOWS_A_PART / 8 * 7) >= u64::from(u32::MAX));
+    }
+
+    /// What is known while this is compiled, or is computed for more than this, is another code.
+    #[inline(never)]
+    fn entries(flows: u32) -> u32 {
+        FlowTableShape::for_flows(flows).entries
+    }
+
+    #[test]
+    fn an_optimised_build_gives_no_part_room_for_more() {
+        let flows = [0, 1, 2_047, 2_048, 2_049, 1 << 20, u32::MAX].map(core::hint::black_box);
+        assert_eq!(flows.map(entries), [1, 1, 2_047, 2_048, 2_048, 2_048, 2_048]);
     }
 
     #[test]
