@@ -31,7 +31,7 @@ pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table
 use crate::hash::Seed;
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -235,7 +235,14 @@ pub struct Control {
     pub uplink_mac: u64,
     /// The bits of `uplink_mac` that count: none where the address isn't known.
     pub uplink_mac_mask: u64,
+    /// The interface on which `uplink` hands its replies to `transmit`, to be sent back: the uplink where it is a veth, else 0.
+    pub handing_over: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
+
+/// What `uplink` writes before a frame that `transmit` is to send back.
+pub const REPLY_MARK: u32 = 0x51_0c_e0_01;
 
 /// Value of `backend_counters` and `service_counters`, per CPU.
 #[repr(C)]
@@ -324,7 +331,7 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24 + 8);
     assert!(size_of::<TenantValue>() == 48 + 8);
     assert!(size_of::<OutboundKey>() == 32 + 8);
-    assert!(size_of::<Control>() == 8 + 16 + 16 + 28 + 12 + 8 + 16);
+    assert!(size_of::<Control>() == 8 + 16 + 16 + 28 + 12 + 8 + 16 + 8);
     assert!(size_of::<FlowUse>() == 16);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<LiveFlows>() == 16);

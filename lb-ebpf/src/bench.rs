@@ -80,7 +80,7 @@ pub fn parse_as_it_is(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn balance_as_it_is(ctx: XdpContext) -> u32 {
     maps::watched(&ctx);
-    uplink::run(&ctx)
+    uplink::hand_over(&ctx, uplink::decide(&ctx))
 }
 
 /// Makes the frame anew, and nothing else.
@@ -107,7 +107,7 @@ pub fn balance(ctx: XdpContext) -> u32 {
     match restored(&ctx) {
         Some(_) => {
             maps::watched(&ctx);
-            uplink::run(&ctx)
+            uplink::hand_over(&ctx, uplink::decide(&ctx))
         }
         None => xdp_action::XDP_ABORTED,
     }

@@ -1,5 +1,6 @@
 //! Sluice's programs for the kernel: `uplink` (XDP) brings clients' packets to backends, `answer` (tc) brings the
-//! answers back, `receive` (XDP) lets a veth's end take redirected frames, and `sweep` ages the flow table.
+//! answers back, `transmit` (tc) sends replies back where XDP can't, `receive` (XDP) lets a veth's end take redirected frames, and
+//! `sweep` ages the flow table.
 //!
 //! What a packet means and becomes is decided by `lb-common`; here are the maps and the wiring.
 #![no_std]
@@ -39,6 +40,7 @@ mod sweep;
 mod syn;
 mod table;
 mod tag;
+mod transmit;
 mod uplink;
 
 use aya_ebpf::bindings::xdp_action;
@@ -49,7 +51,13 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 #[xdp]
 pub fn uplink(ctx: XdpContext) -> u32 {
     maps::watched(&ctx);
-    uplink::run(&ctx)
+    uplink::hand_over(&ctx, uplink::decide(&ctx))
+}
+
+/// Sends back what `uplink` has made a reply of, on the uplink.
+#[classifier]
+pub fn transmit(ctx: TcContext) -> i32 {
+    transmit::run(&ctx)
 }
 
 /// Backend → client, on a tenant's interface in the transit namespace.

@@ -1,9 +1,9 @@
 //! Answers to clients whose packets go nowhere.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::DropReason;
+use lb_common::abi::{DropReason, REPLY_MARK};
 use lb_common::packet::{
     self, ETHERNET, Fault, Frame, FrameMut, ICMP, IPV4, IPV6, Packet, Parsed, TCP, Version,
 };
@@ -12,6 +12,35 @@ use crate::frame::{Careful, Window};
 use crate::maps;
 use crate::refusal::course;
 use crate::uplink::context;
+
+/// Has a reply sent back: by XDP, or on a veth by `transmit`, behind XDP. What XDP sends into a veth is lost unless the other end
+/// runs an XDP program too, which is not ours to see to.
+#[inline(never)]
+pub(crate) fn hand_over(ctx: *mut xdp_md) -> u32 {
+    let ctx = context(ctx);
+    // SAFETY: the context is a valid `xdp_md` for the whole program.
+    let interface = unsafe { (*ctx.ctx).ingress_ifindex };
+    if maps::control().is_ok_and(|control| control.handing_over == interface) && marked(&ctx).is_some() {
+        return xdp_action::XDP_PASS;
+    }
+    xdp_action::XDP_TX
+}
+
+#[inline(always)]
+fn marked(ctx: &XdpContext) -> Option<()> {
+    const LENGTH: usize = size_of::<u32>();
+    // SAFETY: the context is this program's own.
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(LENGTH as i32)) } != 0 {
+        return None;
+    }
+    let (mark, frame) = (ctx.metadata(), ctx.data());
+    if mark + LENGTH > frame {
+        return None;
+    }
+    // SAFETY: as many bytes of metadata are there.
+    unsafe { (mark as *mut u32).write(REPLY_MARK) };
+    Some(())
+}
 
 /// The MTU of an interface, if the frame is longer than it takes.
 #[inline(always)]

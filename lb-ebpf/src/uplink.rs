@@ -21,9 +21,15 @@ use crate::{error, fragment, reply, syn, tag};
 /// asked.
 const NEVER_TOO_LONG: usize = packet::ETHERNET + 576;
 
-/// What becomes of a client's packet: a verdict.
+/// The verdict for the kernel, by one that was decided on.
 #[inline(always)]
-pub(crate) fn run(ctx: &XdpContext) -> u32 {
+pub(crate) fn hand_over(ctx: &XdpContext, verdict: u32) -> u32 {
+    if verdict == xdp_action::XDP_TX { reply::hand_over(ctx.ctx) } else { verdict }
+}
+
+/// What becomes of a client's packet: a verdict, which is yet to be handed over.
+#[inline(always)]
+pub(crate) fn decide(ctx: &XdpContext) -> u32 {
     let verdict = balance(ctx).unwrap_or_else(Refusal::in_xdp);
     if verdict < course::FIRST { verdict } else { go_on(ctx.ctx, verdict) }
 }

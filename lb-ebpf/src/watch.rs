@@ -83,11 +83,11 @@ static RING: RingBuf<Decision, RING_BYTES> = RingBuf::new();
 #[xdp]
 pub fn watch(ctx: XdpContext) -> u32 {
     let is_shown = arrive(ctx.ctx);
-    let verdict = uplink::run(&ctx);
+    let verdict = uplink::decide(&ctx);
     if is_shown != 0 {
         leave(ctx.ctx, verdict);
     }
-    verdict
+    uplink::hand_over(&ctx, verdict)
 }
 
 /// Takes down what the packet is and what the maps have of its flow. Whether it is to be shown: 1, else 0.

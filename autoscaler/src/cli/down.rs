@@ -82,6 +82,7 @@ async fn remove(config: &HostConfig, scope: &Scope, purge: bool) -> Result<Remov
     if let Some(transit) = transit(config)? {
         let networks = Networks::open(scope.clone(), &transit, &config.transit.uplink)?;
         removed.networks = networks.remove_all().await.context("removing networks")?;
+        LoadBalancer::release_uplink(&transit, &config.transit.uplink).context("releasing the uplink")?;
     }
     let management = management::remove(scope).await.context("removing the management network")?;
     removed.networks.extend(management);

@@ -1,4 +1,4 @@
-//! The answer program before Linux 6.6, which has no tcx: as a filter of the `clsact` qdisc.
+//! The programs of tc before Linux 6.6, which has no tcx: as a filter of the `clsact` qdisc.
 //!
 //! A filter belongs to its interface, not to a process or a pin: it stays until it or the interface is removed.
 

@@ -29,6 +29,8 @@ pub enum XdpMode {
 
 /// What the names of the uplink's pinned links begin with.
 pub(super) const UPLINK: &str = "uplink-";
+/// What the name of the pinned link of `transmit` begins with.
+const TRANSMIT: &str = "transmit-";
 
 /// The folder of the pinned links.
 pub(super) fn folder(pins: &Path) -> PathBuf {
@@ -95,6 +97,39 @@ pub(super) fn attach_uplink(
     Ok(XdpMode::Generic)
 }
 
+/// Attaches `transmit` to an uplink that can't send back what XDP gives it: a veth in native mode, whose other end may run no XDP
+/// program. Elsewhere XDP sends its replies itself. Whether it is attached.
+pub(super) fn attach_transmit(
+    ebpf: &mut Ebpf,
+    pins: &Path,
+    netns: &Netns,
+    interface: &str,
+    mode: XdpMode,
+) -> Result<bool, Error> {
+    let pin = pin_path(pins, "transmit", interface);
+    if mode == XdpMode::Generic || !netns.is_veth(interface).unwrap_or(false) {
+        remove_others(pins, TRANSMIT, &[])?;
+        release_uplink(netns, interface)?;
+        return Ok(false);
+    }
+    remove_others(pins, TRANSMIT, std::slice::from_ref(&pin))?;
+    let transmit: &mut SchedClassifier = program(ebpf, "transmit")?;
+    if !has_tcx() {
+        attach_clsact(transmit, "transmit", netns, interface)?;
+    } else if !adopt_tcx(transmit, &pin)? {
+        attach_tcx(transmit, "transmit", netns, interface, &pin)?;
+    }
+    Ok(true)
+}
+
+/// Detaches what no pin holds from an uplink: `transmit` before Linux 6.6.
+pub(super) fn release_uplink(netns: &Netns, interface: &str) -> Result<(), Error> {
+    if has_tcx() {
+        return Ok(());
+    }
+    netns.run(|| clsact::detach(interface)).map_err(Error::file("entering the namespace of", interface))
+}
+
 /// Attaches `answer` to a tenant's interface, and `receive` to the other end of its veth.
 pub(super) fn attach_tenant(
     ebpf: &mut Ebpf,
@@ -109,13 +144,13 @@ pub(super) fn attach_tenant(
     }
     let answer: &mut SchedClassifier = program(ebpf, "answer")?;
     if !has_tcx() {
-        return attach_clsact(answer, netns, &link.interface);
+        return attach_clsact(answer, "answer", netns, &link.interface);
     }
     let pin = pin_path(pins, "answer", &link.interface);
     if adopt_tcx(answer, &pin)? {
         return Ok(());
     }
-    attach_tcx(answer, netns, &link.interface, &pin)
+    attach_tcx(answer, "answer", netns, &link.interface, &pin)
 }
 
 /// Whether the kernel has tcx: Linux 6.6 and later.
@@ -228,6 +263,7 @@ fn attach_xdp(
 
 fn attach_tcx(
     program: &mut SchedClassifier,
+    name: &'static str,
     netns: &Netns,
     interface: &str,
     pin: &Path,
@@ -238,16 +274,21 @@ fn attach_tcx(
     });
     let id = attached
         .map_err(Error::file("entering the namespace of", interface))?
-        .map_err(attach_error("answer", interface))?;
-    let link = program.take_link(id).map_err(attach_error("answer", interface))?;
-    keep(FdLink::try_from(link), "answer", interface, pin)
+        .map_err(attach_error(name, interface))?;
+    let link = program.take_link(id).map_err(attach_error(name, interface))?;
+    keep(FdLink::try_from(link), name, interface, pin)
 }
 
-fn attach_clsact(program: &mut SchedClassifier, netns: &Netns, interface: &str) -> Result<(), Error> {
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    name: &'static str,
+    netns: &Netns,
+    interface: &str,
+) -> Result<(), Error> {
     let attached = netns.run(|| clsact::attach(program, interface));
     attached
         .map_err(Error::file("entering the namespace of", interface))?
-        .map_err(attach_error("answer", interface))
+        .map_err(attach_error(name, interface))
 }
 
 /// Pins a link.
@@ -333,7 +374,7 @@ mod tests {
         let netns = Netns::create(&name).expect("a namespace");
         for _ in 0..3 {
             let mut ebpf = loaded();
-            attach_clsact(program(&mut ebpf, "answer").expect("the program"), &netns, "lo")
+            attach_clsact(program(&mut ebpf, "answer").expect("the program"), "answer", &netns, "lo")
                 .expect("attached");
             drop(ebpf);
             assert_eq!(filters(&netns), 1);

@@ -97,7 +97,10 @@ const MOST_ATTEMPT_SETS: u32 = 1 << 18;
 
 /// The programs, by the names that errors carry.
 fn name_of(name: &str) -> &'static str {
-    ["uplink", "answer", "receive", "sweep"].into_iter().find(|known| *known == name).unwrap_or("unknown")
+    ["uplink", "answer", "transmit", "receive", "sweep"]
+        .into_iter()
+        .find(|known| *known == name)
+        .unwrap_or("unknown")
 }
 
 /// A number that clients can't know.

@@ -114,6 +114,12 @@ impl LoadBalancer {
         maps.set_control(&control(before, uplink, &settings.timeouts, sets))?;
         maps.set_open_ports(&settings.open_ports)?;
         let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
+        let handing_over =
+            links::attach_transmit(&mut ebpf, &pins, &settings.transit, &settings.uplink, mode)?;
+        maps.set_control(&Control {
+            handing_over: if handing_over { uplink } else { 0 },
+            ..maps.control()?
+        })?;
         let transit = settings.transit.clone();
         let settled = before.clock;
         let uplink = settings.uplink.clone();
@@ -177,11 +183,16 @@ impl LoadBalancer {
         absent.into_iter().try_for_each(|interface| self.maps.remove_tenant(interface))
     }
 
+    /// Detaches from an uplink what no pin holds. Idempotent, also where there is no such interface.
+    pub fn release_uplink(transit: &Netns, uplink: &str) -> Result<(), Error> {
+        links::release_uplink(transit, uplink)
+    }
+
     /// Removes every pin below the root, and so every program and map that nothing else holds. Returns what was
     /// removed. No pin is a success.
     ///
     /// Before Linux 6.6 the answer program is held by a tenant's interface and ends with it, or by
-    /// [`detach_tenant`](Self::detach_tenant).
+    /// [`detach_tenant`](Self::detach_tenant); what is held by the uplink ends by [`release_uplink`](Self::release_uplink).
     pub fn remove_pins(pin_root: &Path) -> Result<Vec<PathBuf>, Error> {
         loader::remove_pins(pin_root)
     }

@@ -152,6 +152,11 @@ impl Netns {
         self.run(|| Ok(device::driver(interface)? == "veth" && device::mtu(interface)? <= super::link::MTU))?
     }
 
+    /// Whether an interface of this namespace is a veth's end.
+    pub fn is_veth(&self, interface: &str) -> io::Result<bool> {
+        self.run(|| Ok(device::driver(interface)? == "veth"))?
+    }
+
     /// Whether the frames of an interface of this namespace are Ethernet's.
     pub fn is_ethernet(&self, interface: &str) -> io::Result<bool> {
         self.run(|| device::is_ethernet(interface))?
