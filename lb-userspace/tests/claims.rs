@@ -294,6 +294,27 @@ fn a_repeated_syn_stays_with_its_backend() {
     assert_eq!(bed.backend_of(&late.segment("S")), 6);
 }
 
+/// A backend that drains soon after it has come gives its slots back, and has the handshakes that are under way: until they can't
+/// be any more, their flows are looked up.
+#[test]
+fn a_slot_that_is_given_back_does_not_rest_before_handshakes_are_over() {
+    let mut bed = two_backends();
+    bed.with(TCP_80, &[(2, Active), (3, Active), (4, Active)]);
+    let flows: Vec<Flow> = (0..50).map(Flow::numbered).collect();
+    let owners: Vec<u8> = flows.iter().map(|flow| bed.half_open(*flow)).collect();
+    assert!(owners.contains(&4));
+    bed.with(TCP_80, &[(2, Active), (3, Active), (4, Draining)]);
+    for _ in 0..2 {
+        bed.lb.sweep_after(Duration::from_secs(11)).expect("a sweep");
+    }
+    for (flow, &owner) in flows.iter().zip(&owners) {
+        assert_eq!(bed.backend_of(&flow.segment("S")), owner);
+        assert_eq!(bed.answer(&flow.answer(owner, "SA")).0, Verdict::Redirect);
+        assert_eq!(bed.backend_of(&flow.segment("A")), owner);
+    }
+    assert_eq!(live(&mut bed), 50);
+}
+
 /// A backend whose client has repeated its SYN repeats its answer twice: for that, and since its own timer runs out at that time. The
 /// second one may come after the client's ACK of the first.
 #[test]

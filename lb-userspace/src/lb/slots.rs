@@ -53,17 +53,26 @@ pub(super) fn moved(
     })
 }
 
+/// How long TCP flows are known, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// A flow that is idle.
+    pub idle: u32,
+    /// An attempt that doesn't become one.
+    pub attempt: u32,
+}
+
 /// The table after time has passed, if a slot has come closer to rest.
 ///
 /// Once a slot has been as it is for longer than a flow may be idle, each live old flow has sent a packet and so is
 /// known: then the keeper has no more to keep. When after that a sweep has found no flow of another backend than the
-/// owner (`exceptions`), the slot is steady again.
+/// owner (`exceptions`), and no attempt is left that another has from before, the slot is steady again.
 pub(super) fn settled(
     before: &Table,
     exceptions: &Exceptions,
     moves: &mut Moves,
     clock: u32,
-    idle_timeout: u32,
+    timeouts: Timeouts,
 ) -> Option<Box<Table>> {
     let mut changed = false;
     let table = build(|number| {
@@ -71,10 +80,10 @@ pub(super) fn settled(
         let age = clock.wrapping_sub(moves.0[number]);
         let slot = if !old.is_tracked() {
             old
-        } else if old.keeper() != old.new_flows && age > idle_timeout {
+        } else if old.keeper() != old.new_flows && age > timeouts.idle {
             moves.0[number] = clock;
             Slot::tracked(old.new_flows, old.new_flows)
-        } else if old.keeper() == old.new_flows && age > 0 && !exceptions.contains(number) {
+        } else if old.keeper() == old.new_flows && age > timeouts.attempt && !exceptions.contains(number) {
             Slot::steady(old.new_flows)
         } else {
             old
@@ -99,7 +108,7 @@ fn build(slot: impl FnMut(usize) -> Slot) -> Box<Table> {
 mod tests {
     use lb_common::abi::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
 
-    use super::{Moves, Owners, first, has_tracked, moved, settled};
+    use super::{Moves, Owners, Timeouts, first, has_tracked, moved, settled};
 
     const NONE: Exceptions = Exceptions { words: [0; EXCEPTION_WORDS] };
 
@@ -147,22 +156,26 @@ mod tests {
 
     #[test]
     fn a_slot_comes_to_rest_in_two_steps() {
+        const TIMEOUTS: Timeouts = Timeouts { idle: 350, attempt: 64 };
         let mut moves = Moves::all_at(0);
+        let settled = |table: &Table, exceptions: &Exceptions, moves: &mut Moves, clock| {
+            settled(table, exceptions, moves, clock, TIMEOUTS)
+        };
         let table = to(&first(&all(1)), 2, &[1, 2], &mut moves, 10);
-        assert!(settled(&table, &NONE, &mut moves, 360, 350).is_none(), "a flow may be idle for 350 s");
-        let table = settled(&table, &NONE, &mut moves, 361, 350).expect("a step");
+        assert!(settled(&table, &NONE, &mut moves, 360).is_none(), "a flow may be idle for 350 s");
+        let table = settled(&table, &NONE, &mut moves, 361).expect("a step");
         assert_eq!(table[5], Slot::tracked(2, 2));
-        assert!(settled(&table, &NONE, &mut moves, 361, 350).is_none(), "the sweep was before the step");
+        assert!(settled(&table, &NONE, &mut moves, 425).is_none(), "an attempt may be as old");
 
         let mut busy = NONE;
         busy.words[0] = 1 << 5;
-        let table = settled(&table, &busy, &mut moves, 362, 350).expect("a step");
+        let table = settled(&table, &busy, &mut moves, 426).expect("a step");
         assert_eq!((table[5], table[6]), (Slot::tracked(2, 2), Slot::steady(2)));
         assert!(has_tracked(&table));
-        let table = settled(&table, &NONE, &mut moves, 363, 350).expect("a step");
+        let table = settled(&table, &NONE, &mut moves, 427).expect("a step");
         assert_eq!(table[5], Slot::steady(2));
         assert!(!has_tracked(&table));
-        assert!(settled(&table, &NONE, &mut moves, 364, 350).is_none());
+        assert!(settled(&table, &NONE, &mut moves, 428).is_none());
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl LoadBalancer {
         let Some(known) = self.registry.service_mut(key) else { return Ok(()) };
         let before = self.maps.table(known.table_in_force())?;
         let exceptions = self.maps.exceptions(known.handle.index)?;
-        let settled =
-            slots::settled(&before, &exceptions, &mut known.moves, control.clock, control.tcp_timeout);
+        let timeouts = slots::Timeouts { idle: control.tcp_timeout, attempt: control.nascent_timeout };
+        let settled = slots::settled(&before, &exceptions, &mut known.moves, control.clock, timeouts);
         match settled {
             Some(table) => self.install(key, &table),
             None => Ok(()),
