@@ -209,3 +209,32 @@ fn a_backend_that_stops_ends_its_flows_and_gets_no_new_one() {
     bed.apply(TCP_80, &[]);
     assert_ne!(bed.answer(&flow[0].answer(2, "FA")).0, Verdict::Redirect, "it is nobody's any more");
 }
+
+#[test]
+fn what_a_process_was_ended_in_the_middle_of_is_done_when_it_is_asked_for_again() {
+    let mut bed = Bed::new();
+    let services = [TCP_80, ICMP];
+    for key in services {
+        bed.with(key, &[(2, Active), (3, Active)]);
+    }
+    let pings: Vec<u8> = (0..100).map(|number| bed.backend_of(&Flow::numbered(number).ping(1))).collect();
+    for (number, &owner) in (0..).zip(&pings) {
+        bed.answer(&Flow::numbered(number).pong(owner, 1));
+    }
+    // The first of two services is changed, and with it the state of their backend.
+    bed.with(TCP_80, &[(2, Active), (3, Draining)]);
+    bed.reopen();
+    let there = bed.lb.services();
+    assert!(there.iter().all(|service| service.backends.iter().any(|backend| backend.state == Draining)));
+    for service in &there {
+        assert!(!bed.lb.is_confirmed(&service.key));
+        bed.lb.apply(service).expect("applied");
+        assert!(bed.lb.is_confirmed(&service.key));
+    }
+    for number in 1000..1200 {
+        assert_eq!(bed.backend_of(&Flow::numbered(number).ping(1)), 2, "no new flow goes to what drains");
+    }
+    for (number, &owner) in (0..).zip(&pings) {
+        assert_eq!(bed.backend_of(&Flow::numbered(number).ping(2)), owner);
+    }
+}

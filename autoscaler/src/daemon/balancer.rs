@@ -7,7 +7,7 @@ use lb_userspace::service::Service;
 use sluice_logic::spec::TenantName;
 use tokio::sync::{mpsc, oneshot};
 
-use super::services::{Claims, Step, steps};
+use super::services::{Claims, Step, confirmations, steps};
 
 type Job = Box<dyn FnOnce(&mut Plane) + Send>;
 
@@ -71,13 +71,17 @@ impl Balancer {
         .await
     }
 
-    /// Makes a tenant's services the wanted ones: for packets, one step a service. What the claims in force do not give
-    /// the tenant is left out: its task may not have read the newest form of its file.
+    /// Makes a tenant's services the wanted ones: for packets, one step a service; what an earlier daemon may have left half
+    /// changed is done again. What the claims in force do not give the tenant is left out: its task may not have read the
+    /// newest form of its file.
     pub(crate) async fn settle(&self, tenant: TenantName, wanted: Vec<Service>) -> Result<Settled, Ended> {
         self.run(move |plane| {
             let wanted: Vec<Service> =
                 wanted.into_iter().filter(|service| plane.claims.is_of(&service.key, &tenant)).collect();
-            let error = plane.take(&steps(&wanted, &plane.services_of(&tenant)));
+            let there = plane.services_of(&tenant);
+            let mut steps = steps(&wanted, &there);
+            steps.extend(confirmations(&wanted, &there, |key| plane.balancer.is_confirmed(key)));
+            let error = plane.take(&steps);
             Settled { services: plane.services_of(&tenant), error }
         })
         .await

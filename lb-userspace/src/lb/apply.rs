@@ -216,11 +216,14 @@ impl LoadBalancer {
             let mut keeps = vec![false; usize::from(NO_BACKEND) + 1];
             recipe.keepers.iter().for_each(|&keeper| keeps[usize::from(keeper)] = true);
             let keeps = |index: u16| keeps[usize::from(index)];
-            slots::moved(&before, &owners, keeps, &mut known.moves, clock)
+            let table = slots::moved(&before, &owners, keeps, &mut known.moves, clock);
+            (table != before).then_some(table)
         } else {
-            slots::first(&owners)
+            Some(slots::first(&owners))
         };
-        self.install(key, &table)?;
+        if let Some(table) = table {
+            self.install(key, &table)?;
+        }
         if let Some(known) = self.registry.service_mut(key) {
             known.table_of = Some(recipe);
         }

@@ -46,7 +46,7 @@ pub use settings::{FlowTimeouts, Ipv4Subnet, Ipv6Subnet, Limits, OpenPorts, Sett
 
 use crate::net::Netns;
 use crate::object::object;
-use crate::service::Service;
+use crate::service::{Service, ServiceKey};
 use maps::Maps;
 use parts::Parts;
 use probe::Prober;
@@ -149,6 +149,14 @@ impl LoadBalancer {
     #[must_use]
     pub fn services(&self) -> Vec<Service> {
         self.registry.to_services()
+    }
+
+    /// Whether packets are known to meet the service as [`services`](Self::services) says. Not so where an earlier process
+    /// has left it, which may have been ended between the backends' states and this service's table: [`apply`](Self::apply)
+    /// makes it so.
+    #[must_use]
+    pub fn is_confirmed(&self, key: &ServiceKey) -> bool {
+        self.registry.service(key).is_some_and(|known| known.table_of.is_some())
     }
 
     /// The program of that name, for test runs.

@@ -13,7 +13,7 @@ use sluice_logic::spec::{self, ServiceSpec, TenantSpec};
 
 use super::weights::{Serving, weights};
 
-pub(crate) use self::order::{Claims, Step, steps};
+pub(crate) use self::order::{Claims, Step, confirmations, steps};
 
 /// A tenant's interface in the transit namespace, as frames to its instances need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

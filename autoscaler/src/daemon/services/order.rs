@@ -116,6 +116,18 @@ pub(crate) fn steps(wanted: &[Service], there: &[Service]) -> Vec<Step> {
     steps
 }
 
+/// The steps by which services that are there as `wanted` are made sure of, where an earlier daemon has left them: it may have
+/// been ended when their backends had their new states and a table did not. Packets notice nothing where all is as it should
+/// be.
+pub(crate) fn confirmations(
+    wanted: &[Service],
+    there: &[Service],
+    is_confirmed: impl Fn(&ServiceKey) -> bool,
+) -> impl Iterator<Item = Step> {
+    let is_left = move |service: &&Service| there.contains(service) && !is_confirmed(&service.key);
+    wanted.iter().filter(is_left).cloned().map(Step::Apply)
+}
+
 /// The services that have what `next` takes.
 fn blockers<'a>(
     next: &'a Service,
@@ -241,6 +253,19 @@ mod tests {
         assert_eq!(converges(&before, &of(&[(82, 8080)])), 3, "removals come first");
         let three = of(&[(80, 8080), (81, 8081), (82, 8082)]);
         assert_eq!(converges(&three, &of(&[(80, 8081), (81, 8082), (82, 8080)])), 4, "a ring of three");
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_left_is_made_sure_of_once() {
+        let there = [service(1, 80, 80, 0), service(1, 81, 81, 0), service(1, 82, 82, 0)];
+        let wanted = [service(1, 80, 8080, 0), there[1].clone(), there[2].clone()];
+        let of = |is_confirmed: fn(&ServiceKey) -> bool| -> Vec<Step> {
+            steps(&wanted, &there).into_iter().chain(confirmations(&wanted, &there, is_confirmed)).collect()
+        };
+        let changed = Step::Apply(wanted[0].clone());
+        let again = Step::Apply(there[2].clone());
+        assert_eq!(of(|key| key.port == Some(81)), [changed.clone(), again]);
+        assert_eq!(of(|_| true), vec![changed]);
     }
 
     #[test]

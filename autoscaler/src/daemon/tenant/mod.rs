@@ -251,8 +251,7 @@ impl Tenant {
         };
         let members = adopted.map(settle).collect();
         let keys = keys(&spec);
-        let services: Vec<Service> = services.into_iter().filter(|s| keys.contains(&s.key)).collect();
-        let draining_serve = services.iter().any(Service::draining_serve);
+        let draining_serve = services.iter().any(|s| keys.contains(&s.key) && s.draining_serve());
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
         let ahead = Ahead::new(&spec, &group.starts);
@@ -275,7 +274,8 @@ impl Tenant {
             attached: None,
             old_networks: OldNetworks::Perhaps,
             vips: Vips::default(),
-            services,
+            // What an earlier daemon has left is settled in the first round, also where nothing differs.
+            services: Vec::new(),
             draining_serve,
             counters: BTreeMap::new(),
             refusals: Refusals::default(),
