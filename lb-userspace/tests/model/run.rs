@@ -104,13 +104,13 @@ impl Run {
         let answered = tally["answer, IPv4"] + tally["answer, IPv6"];
         assert!(*held_back * 50 < answered, "{held_back} of {answered} answers were held back");
         let sent = tally["redirect, IPv4"] + tally["redirect, IPv6"];
-        assert!(*elsewhere * 20_000 < sent, "{elsewhere} of {sent} packets went to another backend");
+        assert!(*elsewhere * 5_000 < sent, "{elsewhere} of {sent} packets went to another backend");
     }
 
     fn compare_batch(&mut self) {
         // Each batch has its own seed, so that one that fails can be run alone; but what came before may matter.
         let mut rng = Rng::with_seed(self.seed.wrapping_add(self.batch));
-        if self.batch.is_multiple_of(CLEARING) {
+        if self.batch.is_multiple_of(CLEARING) || self.talk.is_too_late() {
             self.forget();
         }
         if rng.bool() {
@@ -132,8 +132,9 @@ impl Run {
     }
 
     fn compare(&mut self, frames: &[Vec<u8>], first: u64) {
-        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(self.bed.uplink_all(frames)))
-        {
+        let results = self.bed.uplink_all(frames);
+        self.talk.time_passes(self.clock().wrapping_sub(self.forgotten_at));
+        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(results)) {
             census::count(&mut self.tally, &self.world, &self.talk, frame);
             // What the programs see of it, and what is left of it where they change nothing.
             let frame = &reference::untagged(frame);
@@ -183,8 +184,9 @@ impl Run {
 
     /// As [`compare`](Self::compare), for the way back.
     fn compare_answers(&mut self, frames: &[Vec<u8>], first: u64) {
-        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(self.bed.answer_all(frames)))
-        {
+        let results = self.bed.answer_all(frames);
+        self.talk.time_passes(self.clock().wrapping_sub(self.forgotten_at));
+        for (number, (frame, (verdict, out))) in (first..).zip(frames.iter().zip(results)) {
             let opened = self.opened.as_mut();
             let outcome =
                 answers::outcome(&self.world, &self.answer_fragments, opened, &mut self.talk, frame);

@@ -16,7 +16,7 @@ use super::world::{Service, World};
 pub(crate) struct Talk {
     beliefs: HashMap<FlowId, Belief>,
     /// How many seconds the programs' clock may have counted since all flows were over.
-    pub(crate) seconds: u32,
+    seconds: u32,
 }
 
 /// What may be so of a flow.
@@ -42,7 +42,23 @@ enum Prediction {
     Answers(Asked),
 }
 
+/// Less than for how long a client is waited for: from then on nothing is known of any flow.
+const TOO_LATE: u32 = 3;
+
 impl Talk {
+    /// So many seconds the programs' clock has counted since all flows were over.
+    pub(crate) fn time_passes(&mut self, seconds: u32) {
+        self.seconds = seconds;
+        if self.is_too_late() {
+            self.beliefs.values_mut().for_each(|belief| belief.possible.clear());
+        }
+    }
+
+    /// Whether all flows have to be forgotten before more can be said.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.seconds >= TOO_LATE
+    }
+
     /// A client's packet comes in.
     pub(crate) fn client(&mut self, world: &World, service: usize, id: FlowId, said: &Said) {
         let lives = |member| world.services[service].lives(member);
@@ -131,7 +147,11 @@ impl Talk {
     }
 
     fn belief(&mut self, world: &World, service: usize, id: FlowId) -> &mut Belief {
-        self.beliefs.entry(id).or_insert_with(|| Belief::anything(&world.services[service], service))
+        let is_known = !self.is_too_late();
+        self.beliefs.entry(id).or_insert_with(|| {
+            let belief = Belief::anything(&world.services[service], service);
+            if is_known { belief } else { Belief { possible: Vec::new(), ..belief } }
+        })
     }
 
     /// Drops the possibilities that have said something else. If none was right: what they were.
