@@ -29,9 +29,6 @@ const CLEARING: u64 = 10;
 /// Clearings between two times at which old attempts are overwritten: their times come round after 4,096 seconds.
 const OVERWRITING: u64 = 8;
 
-/// No client is waited for.
-static NO_STAMPS: [u8; handshake::CELLS] = [0; handshake::CELLS];
-
 pub(crate) struct Run {
     bed: Bed,
     world: World,
@@ -322,7 +319,11 @@ impl Run {
         // Flows and attempts end, and no packet is waited for any more.
         self.bed.lb.sweep_after(Duration::from_secs(401)).expect("a sweep");
         // What ended flows have left says its time in a few bits, which come round.
-        self.overwrite("handshakes", &NO_STAMPS);
+        // So all cells get the time that is farthest: none looks fresh by chance.
+        let stamp = handshake::stamp_of_answer(self.clock().wrapping_add(64));
+        let stamps: Box<[u8; handshake::CELLS]> =
+            vec![stamp; handshake::CELLS].into_boxed_slice().try_into().expect("as many");
+        self.overwrite("handshakes", &*stamps);
         if (self.batch / CLEARING).is_multiple_of(OVERWRITING) {
             self.overwrite("attempts", &AttemptSet::default());
         }
