@@ -18,8 +18,8 @@ mod slot;
 pub use address::{Address, EndpointKey};
 pub use drop::DropReason;
 pub use flow::{
-    CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowKey, FlowTableShape, FlowValue, PROBES, Suspect, SweepOrder,
-    flow_end, sweep_order,
+    CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowKey, FlowTableShape, FlowValue, PROBES, SUSPECTS, Suspect,
+    SweepOrder, flow_end, sweep_order,
 };
 pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};

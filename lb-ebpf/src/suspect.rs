@@ -2,17 +2,14 @@
 
 use aya_ebpf::btf_maps::Queue;
 use aya_ebpf::macros::btf_map;
-use lb_common::abi::{Doubt, FlowKey, FlowValue, Suspect, flow_end};
+use lb_common::abi::{Doubt, FlowKey, FlowValue, SUSPECTS, Suspect, flow_end};
 use lb_common::hash;
 
 use crate::flow::mark;
 use crate::maps;
 
-/// As many as a daemon that sweeps once a second can have asked in a small part of it.
-const SUSPECTS: usize = 4_096;
-
 #[btf_map(name = "suspects")]
-static SUSPECTS_MAP: Queue<Suspect, SUSPECTS> = Queue::new();
+static SUSPECTS_MAP: Queue<Suspect, { SUSPECTS as usize }> = Queue::new();
 
 /// Has a flow's backend asked, where that is due, or ends the flow, where it has answered nothing.
 #[inline(always)]

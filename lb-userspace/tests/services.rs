@@ -207,7 +207,11 @@ fn a_backend_that_stops_ends_its_flows_and_gets_no_new_one() {
         assert_eq!(bed.answer(&flow.answer(2, end)).0, Verdict::Redirect, "{end} reaches the client");
     }
     bed.apply(TCP_80, &[]);
-    assert_ne!(bed.answer(&flow[0].answer(2, "FA")).0, Verdict::Redirect, "it is nobody's any more");
+    assert_ne!(
+        bed.answer(&flow[0].answer(2, "FA")).0,
+        Verdict::Redirect,
+        "the load balancer has forgotten it"
+    );
 }
 
 #[test]

@@ -173,6 +173,10 @@ pub struct Suspect {
     pub reserved: u32,
 }
 
+/// How many flows a sweep may have asked about at most: room in `suspects`, of all services together. The rest is asked about
+/// later, and lives until then.
+pub const SUSPECTS: u32 = 4_096;
+
 /// What the program `sweep` is run on: a frame of these 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -107,7 +107,7 @@ pub(super) fn attach_transmit(
     mode: XdpMode,
 ) -> Result<bool, Error> {
     let pin = pin_path(pins, "transmit", interface);
-    if mode == XdpMode::Generic || !netns.is_veth(interface).unwrap_or(false) {
+    if mode == XdpMode::Generic || !is_veth(netns, interface)? {
         remove_others(pins, TRANSMIT, &[])?;
         release_uplink(netns, interface)?;
         return Ok(false);
@@ -120,6 +120,15 @@ pub(super) fn attach_transmit(
         attach_tcx(transmit, "transmit", netns, interface, &pin)?;
     }
     Ok(true)
+}
+
+/// Whether an interface is a veth's end. One whose driver doesn't tell its name is none; one that can't be asked is not known to
+/// be none.
+fn is_veth(netns: &Netns, interface: &str) -> Result<bool, Error> {
+    match netns.is_veth(interface) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        answer => answer.map_err(Error::file("asking for the driver of", interface)),
+    }
 }
 
 /// Detaches what no pin holds from an uplink: `transmit` before Linux 6.6.

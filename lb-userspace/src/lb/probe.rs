@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use aya::maps::MapError;
 use etherparse::PacketBuilder;
-use lb_common::abi::{BackendValue, Suspect};
+use lb_common::abi::{BackendValue, SUSPECTS, Suspect};
 
 use super::{Error, LoadBalancer, address};
 use crate::net::{FrameSender, Netns};
@@ -19,8 +19,6 @@ use crate::net::{FrameSender, Netns};
 const TTL: u8 = 64;
 /// The window that a probe gives, in bytes: any.
 const WINDOW: u16 = 1_024;
-/// At most so many a sweep: it doesn't keep its caller waiting. The programs ask for more only where there is room.
-const AT_ONCE: usize = 4_096;
 
 /// Sends probes.
 #[derive(Debug)]
@@ -39,7 +37,8 @@ impl LoadBalancer {
     /// Probes the flows of which the sweep just now has found that it is due.
     pub(super) fn probe_suspects(&mut self) -> Result<(), Error> {
         let (mut probed, mut failed) = (0, None);
-        while probed < AT_ONCE {
+        // Once through the queue: nothing is added meanwhile.
+        while probed < SUSPECTS {
             let suspect = match self.maps.suspects.pop(0) {
                 Ok(suspect) => suspect,
                 Err(MapError::ElementNotFound) => break,
@@ -65,7 +64,7 @@ impl LoadBalancer {
         let service = self.registry.services().find(|(_, known)| known.handle == flow.service);
         let (Some(backend), Some((_, service))) = (backend, service) else { return Ok(()) };
         let port = service.target_port.unwrap_or(flow.vip_port);
-        // Any numbers, for nobody to foresee: one in a thousand is in the window of a flow, and isn't answered.
+        // Any numbers, which none can foresee: one in a thousand is in the window of a flow, and isn't answered.
         let numbers = [fastrand::u32(..), fastrand::u32(..)];
         self.prober.0.send(backend.interface, &frame(suspect, backend, port, numbers)?)
     }

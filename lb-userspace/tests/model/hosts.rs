@@ -25,7 +25,7 @@ pub(crate) fn tag(rng: &mut Rng) -> [u8; 4] {
     [kind[0], kind[1], high, low]
 }
 
-/// A backend mostly; another host of the tenant's, of its link, or of nobody's.
+/// A backend mostly; another host of the tenant's, of its link, or of no tenant's.
 pub(crate) fn backend(rng: &mut Rng, is_v6: bool) -> Vec<u8> {
     let last = [2, 3, 10, 11, 12, 20, 21, 22, 23, 30, 31, 32, 77][rng.usize(..13)];
     match (is_v6, rng.u8(..20)) {

@@ -116,7 +116,9 @@ impl Victim {
             }
         }
         let strangers = now.into_iter().filter(|((service, ..), _)| service.ends_with("/tcp"));
-        wrong.extend(strangers.map(|(key, flow)| format!("{key:?} is nobody's connection: {flow:?}")));
+        wrong.extend(
+            strangers.map(|(key, flow)| format!("{key:?} is a connection that wasn't opened: {flow:?}")),
+        );
         Ok(wrong)
     }
 
