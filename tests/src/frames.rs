@@ -150,6 +150,14 @@ pub fn tagged(mut frame: Vec<u8>, vlan: u16) -> Vec<u8> {
     frame
 }
 
+/// The frame with a tag of a provider's VLAN.
+#[must_use]
+pub fn tagged_by_provider(frame: Vec<u8>, vlan: u16) -> Vec<u8> {
+    let mut frame = tagged(frame, vlan);
+    frame[12..14].copy_from_slice(&[0x88, 0xa8]);
+    frame
+}
+
 /// The frame with a wrong checksum of its TCP segment, datagram or echo.
 #[must_use]
 pub fn torn(mut frame: Vec<u8>) -> Vec<u8> {

@@ -19,5 +19,6 @@ pub mod responder;
 pub mod scope;
 mod secret;
 pub mod syslog;
+pub mod tags;
 mod turns;
 pub mod uplink;

@@ -182,6 +182,12 @@ impl Scope {
         self.run_dir().join("forwarding_was_off")
     }
 
+    /// The file that names what was switched off on the uplink so that XDP sees VLAN tags.
+    #[must_use]
+    pub fn tags_record(&self) -> PathBuf {
+        self.run_dir().join("tags_were_hidden")
+    }
+
     /// The directory of labels and logs.
     #[must_use]
     pub fn instances_dir(&self) -> PathBuf {

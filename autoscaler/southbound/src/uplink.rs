@@ -3,11 +3,30 @@
 //! Reverse-path filters are not among it: what is balanced never meets them.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use lb_userspace::net::{Framing, Link, LinkError, Links, NetnsPath, Offloads, Peer, XdpAttached};
 
+use crate::tags::{self, HiddenTags};
+
 /// The MTU up to which a veth, and most cards, take native XDP without fragments; a page has room for about 3,500 bytes.
 const NATIVE_MTU: u32 = 1500;
+
+/// Why an uplink can't be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// Its namespace's interfaces or routes can't be read.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Its offloads can't be read.
+    #[error("the offloads of the uplink `{uplink}` can't be read: {source}")]
+    Offloads {
+        /// The uplink.
+        uplink: String,
+        /// Why.
+        source: io::Error,
+    },
+}
 
 /// What was found of the uplink at one moment.
 #[derive(Debug, Clone)]
@@ -24,6 +43,8 @@ pub struct Uplink {
     pub default_routes: BTreeSet<String>,
     /// The other end of a veth, where it is in a namespace of this host.
     pub peer: Option<Peer>,
+    /// What hides VLAN tags from the programs.
+    pub hidden_tags: Vec<HiddenTags>,
 }
 
 /// Something that is wrong with the uplink.
@@ -37,7 +58,7 @@ pub struct UplinkFault {
 
 impl Uplink {
     /// Looks at an uplink. Nothing is changed.
-    pub async fn observe(transit: &Links, netns: NetnsPath, name: &str) -> Result<Self, LinkError> {
+    pub async fn observe(transit: &Links, netns: NetnsPath, name: &str) -> Result<Self, ObserveError> {
         let links = transit.list().await?;
         let named =
             |index: &u32| links.iter().find(|link| link.index == *index).map(|link| link.name.clone());
@@ -47,9 +68,15 @@ impl Uplink {
             Some(link) => transit.peer(link).await?,
             None => None,
         };
+        let hidden_tags = match &link {
+            Some(link) => tags::hidden(transit.netns(), &netns, &links, link, peer.as_ref())
+                .map_err(|source| ObserveError::Offloads { uplink: name.to_owned(), source })?,
+            None => Vec::new(),
+        };
         Ok(Self {
             name: name.to_owned(),
             netns,
+            hidden_tags,
             master: link.as_ref().and_then(|link| named(&link.master?)),
             default_routes: routes.interfaces.iter().filter_map(named).collect(),
             link,
@@ -75,6 +102,7 @@ impl Uplink {
             self.is_generic(link),
             self.leaves_checksums(link),
             self.routes_elsewhere(),
+            self.hides_tags(),
         ];
         found.into_iter().flatten().collect()
     }
@@ -158,6 +186,21 @@ impl Uplink {
         );
         Some(fault(&what, &way_out))
     }
+
+    /// What can be switched off was, before this is said.
+    fn hides_tags(&self) -> Option<UplinkFault> {
+        let HiddenTags { interface, netns, offload, .. } = self.hidden_tags.first()?;
+        let name = offload.name();
+        let what = format!(
+            "`{interface}` keeps VLAN tags beside frames, where XDP does not see them (`{name}`), and that could not be switched \
+             off: frames of a VLAN are balanced as if they had no tag"
+        );
+        let way_out = format!(
+            "`{netns}ethtool -K {interface} {name} off`; where the driver refuses that, have the switch send frames without tags only, \
+             or use another card"
+        );
+        Some(fault(&what, &way_out))
+    }
 }
 
 /// What to say of an uplink without Ethernet.
@@ -175,6 +218,8 @@ fn fault(what: &str, way_out: &str) -> UplinkFault {
 
 #[cfg(test)]
 mod tests {
+    use lb_userspace::net::TagOffload;
+
     use super::*;
 
     fn link() -> Link {
@@ -202,6 +247,7 @@ mod tests {
     fn uplink(link: Link) -> Uplink {
         let offloads = Offloads { checksums: false, segmentation: true };
         let peer = Peer {
+            tags: BTreeSet::new(),
             name: "cl0".to_owned(),
             netns: NetnsPath::Name("client".to_owned()),
             mtu: link.mtu,
@@ -214,6 +260,7 @@ mod tests {
             master: None,
             default_routes: BTreeSet::new(),
             peer: Some(peer),
+            hidden_tags: Vec::new(),
         }
     }
 
@@ -250,6 +297,9 @@ mod tests {
         let mut checksums = uplink(link());
         checksums.peer.as_mut().unwrap().offloads.checksums = true;
         assert_eq!(way_out(&checksums), "`ip netns exec client ethtool -K cl0 tx off`");
+        let mut tagged = uplink(link());
+        tagged.hidden_tags = vec![HiddenTags::on("up0", TagOffload::Received)];
+        assert!(way_out(&tagged).starts_with("`ip netns exec transit ethtool -K up0 rx-vlan-hw-parse off`;"));
         let mut routed = uplink(link());
         routed.default_routes = ["mgmt0".to_owned()].into();
         assert!(way_out(&routed).contains("ip route add default via ROUTER dev up0 metric 4096"));

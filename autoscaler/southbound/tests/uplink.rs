@@ -3,7 +3,9 @@
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lb_userspace::net::{Address, Links, Mark, Netns, NetnsPath, VethEnd};
+use lb_userspace::net::{Address, Links, Mark, Netns, NetnsPath, TagOffload, VethEnd};
+use sluice_southbound::networks::Networks;
+use sluice_southbound::scope::Scope;
 use sluice_southbound::uplink::{Uplink, UplinkFault};
 
 /// A transit namespace with an uplink whose other end is in another namespace, as Linux makes it.
@@ -14,7 +16,20 @@ struct Bed {
 }
 
 impl Bed {
+    /// One that shows VLAN tags.
     async fn new() -> Self {
+        let bed = Self::as_made().await;
+        for (links, interface, offloads) in
+            [(&bed.transit, "up0", TagOffload::RECEIVING), (&bed.client, "cl0", TagOffload::SENDING)]
+        {
+            for offload in offloads {
+                links.netns().set_tag_offload(interface, offload, false).expect("off");
+            }
+        }
+        bed
+    }
+
+    async fn as_made() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("slu{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let names = ["transit", "client"].map(|part| format!("{name}-{part}"));
@@ -99,6 +114,49 @@ async fn the_other_end_is_found_in_a_container_too() {
     bed.ip("link set up1 up");
     let way_out = bed.way_out("up1", "leaves checksums").await;
     assert_eq!(way_out, format!("`nsenter -t {pid} -n ethtool -K eth0 tx off`"));
+}
+
+/// Also by another daemon than the one that switched them off, and whatever has become of the uplink meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_shown_and_hidden_again_as_they_were() {
+    let bed = Bed::as_made().await;
+    let scope = Scope::new(bed.names[0].trim_end_matches("-transit")).expect("a scope");
+    std::fs::create_dir_all(scope.run_dir()).expect("a directory");
+    let (transit, client) = (bed.transit.netns(), bed.client.netns());
+    // Somebody else has switched this one off.
+    transit.set_tag_offload("up0", TagOffload::ReceivedProvider, false).expect("off");
+    let seen = || {
+        let own = transit.tag_offloads("up0", &TagOffload::RECEIVING).expect("read");
+        (own, client.tag_offloads("cl0", &TagOffload::SENDING).expect("read"))
+    };
+    let before = seen();
+    assert_eq!(before, ([TagOffload::Received].into(), TagOffload::SENDING.into()));
+    let open = || Networks::open(scope.clone(), transit, "up0").expect("netlink");
+    let observed = || async {
+        let netns = NetnsPath::Name(bed.names[0].clone());
+        open().observe_uplink(netns).await.expect("it can be looked at")
+    };
+    for _ in 0..2 {
+        open().show_tags(&observed().await).await.expect("they can be switched off");
+        assert_eq!((observed().await.hidden_tags, seen()), (Vec::new(), <_>::default()));
+        // Somebody switches it on: it goes off again, and is restored once.
+        transit.set_tag_offload("up0", TagOffload::Received, true).expect("on");
+    }
+    open().show_tags(&observed().await).await.expect("they can be switched off");
+    let removed = open().remove_all().await.expect("they can be switched on");
+    assert_eq!(
+        removed,
+        ["rx-vlan-hw-parse off on up0", "tx-vlan-hw-insert off on cl0", "tx-vlan-stag-hw-insert off on cl0"]
+    );
+    assert_eq!(seen(), before);
+    std::fs::remove_dir(scope.run_dir()).expect("nothing is left in it");
+
+    std::fs::create_dir_all(scope.run_dir()).expect("a directory");
+    open().show_tags(&observed().await).await.expect("they can be switched off");
+    bed.ip("link delete up0");
+    let left = Networks::open(scope.clone(), transit, "up0").expect("netlink").remove_all().await;
+    assert_eq!(left.expect("nothing is there to be switched on"), Vec::<String>::new());
+    std::fs::remove_dir(scope.run_dir()).expect("nothing is left in it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,10 +127,11 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut R
         note(&config.state, remove_if_empty(&config.state), removed)?;
     }
     note(&config.run, remove_if_empty(&config.run), removed)?;
-    // These we have made ourselves, if only just now. The mark is left only where its namespace has gone.
+    // These we have made ourselves, if only just now. The marks are left only where their namespace has gone.
     let (lock, mut unremarkable) = (lock::path(&run), Removed::default());
-    let mark = scope.forwarding_mark();
-    note(&mark, fs::remove_file(&mark), &mut unremarkable)?;
+    for mark in [scope.forwarding_mark(), scope.tags_record()] {
+        note(&mark, fs::remove_file(&mark), &mut unremarkable)?;
+    }
     note(&lock, fs::remove_file(&lock), &mut unremarkable)?;
     note(&run, remove_if_empty(&run), &mut unremarkable)
 }

@@ -106,7 +106,7 @@ pub(super) fn offloads(interface: &str) -> io::Result<Offloads> {
 }
 
 /// `value` is the structure of the command that it begins with.
-fn run_ethtool<T>(socket: &UdpSocket, interface: &str, value: &mut T) -> io::Result<()> {
+pub(super) fn run_ethtool<T>(socket: &UdpSocket, interface: &str, value: &mut T) -> io::Result<()> {
     let data = libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut *value).cast() };
     let request = libc::ifreq { ifr_name: name_of(interface)?, ifr_ifru: data };
     // SAFETY: the socket is open, the request is complete, and its data points to a live structure of the
@@ -116,7 +116,7 @@ fn run_ethtool<T>(socket: &UdpSocket, interface: &str, value: &mut T) -> io::Res
 }
 
 /// Interface ioctls go through any socket of the namespace.
-fn any_socket() -> io::Result<UdpSocket> {
+pub(super) fn any_socket() -> io::Result<UdpSocket> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     Ok(UdpSocket::from(socket))

@@ -14,6 +14,7 @@ mod netns;
 mod packet;
 mod peer;
 mod routes;
+mod tags;
 mod veth;
 
 pub use address::Address;
@@ -25,4 +26,5 @@ pub use netns::Netns;
 pub use packet::FrameSender;
 pub use peer::{NetnsPath, Offloads, Peer};
 pub use routes::DefaultRoutes;
+pub use tags::TagOffload;
 pub use veth::VethEnd;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt as _;
 
@@ -17,6 +18,7 @@ pub use super::device::Offloads;
 use super::error::LinkError;
 use super::link::{Link, Links};
 use super::netns::Netns;
+use super::tags::{self, TagOffload};
 
 /// How many processes' namespaces are looked into: the other end of a container's veth is in one without a name.
 const MOST_PROCESSES: usize = 4_096;
@@ -53,6 +55,8 @@ pub struct Peer {
     pub mtu: u32,
     /// What it leaves to a card.
     pub offloads: Offloads,
+    /// Those of [`TagOffload::SENDING`] that are on.
+    pub tags: BTreeSet<TagOffload>,
 }
 
 impl Links {
@@ -105,7 +109,9 @@ impl NetnsPath {
         fs::metadata(file).ok().map(|found| found.ino())
     }
 
-    fn open(&self) -> Option<Netns> {
+    /// The namespace, where it is still there.
+    #[must_use]
+    pub fn open(&self) -> Option<Netns> {
         match self {
             Self::Here => Netns::current().ok(),
             Self::Name(name) => Netns::open(name).ok(),
@@ -129,6 +135,7 @@ fn candidates() -> Vec<(NetnsPath, u64)> {
 async fn peer_in(netns: &Netns, path: NetnsPath, index: u32) -> Option<Peer> {
     let links = Links::open(netns).ok()?.list().await.ok()?;
     let link = links.into_iter().find(|link| link.index == index)?;
-    let offloads = netns.run(|| device::offloads(&link.name)).ok()?.ok()?;
-    Some(Peer { name: link.name, netns: path, mtu: link.mtu, offloads })
+    let read = || Ok((device::offloads(&link.name)?, tags::read(&link.name, &TagOffload::SENDING)?));
+    let (offloads, tags) = netns.run(read).and_then(|read: io::Result<_>| read).ok()?;
+    Some(Peer { name: link.name, netns: path, mtu: link.mtu, offloads, tags })
 }

@@ -26,7 +26,8 @@ use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
 use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
-use crate::uplink::Uplink;
+use crate::tags::{ShownTags, TagError};
+use crate::uplink::{ObserveError, Uplink};
 
 use vips::is_our_vip;
 pub use vips::{Claim, host_addresses};
@@ -61,6 +62,12 @@ pub enum NetworkError {
     /// Outbound connections can't be set up or ended.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
+    /// The uplink can't be looked at.
+    #[error(transparent)]
+    Uplink(#[from] ObserveError),
+    /// What hides VLAN tags can't be switched.
+    #[error(transparent)]
+    Tags(#[from] TagError),
     /// There is nothing behind which connections could be masqueraded.
     #[error("outbound connections need an IPv4 address on the uplink `{0}` that is no tenant's VIP")]
     NoSource(String),
@@ -125,6 +132,7 @@ pub struct Networks {
     transit: Links,
     uplink: String,
     outbound: Outbound,
+    tags: ShownTags,
 }
 
 impl Networks {
@@ -142,7 +150,8 @@ impl Networks {
     pub fn between(scope: Scope, host: &Netns, transit: &Netns, uplink: &str) -> Result<Self, NetworkError> {
         let outbound = Outbound::new(&scope, transit, uplink);
         let (host, transit) = (Links::open(host)?, Links::open(transit)?);
-        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound })
+        let tags = ShownTags::new(transit.clone(), scope.tags_record());
+        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound, tags })
     }
 
     /// Makes a tenant's network what is asked, whatever is there of it. Idempotent; a running network keeps
@@ -240,6 +249,11 @@ impl Networks {
         Ok(Uplink::observe(&self.transit, netns, &self.uplink).await?)
     }
 
+    /// Switches off what hides VLAN tags from XDP on the uplink, as it was observed. What stays on is a fault of the uplink.
+    pub async fn show_tags(&self, uplink: &Uplink) -> Result<(), NetworkError> {
+        Ok(self.tags.show(uplink.hidden_tags.clone()).await?)
+    }
+
     /// Removes every network and VIP of this daemon, and nothing else. Returns what was removed.
     pub async fn remove_all(&self) -> Result<Vec<String>, NetworkError> {
         let mut removed = Vec::new();
@@ -252,6 +266,7 @@ impl Networks {
             removed.push(network.links.bridge);
         }
         removed.extend(self.outbound.remove().await?);
+        removed.extend(self.tags.restore().await?);
         Ok(removed)
     }
 
