@@ -14,24 +14,28 @@ mod local;
 mod outbound;
 mod quota;
 mod slot;
+mod suspect;
 
 pub use address::{Address, EndpointKey};
 pub use drop::DropReason;
 pub use flow::{
-    CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowKey, FlowTableShape, FlowValue, PROBES, SUSPECTS, Suspect,
-    SweepOrder, flow_end, sweep_order,
+    CLAIM_STANDS, Doubt, FLOWS_A_PART, FlowKey, FlowTableShape, FlowValue, PROBES, SweepOrder, flow_end,
+    sweep_order,
 };
-pub use fragment::{AnswerBudget, FragmentKey, FragmentValue};
+pub use fragment::{
+    AnswerBudget, AnswerFragmentKey, AnswerFragmentValue, AnswerFragmentWords, FragmentKey, FragmentTarget,
+};
 pub use hint::{Endpoint, HINTS, Hint, address_hint_place, port_hint_place};
 pub use local::{default_route, is_open, open_key, owner};
 pub use outbound::OutboundKey;
 pub use quota::{FlowUse, Quota};
 pub use slot::{EXCEPTION_WORDS, Exceptions, NO_BACKEND, Slot, TABLE_SLOTS, Table};
+pub use suspect::{Asked, SUSPECTS, Suspect, may_ask};
 
 use crate::hash::Seed;
 
 /// The version of everything below; part of the pin directory's name (`v<VERSION>`).
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Protocol number of ICMP (RFC 792).
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -278,9 +282,9 @@ pub struct LiveFlows {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Address, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions, FlowKey,
-        FlowUse, FlowValue, FragmentKey, FragmentValue, Handle, Hint, LiveFlows, OutboundKey, ServiceValue,
-        Slot, Suspect, TenantKey, TenantValue,
+        Address, AnswerFragmentKey, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey,
+        Exceptions, FlowKey, FlowUse, FlowValue, FragmentKey, Handle, Hint, LiveFlows, OutboundKey,
+        ServiceValue, Slot, Suspect, TenantKey, TenantValue,
     };
 
     macro_rules! pod {
@@ -302,8 +306,8 @@ mod pod {
         FlowKey,
         FlowUse,
         FlowValue,
+        AnswerFragmentKey,
         FragmentKey,
-        FragmentValue,
         Handle,
         Hint,
         LiveFlows,
@@ -322,8 +326,9 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 16 + 8);
     assert!(size_of::<FlowValue>() == 16);
     assert!(size_of::<Suspect>() == 24 + 4 + 4);
-    assert!(size_of::<FragmentKey>() == 32 + 8);
-    assert!(size_of::<FragmentValue>() == 16 + 8);
+    assert!(size_of::<FragmentKey>() == 16 + 8);
+    assert!(size_of::<AnswerFragmentKey>() == 32 + 8);
+    assert!(size_of::<AnswerFragmentValue>() == 16 + 8);
     assert!(size_of::<BackendValue>() == 16 + 4 + 4 + 12 + 4);
     assert!(size_of::<AnswerValue>() == 16 + 16);
     assert!(size_of::<ServiceValue>() == 8);

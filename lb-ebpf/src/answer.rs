@@ -7,8 +7,8 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect_neigh, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{
-    Address, AnswerValue, DropReason, EndpointKey, FlowKey, FragmentValue, OutboundKey, TenantKey,
-    TenantValue, family, flow_end, is_open,
+    Address, AnswerFragmentKey, AnswerFragmentValue, AnswerValue, DropReason, EndpointKey, FlowKey,
+    OutboundKey, TenantKey, TenantValue, family, flow_end, is_open,
 };
 use lb_common::checksum::Difference;
 use lb_common::packet::{
@@ -20,7 +20,7 @@ use crate::frame::{Careful, Window, opaque};
 use crate::maps;
 use crate::noted::{self, Answer, Asked};
 use crate::refusal::{Refusal, course};
-use crate::{error, fragment, route};
+use crate::{error, fragment, own_tables, route};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
 /// asked.
@@ -214,7 +214,7 @@ fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     if packet.part != Part::Whole {
         return Err(Refusal::GoOn(course::FRAGMENT));
     }
-    if tenant.outbound != 0 && is_own(packet)? {
+    if tenant.outbound != 0 && is_own(interface(ctx), packet)? {
         return Err(Refusal::Pass);
     }
     if packet.transport == Transport::Error {
@@ -255,7 +255,7 @@ fn from_elsewhere(header: &Header) -> Refusal {
 
 /// Whether a packet is of a TCP connection that the instance has opened itself. A SYN alone is no answer.
 #[inline(always)]
-fn is_own(packet: &Packet) -> Result<bool, Refusal> {
+fn is_own(interface: u32, packet: &Packet) -> Result<bool, Refusal> {
     let Transport::Tcp { source, destination, flags } = packet.transport else { return Ok(false) };
     let syn = flags & (tcp_flag::SYN | tcp_flag::ACK);
     if syn == tcp_flag::SYN | tcp_flag::ACK {
@@ -263,10 +263,10 @@ fn is_own(packet: &Packet) -> Result<bool, Refusal> {
     }
     let key = OutboundKey::new(&packet.header.source, &packet.header.destination, source, destination);
     if syn == tcp_flag::SYN {
-        maps::remember_outbound(&key, maps::control()?.clock);
+        own_tables::remember_outbound(interface, &key, maps::control()?.clock);
         return Ok(true);
     }
-    Ok(maps::is_outbound(&key))
+    Ok(own_tables::is_outbound(interface, &key))
 }
 
 /// What is no answer is the kernel's to forward, where the tenant may go to the outside.
@@ -286,10 +286,16 @@ fn leave(ctx: &TcContext, packet: &Packet, refusal: Refusal) -> Result<i32, Refu
 /// what every host sends on its own link.
 #[inline(always)]
 fn tenant(ctx: &TcContext, packet: &Packet) -> Result<&'static TenantValue, Refusal> {
-    // SAFETY: the context is a valid `__sk_buff` for the whole program.
-    let interface = unsafe { (*ctx.skb.skb).ingress_ifindex };
     let family = if packet.header.is_v6() { family::IPV6 } else { family::IPV4 };
-    maps::tenant(&TenantKey { interface, family }).ok_or_else(|| from_elsewhere(&packet.header))
+    maps::tenant(&TenantKey { interface: interface(ctx), family })
+        .ok_or_else(|| from_elsewhere(&packet.header))
+}
+
+/// The tenant's interface.
+#[inline(always)]
+fn interface(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is a valid `__sk_buff` for the whole program.
+    unsafe { (*ctx.skb.skb).ingress_ifindex }
 }
 
 /// Whether an address is the last of the tenant's subnet, to which broadcasts go.
@@ -319,8 +325,8 @@ fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32
     let (packets, bytes) = on_the_wire(ctx, packet);
     maps::count_reply(answer.backend.index, answer.service, packets, bytes);
     if let Part::First { identification } = packet.part {
-        let value = FragmentValue::new(&answer.vip, answer.service, answer.backend);
-        maps::remember_answer_fragment(&fragment::key(packet, identification), &value);
+        let words = AnswerFragmentValue::words(&answer.vip, answer.service, answer.backend);
+        own_tables::remember_answer_fragment(interface(ctx), &fragment_key(packet, identification), &words);
     }
     readdress(ctx, frame, packet, &answer.vip, answer.vip_port)?;
     let action = send()?;
@@ -333,11 +339,18 @@ fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32
 /// Sends a later fragment where the first one went.
 #[inline(always)]
 fn follow(ctx: &TcContext, mut frame: Careful, packet: &Packet, identification: u32) -> Result<i32, Refusal> {
-    let first = maps::answer_fragment(&fragment::key(packet, identification)).ok_or(DropReason::Fragment)?;
+    let first = own_tables::answer_fragment(interface(ctx), &fragment_key(packet, identification));
+    let first = first.ok_or(DropReason::Fragment)?;
     onwards(ctx, packet)?;
     maps::count_reply(first.backend.index, first.service, 1, u64::from(ctx.len()));
-    packet.readdress(&mut frame, End::Source, &first.address).ok_or(DropReason::Inconsistent)?;
+    packet.readdress(&mut frame, End::Source, &first.vip).ok_or(DropReason::Inconsistent)?;
     send()
+}
+
+#[inline(always)]
+fn fragment_key(packet: &Packet, identification: u32) -> AnswerFragmentKey {
+    let Header { source, destination, .. } = &packet.header;
+    AnswerFragmentKey::new(source, destination, identification, fragment::protocol(packet))
 }
 
 /// Sends an error about what a client has sent to that client.

@@ -25,6 +25,8 @@
 )]
 
 mod atomic;
+#[allow(dead_code, reason = "half of it is for the way back")]
+mod attempts;
 mod clock;
 mod error;
 #[allow(dead_code, reason = "half of it is for the way back")]
@@ -34,6 +36,8 @@ mod fragment;
 mod frame;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod maps;
+#[expect(dead_code, reason = "half of it is for the way back")]
+mod own_tables;
 #[expect(dead_code, reason = "half of it is for the way back")]
 mod refusal;
 mod reply;

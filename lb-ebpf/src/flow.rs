@@ -12,9 +12,9 @@ use lb_common::hash;
 use lb_common::packet::{Segment, tcp_flag};
 use lb_common::recent::Mark;
 
-use crate::maps::{self, AttemptPlace};
 use crate::refusal::{Refusal, course};
 use crate::table;
+use crate::{attempts, maps};
 
 /// A backend chosen for a packet.
 pub(crate) struct Choice {
@@ -138,7 +138,7 @@ pub(crate) fn settle(
         }
     }
     let slot = maps::slot(key.service, hash::slot(hash))?;
-    let place = AttemptPlace::of(control, key.service, hash);
+    let place = attempts::Place::of(control, key.service, hash);
     let attempt = young_attempt(control, place);
     if signal.may_begin() {
         maps::refuse_local(&key.client)?;
@@ -205,7 +205,7 @@ fn note_going_on(control: &Control, hash: u64, signal: Signal, segment: &Segment
 #[inline(always)]
 fn begin(
     control: &Control,
-    place: AttemptPlace,
+    place: attempts::Place,
     hash: u64,
     signal: Signal,
     slot: Slot,
@@ -252,20 +252,20 @@ pub(crate) fn become_real(
     };
     if is_recorded {
         maps::seen(mark(control, hash));
-        maps::forget_attempt(AttemptPlace::of(control, key.service, hash));
+        attempts::forget(attempts::Place::of(control, key.service, hash));
     }
 }
 
 /// Records that a client has asked.
 #[inline(always)]
-fn record(control: &Control, place: AttemptPlace, backend: Handle) {
-    maps::record_attempt(place, Attempt::asked(backend, control.clock));
+fn record(control: &Control, place: attempts::Place, backend: Handle) {
+    attempts::record(place, Attempt::asked(backend, control.clock));
 }
 
 /// A flow's attempt, where its backend still takes packets and the flow may still become real; else none.
 #[inline(always)]
-pub(crate) fn young_attempt(control: &Control, place: AttemptPlace) -> Attempt {
-    let attempt = maps::attempt(place);
+pub(crate) fn young_attempt(control: &Control, place: attempts::Place) -> Attempt {
+    let attempt = attempts::find(place);
     let is_old = attempt.age(control.clock) > control.nascent_timeout;
     if is_old || backend_of(attempt.backend()).is_none() { Attempt::NONE } else { attempt }
 }
@@ -289,7 +289,7 @@ pub(crate) fn known(control: &Control, hash: u64, key: &FlowKey) -> Option<(Hand
     {
         return Some((handle, backend));
     }
-    let place = AttemptPlace::of(control, key.service, hash);
+    let place = attempts::Place::of(control, key.service, hash);
     let attempt = young_attempt(control, place);
     if attempt.kind() == kind::NONE {
         return None;

@@ -1,32 +1,28 @@
 //! Fragments follow the first one of their packet, which alone has ports.
 //!
-//! Two bounded tables, one for each way, forget what was used least recently: what one side sends can't push out the
-//! other's. A fragment that comes before the first one is dropped; its sender sends the packet again.
+//! Each VIP has a table for what clients send to it, and each tenant one for what its instances send ([`own_tables`]). A
+//! fragment that comes before the first one is dropped; its sender sends the packet again.
 
-use lb_common::abi::{BackendValue, DropReason, FragmentKey, FragmentValue, Handle};
+use lb_common::abi::{Address, DropReason, FragmentKey, FragmentTarget, Handle};
 use lb_common::packet::{End, Frame, Packet, Part};
 
 use crate::flow;
 use crate::frame::Careful;
-use crate::maps;
 use crate::refusal::Refusal;
-use crate::uplink;
+use crate::{maps, own_tables, uplink};
 
-/// What all fragments of a packet share.
+/// Fragments of one packet name the same protocol, but for IPv6: there only the first one's counts (RFC 8200, 4.5).
 #[inline(always)]
-pub(crate) fn key(packet: &Packet, identification: u32) -> FragmentKey {
-    // Fragments of one packet name the same protocol, but for IPv6: there only the first one's counts (RFC 8200, 4.5).
-    let protocol = if packet.header.is_v6() { 0 } else { u32::from(packet.protocol) };
-    FragmentKey::new(&packet.header.source, &packet.header.destination, identification, protocol)
+pub(crate) fn protocol(packet: &Packet) -> u32 {
+    if packet.header.is_v6() { 0 } else { u32::from(packet.protocol) }
 }
 
-/// Takes down that the first fragment of a client's packet goes to the backend in this place.
+/// Remembers that the first fragment of a client's packet to a VIP goes to a backend.
 #[inline(always)]
-pub(crate) fn remember(packet: &Packet, service: Handle, index: u16, backend: &BackendValue) {
+pub(crate) fn remember(packet: &Packet, vip: &Address, service: Handle, backend: Handle) {
     if let Part::First { identification } = packet.part {
-        let handle = Handle { index, incarnation: backend.incarnation };
-        let value = FragmentValue::new(&backend.address, service, handle);
-        maps::remember_fragment(&key(packet, identification), &value);
+        let target = FragmentTarget { service, backend };
+        own_tables::remember_fragment(vip, &key(packet, identification), target);
     }
 }
 
@@ -34,9 +30,15 @@ pub(crate) fn remember(packet: &Packet, service: Handle, index: u16, backend: &B
 #[inline(always)]
 pub(crate) fn follow(mut frame: Careful, packet: &Packet) -> Result<u32, Refusal> {
     let Part::Later { identification } = packet.part else { return Err(Refusal::Pass) };
-    let first = maps::fragment(&key(packet, identification)).ok_or(DropReason::Fragment)?;
+    let first = own_tables::fragment(&packet.header.destination, &key(packet, identification));
+    let first = first.ok_or(DropReason::Fragment)?;
     let backend = flow::backend_of(first.backend).ok_or(DropReason::Fragment)?;
     maps::count_packet(first.backend.index, first.service, frame.length() as u64, false);
     packet.readdress(&mut frame, End::Destination, &backend.address).ok_or(DropReason::Inconsistent)?;
     uplink::send(&mut frame, backend)
+}
+
+#[inline(always)]
+fn key(packet: &Packet, identification: u32) -> FragmentKey {
+    FragmentKey::new(&packet.header.source, identification, protocol(packet))
 }

@@ -25,6 +25,7 @@
 
 mod answer;
 mod atomic;
+mod attempts;
 mod clock;
 mod error;
 mod flow;
@@ -32,6 +33,7 @@ mod fragment;
 mod frame;
 mod maps;
 mod noted;
+mod own_tables;
 mod refusal;
 mod reply;
 mod route;

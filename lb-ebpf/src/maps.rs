@@ -2,36 +2,27 @@
 //! loader sets the configured ones.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, DropReason, Endpoint, EndpointKey,
-    Exceptions, FLOWS_A_PART, FlowKey, FlowUse, FragmentKey, FragmentValue, HINTS, Handle, Hint, LiveFlows,
-    OutboundKey, ServiceValue, Slot, Table, TenantKey, TenantValue, address_hint_place, open_key,
-    port_hint_place,
+    Exceptions, FLOWS_A_PART, FlowKey, FlowUse, HINTS, Handle, Hint, LiveFlows, ServiceValue, Slot, Table,
+    TenantKey, TenantValue, address_hint_place, open_key, port_hint_place,
 };
-use lb_common::attempt::{self, Attempt, AttemptSet};
 use lb_common::handshake;
 use lb_common::recent::{Mark, Set};
 
-use crate::frame::opaque;
-
-const SERVICES: usize = 512;
+pub(crate) const SERVICES: usize = 512;
 const BACKENDS: usize = 4_096;
-const TENANTS: usize = 1_024;
+pub(crate) const TENANTS: usize = 1_024;
 /// Room for 1,048,576 flows, with what the largest part has more than the mean.
 const FLOW_PARTS: usize = 586;
 /// Tenants' subnets of both families, VIPs, and some hundreds of the uplink's addresses.
 const LOCAL: usize = 4_096;
 const OPEN: usize = 256;
-const ATTEMPT_SETS: usize = 16 * SERVICES;
 const RECENT_SETS: usize = 262_144;
-/// Packets of which a first fragment was seen, each way.
-const FRAGMENTS: usize = 8_192;
-/// Connections that instances have opened, of all tenants that may.
-const OUTBOUND_FLOWS: usize = 65_536;
 
 /// A part of the flow table.
 ///
@@ -69,13 +60,6 @@ static LOCAL_ADDRESSES: LpmTrie<[u8; 16], u32, LOCAL> = LpmTrie::new();
 /// Ports that are open though no service takes them, each with for whom.
 #[btf_map(name = "open_ports")]
 static OPEN_PORTS: HashMap<u32, u32, OPEN> = HashMap::new();
-#[btf_map(name = "fragments")]
-static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
-#[btf_map(name = "answer_fragments")]
-static ANSWER_FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, FRAGMENTS> = LruHashMap::new();
-/// Each with when it was opened, in the clock of `control`.
-#[btf_map(name = "outbound_flows")]
-static OUTBOUND_FLOWS_MAP: LruHashMap<OutboundKey, u32, OUTBOUND_FLOWS> = LruHashMap::new();
 #[btf_map(name = "answer_budgets")]
 static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 /// In parts, by the flow's hash: each is swept on its own, so that no sweep holds up packets for long.
@@ -90,8 +74,6 @@ static FLOW_USE: Array<FlowUse, SERVICES> = Array::new();
 /// What all services together have beyond their shares of it.
 #[btf_map(name = "flow_common")]
 static FLOW_COMMON: Array<u64, 1> = Array::new();
-#[btf_map(name = "attempts")]
-static ATTEMPTS: Array<AttemptSet, ATTEMPT_SETS> = Array::new();
 #[btf_map(name = "recent_flows")]
 static RECENT_FLOWS: Array<Set, RECENT_SETS> = Array::new();
 #[btf_map(name = "handshakes")]
@@ -326,47 +308,6 @@ struct Lookup {
     key: Key<[u8; 16]>,
 }
 
-/// Where the first fragment of a client's packet went.
-#[inline(always)]
-pub(crate) fn fragment(key: &FragmentKey) -> Option<FragmentValue> {
-    // SAFETY: what may be given to another key meanwhile is one of that table's values.
-    FRAGMENTS_MAP.get_ptr(key).map(|value| unsafe { *value })
-}
-
-/// Remembers that; the table makes room by forgetting what was used least recently.
-#[inline(always)]
-pub(crate) fn remember_fragment(key: &FragmentKey, value: &FragmentValue) {
-    // A failure costs the packet's other fragments.
-    let _ = FRAGMENTS_MAP.insert(key, value, 0);
-}
-
-/// What the first fragment of a backend's packet became.
-#[inline(always)]
-pub(crate) fn answer_fragment(key: &FragmentKey) -> Option<FragmentValue> {
-    // SAFETY: as in `fragment`.
-    ANSWER_FRAGMENTS.get_ptr(key).map(|value| unsafe { *value })
-}
-
-/// Remembers that.
-#[inline(always)]
-pub(crate) fn remember_answer_fragment(key: &FragmentKey, value: &FragmentValue) {
-    // As in `remember_fragment`.
-    let _ = ANSWER_FRAGMENTS.insert(key, value, 0);
-}
-
-/// Whether an instance has opened this connection.
-#[inline(always)]
-pub(crate) fn is_outbound(key: &OutboundKey) -> bool {
-    OUTBOUND_FLOWS_MAP.get_ptr(key).is_some()
-}
-
-/// Remembers that it has; the table makes room by forgetting what was used least recently.
-#[inline(always)]
-pub(crate) fn remember_outbound(key: &OutboundKey, now: u32) {
-    // A failure costs the connection, if a service has its port.
-    let _ = OUTBOUND_FLOWS_MAP.insert(key, now, 0);
-}
-
 /// Whether another ICMP error may be sent by this CPU: as many as Linux sends by default (`icmp_msgs_per_sec`,
 /// `icmp_msgs_burst`).
 #[inline(always)]
@@ -465,82 +406,4 @@ pub(crate) fn flow_use(service: u16) -> Option<*mut FlowUse> {
 #[inline(always)]
 pub(crate) fn flow_common() -> Option<*mut u64> {
     FLOW_COMMON.get_ptr_mut(0)
-}
-
-/// The place of a flow's attempt.
-#[derive(Clone, Copy)]
-pub(crate) struct AttemptPlace {
-    set: u32,
-    hash: u64,
-}
-
-impl AttemptPlace {
-    #[inline(always)]
-    pub(crate) fn of(control: &Control, service: Handle, hash: u64) -> Self {
-        Self { set: attempt::set(service.index, hash, control.attempt_mask), hash }
-    }
-}
-
-/// The ways of a set, and which of them have a flow's attempt, a bit each. Without a branch, see [`attempt::first`].
-#[inline(always)]
-fn ways(set: *const [u64; 2], hash: u64) -> ([u64; attempt::ATTEMPTS_A_SET], u64) {
-    let mut numbers = [0; attempt::ATTEMPTS_A_SET];
-    let mut own = 0;
-    let mut way = 0;
-    while way < attempt::ATTEMPTS_A_SET {
-        // SAFETY: a way of a live array value. Another CPU may write it meanwhile: each word is one that was written, and the
-        // words of two attempts together are numbers that no packet has.
-        let words = unsafe { set.wrapping_add(way).read_volatile() };
-        numbers[way] = words[1];
-        // Opaque, or the compiler would make a branch of it.
-        let difference = opaque(Attempt::difference(words, hash) as usize) as u64;
-        own |= (difference.wrapping_sub(1) >> 63) << way;
-        way += 1;
-    }
-    (numbers, own)
-}
-
-/// A flow's attempt, or none.
-#[inline(always)]
-pub(crate) fn attempt(place: AttemptPlace) -> Attempt {
-    let Some(set) = ATTEMPTS.get_ptr(place.set).map(<*const AttemptSet>::cast::<[u64; 2]>) else {
-        return Attempt::NONE;
-    };
-    let (_, own) = ways(set, place.hash);
-    if own == 0 {
-        return Attempt::NONE;
-    }
-    // SAFETY: as in `ways`.
-    Attempt::of_words(unsafe { set.wrapping_add(attempt::first(own)).read_volatile() })
-}
-
-/// Records a flow's attempt, in place of the one that it has, or of the oldest in its set.
-#[inline(always)]
-pub(crate) fn record_attempt(place: AttemptPlace, attempt: Attempt) {
-    let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
-    let (numbers, own) = ways(set, place.hash);
-    let (way, phase) = if own == 0 {
-        attempt::next(numbers)
-    } else {
-        let way = attempt::first(own);
-        // SAFETY: as in `ways`.
-        (way, attempt::phase(unsafe { set.wrapping_add(way).read_volatile() }[1]))
-    };
-    // SAFETY: as in `ways`; the backend is written as one word with the tag.
-    unsafe { set.wrapping_add(way).write_volatile(attempt.words(place.hash, phase)) };
-}
-
-/// Forgets a flow's attempt.
-#[inline(always)]
-pub(crate) fn forget_attempt(place: AttemptPlace) {
-    let Some(set) = ATTEMPTS.get_ptr_mut(place.set).map(<*mut AttemptSet>::cast::<[u64; 2]>) else { return };
-    let (_, own) = ways(set, place.hash);
-    if own == 0 {
-        return;
-    }
-    let way = set.wrapping_add(attempt::first(own));
-    // SAFETY: as in `ways`.
-    let [_, numbers] = unsafe { way.read_volatile() };
-    // SAFETY: as in `ways`.
-    unsafe { way.write_volatile([0, attempt::emptied(numbers)]) };
 }

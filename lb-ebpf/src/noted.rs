@@ -9,8 +9,8 @@ use lb_common::hash;
 use lb_common::packet::{Segment, tcp_flag};
 
 use crate::flow::{self, Signal, mark};
-use crate::maps::{self, AttemptPlace};
 use crate::table;
+use crate::{attempts, maps};
 
 /// An answer, and its flow.
 pub(crate) struct Answer {
@@ -80,7 +80,7 @@ pub(crate) fn note(answer: &Answer) -> Asked {
             return if opens { Asked::Another } else { Asked::Yes };
         }
     }
-    let place = AttemptPlace::of(control, answer.key.service, hash);
+    let place = attempts::Place::of(control, answer.key.service, hash);
     let attempt = flow::young_attempt(control, place);
     if opens {
         // The flow's next packets are looked up.
@@ -122,7 +122,7 @@ fn note_going_on(control: &Control, hash: u64, answer: &Answer, flow: &mut FlowV
 #[inline(always)]
 fn note_handshake(
     control: &Control,
-    place: AttemptPlace,
+    place: attempts::Place,
     hash: u64,
     answer: &Answer,
     before: Attempt,
@@ -142,7 +142,7 @@ fn note_handshake(
     let is_repeated = before.kind() == kind::HANDSHAKE;
     let attempt = if is_repeated { before } else { Attempt::asked(answer.backend, control.clock) };
     let Segment { sequence, acknowledgement, .. } = answer.segment;
-    maps::record_attempt(place, attempt.handshake(sequence, acknowledgement));
+    attempts::record(place, attempt.handshake(sequence, acknowledgement));
     maps::await_client(hash, control.clock);
     Asked::Yes
 }
@@ -152,7 +152,7 @@ fn note_handshake(
 #[inline(always)]
 fn note_of_attempt(
     control: &Control,
-    place: AttemptPlace,
+    place: attempts::Place,
     hash: u64,
     answer: &Answer,
     attempt: Attempt,
@@ -162,13 +162,13 @@ fn note_of_attempt(
     let ends = signal.ends(flow_end::BACKEND_FIN);
     if signal.protocol == PROTOCOL_TCP {
         if ends & flow_end::RESET != 0 {
-            maps::forget_attempt(place);
+            attempts::forget(place);
             return Asked::Yes;
         }
         let acknowledged = segment.acknowledgement;
         let says_nothing = segment.length == 0 && ends == 0;
         if says_nothing && attempt.kind() == kind::ASKED {
-            maps::record_attempt(place, attempt.answered(acknowledged));
+            attempts::record(place, attempt.answered(acknowledged));
             return Asked::Yes;
         }
         if says_nothing && acknowledged as u16 == attempt.acknowledged() {
@@ -179,7 +179,7 @@ fn note_of_attempt(
     maps::seen(mark(control, hash));
     if let Some(before) = closed {
         *before = FlowValue::begun(*backend, signal.protocol, control.clock, ends);
-        maps::forget_attempt(place);
+        attempts::forget(place);
         return Asked::Yes;
     }
     if ends == 0 { Asked::Real } else { Asked::Ending }
@@ -201,7 +201,7 @@ pub(crate) fn record(answer: &Answer, ended: u8) -> Result<(), DropReason> {
 fn forget_attempt(answer: &Answer) -> u32 {
     let Ok(control) = maps::control() else { return 0 };
     let hash = hash::of_flow(&answer.key, control.seed);
-    maps::forget_attempt(AttemptPlace::of(control, answer.key.service, hash));
+    attempts::forget(attempts::Place::of(control, answer.key.service, hash));
     1
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{
-    BackendValue, DropReason, EndpointKey, FlowKey, PROTOCOL_TCP, ServiceValue, is_open, owner, reach,
+    BackendValue, DropReason, EndpointKey, FlowKey, Handle, PROTOCOL_TCP, ServiceValue, is_open, owner, reach,
 };
 use lb_common::packet::{self, End, Frame, FrameMut, Packet, Part, Segment, Transport, tcp_flag};
 
@@ -138,7 +138,9 @@ fn first_fragment(ctx: *mut xdp_md, course: u32) -> u32 {
         let service = maps::service(&endpoint).ok_or(Refusal::Pass)?;
         let index = course as u16;
         let backend = maps::backend(index).ok_or(DropReason::Inconsistent)?;
-        fragment::remember(&packet, service.service, index, backend);
+        let handle = Handle { index, incarnation: backend.incarnation };
+        // The address in the key that is on the stack already, which has no room for another.
+        fragment::remember(&packet, &endpoint.address, service.service, handle);
         forward(&mut frame, &packet, backend, service.target_port)
     };
     balanced().unwrap_or_else(Refusal::in_xdp)

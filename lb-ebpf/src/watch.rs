@@ -23,6 +23,8 @@
 )]
 
 mod atomic;
+#[allow(dead_code, reason = "what decides is a part of it")]
+mod attempts;
 mod clock;
 mod error;
 #[allow(dead_code, reason = "what decides is a part of it")]
@@ -32,6 +34,8 @@ mod fragment;
 mod frame;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod maps;
+#[expect(dead_code, reason = "what decides is a part of it")]
+mod own_tables;
 #[expect(dead_code, reason = "what decides is a part of it")]
 mod refusal;
 mod reply;

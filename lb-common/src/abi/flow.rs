@@ -158,25 +158,6 @@ pub enum Doubt {
     Silent,
 }
 
-/// A flow whose client is said to have reset it, and of which its backend is to be asked whether it has it: value of `suspects`.
-///
-/// Anyone can send a RST in the client's name, and a backend that has taken it says nothing. What a backend says to a segment
-/// out of the window tells the two apart: an ACK where it has the flow, a RST where it hasn't (RFC 9293, 3.10.7).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspect {
-    /// The flow.
-    pub flow: FlowKey,
-    /// Who has it.
-    pub backend: Handle,
-    /// Always 0.
-    pub reserved: u32,
-}
-
-/// How many flows a sweep may have asked about at most: room in `suspects`, of all services together. The rest is asked about
-/// later, and lives until then.
-pub const SUSPECTS: u32 = 4_096;
-
 /// What the program `sweep` is run on: a frame of these 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

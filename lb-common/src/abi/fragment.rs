@@ -2,14 +2,12 @@
 
 use super::{Address, Handle};
 
-/// A packet that comes in fragments: key of `fragments` and `answer_fragments`.
+/// A client's packet that comes in fragments: key of a VIP's table in `fragments`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FragmentKey {
     /// Its source.
     pub source: Address,
-    /// Its destination.
-    pub destination: Address,
     /// What its fragments share.
     pub identification: u32,
     /// The IP protocol number; 0 for IPv6, whose fragments needn't share it (RFC 8200, 4.5).
@@ -20,10 +18,93 @@ impl FragmentKey {
     /// The key of a packet; of words, since the programs' stacks have to be accessed at their alignment.
     #[inline(always)]
     #[must_use]
+    pub const fn new(source: &Address, identification: u32, protocol: u32) -> Self {
+        let [a, b] = source.words();
+        // SAFETY: both are 24 bytes without padding, and any bytes are a key.
+        unsafe { core::mem::transmute::<[u64; 3], Self>([a, b, word(identification, protocol)]) }
+    }
+}
+
+/// Where a client's packet went: value of a VIP's table in `fragments`, as a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentTarget {
+    /// The service.
+    pub service: Handle,
+    /// The backend.
+    pub backend: Handle,
+}
+
+impl FragmentTarget {
+    /// As it stands in the table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        (self.service.word() as u64) << 32 | self.backend.word() as u64
+    }
+
+    /// What stands in the table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_word(word: u64) -> Self {
+        Self { service: Handle::of_word((word >> 32) as u32), backend: Handle::of_word(word as u32) }
+    }
+}
+
+/// A backend's packet that comes in fragments: key of a tenant's table in `answer_fragments`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnswerFragmentKey {
+    /// Its source.
+    pub source: Address,
+    /// Its destination.
+    pub destination: Address,
+    /// What its fragments share.
+    pub identification: u32,
+    /// As [`FragmentKey::protocol`].
+    pub protocol: u32,
+}
+
+impl AnswerFragmentKey {
+    /// The key of a packet; of words, as [`FragmentKey::new`].
+    #[inline(always)]
+    #[must_use]
     pub const fn new(source: &Address, destination: &Address, identification: u32, protocol: u32) -> Self {
         let ([a, b], [c, d]) = (source.words(), destination.words());
         // SAFETY: both are 40 bytes without padding, and any bytes are a key.
         unsafe { core::mem::transmute::<[u64; 5], Self>([a, b, c, d, word(identification, protocol)]) }
+    }
+}
+
+/// What a backend's packet became: value of a tenant's table in `answer_fragments`, as [`AnswerFragmentWords`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerFragmentValue {
+    /// Its source by then.
+    pub vip: Address,
+    /// The service.
+    pub service: Handle,
+    /// The backend.
+    pub backend: Handle,
+}
+
+/// The words of an [`AnswerFragmentValue`].
+pub type AnswerFragmentWords = [u64; 3];
+
+impl AnswerFragmentValue {
+    /// The words for a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(vip: &Address, service: Handle, backend: Handle) -> AnswerFragmentWords {
+        let [a, b] = vip.words();
+        [a, b, word(service.word(), backend.word())]
+    }
+
+    /// The value in a table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_words(words: AnswerFragmentWords) -> Self {
+        // SAFETY: both are 24 bytes without padding, and any bytes are a value.
+        unsafe { core::mem::transmute::<AnswerFragmentWords, Self>(words) }
     }
 }
 
@@ -32,29 +113,6 @@ impl FragmentKey {
 const fn word(first: u32, second: u32) -> u64 {
     let (first, second) = (first as u64, second as u64);
     if cfg!(target_endian = "little") { second << 32 | first } else { first << 32 | second }
-}
-
-/// Where its first fragment went: value of both.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FragmentValue {
-    /// What was written into it: the backend's address, or on the way back the VIP.
-    pub address: Address,
-    /// The service.
-    pub service: Handle,
-    /// The backend.
-    pub backend: Handle,
-}
-
-impl FragmentValue {
-    /// The value for a packet; of words, as [`FragmentKey::new`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(address: &Address, service: Handle, backend: Handle) -> Self {
-        let [a, b] = address.words();
-        // SAFETY: both are 24 bytes without padding, and any bytes are a value.
-        unsafe { core::mem::transmute::<[u64; 3], Self>([a, b, word(service.word(), backend.word())]) }
-    }
 }
 
 /// How many ICMP errors may be sent: a token bucket. Value of `answer_budgets`, per CPU.
@@ -87,16 +145,25 @@ impl AnswerBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, AnswerBudget, FragmentKey, FragmentValue, Handle};
+    use super::{
+        Address, AnswerBudget, AnswerFragmentKey, AnswerFragmentValue, FragmentKey, FragmentTarget, Handle,
+    };
 
     #[test]
     fn words_are_the_fields() {
         let (source, destination) = (Address::v4([19, 0, 0, 2]), Address::v4([198, 51, 100, 7]));
-        let key = FragmentKey { source, destination, identification: 0x1234_5678, protocol: 17 };
-        assert_eq!(FragmentKey::new(&source, &destination, 0x1234_5678, 17), key);
+        let identification = 0x1234_5678;
+        let key = FragmentKey { source, identification, protocol: 17 };
+        assert_eq!(FragmentKey::new(&source, identification, 17), key);
+        let key = AnswerFragmentKey { source, destination, identification, protocol: 17 };
+        assert_eq!(AnswerFragmentKey::new(&source, &destination, identification, 17), key);
         let handle = |index, incarnation| Handle { index, incarnation };
-        let value = FragmentValue { address: source, service: handle(1, 2), backend: handle(3, 4) };
-        assert_eq!(FragmentValue::new(&source, handle(1, 2), handle(3, 4)), value);
+        let (service, backend) = (handle(1, 2), handle(3, 4));
+        let words = AnswerFragmentValue::words(&source, service, backend);
+        let value = AnswerFragmentValue { vip: source, service, backend };
+        assert_eq!(AnswerFragmentValue::of_words(words), value);
+        let target = FragmentTarget { service, backend };
+        assert_eq!(FragmentTarget::of_word(target.word()), target);
     }
 
     #[test]

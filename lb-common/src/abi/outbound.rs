@@ -2,7 +2,7 @@
 
 use super::Address;
 
-/// A TCP connection that an instance has opened: key of `outbound_flows`.
+/// A TCP connection that an instance has opened: key of the tables in `outbound_flows`.
 ///
 /// Only by it can its packets be told from answers, where a service has every port.
 #[repr(C)]

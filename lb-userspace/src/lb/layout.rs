@@ -11,14 +11,14 @@ use aya::maps::MapInfo;
 use aya::maps::lpm_trie::Key;
 use lb_common::abi::{
     Address, AnswerBudget, AnswerValue, BackendValue, Control, Counters, Endpoint, EndpointKey, Exceptions,
-    FlowUse, FragmentKey, FragmentValue, Hint, LiveFlows, OutboundKey, ServiceValue, Suspect, Table,
-    TenantKey, TenantValue,
+    FlowUse, Hint, LiveFlows, ServiceValue, Suspect, Table, TenantKey, TenantValue,
 };
 use lb_common::attempt::AttemptSet;
 use lb_common::handshake;
 use lb_common::recent::Set;
 
 use super::maps::NAMES;
+use super::own_tables::{ANSWER_FRAGMENTS, FRAGMENTS, OUTBOUND_FLOWS};
 use super::{Error, loader};
 
 /// The sizes of a map's keys and values, in bytes.
@@ -26,7 +26,8 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
     const INDEX: usize = size_of::<u32>();
     Some(match map {
         "control" => (INDEX, size_of::<Control>()),
-        "vips" => (size_of::<Address>(), size_of::<u32>()),
+        // Where a value is a map, it is the map's number.
+        "vips" | FRAGMENTS => (size_of::<Address>(), size_of::<u32>()),
         "services" => (size_of::<EndpointKey>(), size_of::<ServiceValue>()),
         "service_hints" => (INDEX, size_of::<Hint>()),
         "endpoints" => (INDEX, size_of::<Endpoint>()),
@@ -36,9 +37,7 @@ fn sizes(map: &str) -> Option<(usize, usize)> {
         "answers" => (size_of::<EndpointKey>(), size_of::<AnswerValue>()),
         "tenants" => (size_of::<TenantKey>(), size_of::<TenantValue>()),
         "local_addresses" => (size_of::<Key<[u8; 16]>>(), size_of::<u32>()),
-        "open_ports" => (size_of::<u32>(), size_of::<u32>()),
-        "fragments" | "answer_fragments" => (size_of::<FragmentKey>(), size_of::<FragmentValue>()),
-        "outbound_flows" => (size_of::<OutboundKey>(), size_of::<u32>()),
+        "open_ports" | ANSWER_FRAGMENTS | OUTBOUND_FLOWS => (size_of::<u32>(), size_of::<u32>()),
         "answer_budgets" => (INDEX, size_of::<AnswerBudget>()),
         "flow_sweeps" | "flow_common" | "drops" => (INDEX, size_of::<u64>()),
         "flow_use" => (INDEX, size_of::<FlowUse>()),

@@ -53,18 +53,20 @@ pub(super) fn load(object: &[u8], pins: &Path, limits: &Limits) -> Result<(Ebpf,
 const MOST_LOCAL: u32 = 2_560;
 
 /// The sizes that the configuration decides.
-fn sizes(limits: &Limits) -> [(&'static str, u32); 18] {
+fn sizes(limits: &Limits) -> [(&'static str, u32); 20] {
     let Limits { flows, nascent_flows, services, backends } = *limits;
     [
         ("flows", FlowTableShape::for_flows(flows).parts),
         ("flow_sweeps", FlowTableShape::for_flows(flows).parts),
         ("flow_use", services),
+        ("asked", services),
         ("attempts", attempt_sets(nascent_flows, services)),
         // Four flows a set of eight: room for those that share one by chance.
         ("recent_flows", (flows / 4).max(1).next_power_of_two()),
         ("services", services),
         ("endpoints", services),
         ("vips", services),
+        ("fragments", services),
         // Tenants' subnets, VIPs, and the uplink's own addresses.
         ("local_addresses", services.saturating_add(MOST_LOCAL)),
         ("generations", services),

@@ -18,6 +18,7 @@ use lb_common::recent::Set;
 
 use super::Error;
 use super::counters::FlowCounters;
+use super::own_tables::{ANSWER_FRAGMENTS, FRAGMENTS, OUTBOUND_FLOWS, OwnTables};
 
 /// Every map of the object, by the name under which it is pinned.
 pub(super) const NAMES: &[&str] = &[
@@ -33,9 +34,9 @@ pub(super) const NAMES: &[&str] = &[
     "tenants",
     "local_addresses",
     "open_ports",
-    "fragments",
-    "answer_fragments",
-    "outbound_flows",
+    FRAGMENTS,
+    ANSWER_FRAGMENTS,
+    OUTBOUND_FLOWS,
     "answer_budgets",
     "flows",
     "flow_sweeps",
@@ -67,6 +68,7 @@ pub(super) struct Maps {
     pub(super) tenants: HashMap<MapData, TenantKey, TenantValue>,
     pub(super) local_addresses: LpmTrie<MapData, [u8; 16], u32>,
     pub(super) open_ports: HashMap<MapData, u32, u32>,
+    pub(super) own_tables: OwnTables,
     flow_use: Array<MapData, FlowUse>,
     flow_common: Array<MapData, u64>,
     attempts: Array<MapData, AttemptSet>,
@@ -108,6 +110,7 @@ impl Maps {
             tenants: take(source, "tenants")?,
             local_addresses: take(source, "local_addresses")?,
             open_ports: take(source, "open_ports")?,
+            own_tables: OwnTables::from_source(source)?,
             flow_use: take(source, "flow_use")?,
             flow_common: take(source, "flow_common")?,
             attempts: take(source, "attempts")?,
@@ -184,14 +187,15 @@ impl Maps {
         self.recent_flows.set(set, tags, 0).map_err(Error::map("recent_flows"))
     }
 
+    /// A crash at any line leaves no table without its VIP.
     pub(super) fn set_vip(&mut self, vip: &Address, services: u32) -> Result<(), Error> {
         self.set_owner(vip, (services > 0).then_some(owner::VIP))?;
-        let result = if services == 0 {
-            absent_is_fine(self.vips.remove(vip))
-        } else {
-            self.vips.insert(vip, services, 0)
-        };
-        result.map_err(Error::map("vips"))
+        if services > 0 {
+            self.vips.insert(vip, services, 0).map_err(Error::map("vips"))?;
+            return self.own_tables.set_vip(*vip, true);
+        }
+        self.own_tables.set_vip(*vip, false)?;
+        absent_is_fine(self.vips.remove(vip)).map_err(Error::map("vips"))
     }
 
     pub(super) fn vips(&self) -> Result<BTreeSet<Address>, Error> {
@@ -303,9 +307,9 @@ impl Maps {
 }
 
 /// Where maps come from, by name.
-type Source<'a> = dyn FnMut(&'static str) -> Result<aya::maps::Map, Error> + 'a;
+pub(super) type Source<'a> = dyn FnMut(&'static str) -> Result<aya::maps::Map, Error> + 'a;
 
-fn take<M>(source: &mut Source<'_>, name: &'static str) -> Result<M, Error>
+pub(super) fn take<M>(source: &mut Source<'_>, name: &'static str) -> Result<M, Error>
 where
     M: TryFrom<aya::maps::Map, Error = MapError>,
 {

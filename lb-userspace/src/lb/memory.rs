@@ -12,8 +12,8 @@ use super::maps::NAMES;
 use super::parts::{FLOWS, Parts};
 use super::{Error, LoadBalancer};
 
-/// What the pinned maps take, as the kernel counts it. All of it is taken when they are made, and none later, but for
-/// some 200 bytes for each subnet of a tenant.
+/// What the pinned maps take, as the kernel counts it. All of it is taken when they are made, but for the tables that each VIP
+/// and each tenant has of its own, and some 200 bytes for each subnet of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes, by map.
@@ -58,6 +58,10 @@ impl LoadBalancer {
             parts += memory_of(part?.map()).map_err(failed(FLOWS))?;
         }
         *maps.entry(FLOWS).or_default() += parts;
+        self.maps.own_tables.for_each(|name, table| {
+            *maps.entry(name).or_default() += memory_of(table).map_err(failed(name))?;
+            Ok(())
+        })?;
         Ok(Memory { maps, flows: self.maps.control()?.flow_room })
     }
 }

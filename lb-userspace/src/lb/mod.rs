@@ -16,6 +16,7 @@ pub mod look;
 mod maglev;
 mod maps;
 mod memory;
+mod own_tables;
 mod parts;
 mod probe;
 mod quota;

@@ -22,6 +22,8 @@ impl Maps {
         let ipv6 = link.ipv6.map(|subnet| tenant(subnet.net.into(), subnet.gateway.into()));
         self.set_family(TenantKey { interface, family: family::IPV4 }, ipv4)?;
         self.set_family(TenantKey { interface, family: family::IPV6 }, ipv6)?;
+        let may_go_out = ipv4.is_some_and(|subnet| subnet.outbound != 0);
+        self.own_tables.set_tenant(interface, ipv4.is_some() || ipv6.is_some(), may_go_out)?;
         Ok(is_new)
     }
 
@@ -31,8 +33,9 @@ impl Maps {
         keys.collect::<Result<_, _>>().map_err(Error::map("tenants"))
     }
 
-    /// Forgets the tenant behind an interface.
+    /// Forgets the tenant behind an interface. A crash at any line leaves no table without its tenant.
     pub(super) fn remove_tenant(&mut self, interface: u32) -> Result<(), Error> {
+        self.own_tables.set_tenant(interface, false, false)?;
         self.set_family(TenantKey { interface, family: family::IPV4 }, None)?;
         self.set_family(TenantKey { interface, family: family::IPV6 }, None)
     }

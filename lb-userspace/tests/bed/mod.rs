@@ -85,10 +85,7 @@ impl Bed {
         };
         let mut lb = LoadBalancer::open(&settings).expect("the load balancer opens");
         lb.attach_tenant(&tenant_link(&peers_netns)).expect("the tenant attaches");
-        let interface = netns
-            .run(|| nix::net::if_::if_nametoindex("slt-bed"))
-            .expect("the namespace")
-            .expect("the interface");
+        let interface = interface_index(&netns, "slt-bed");
         Self { lb, settings, interface, transit, peers, pin_root }
     }
 
@@ -101,11 +98,12 @@ impl Bed {
         self.lb.attach_tenant(&link).expect("the tenant attaches");
     }
 
-    /// Another tenant beside the one whose backends there are.
-    pub(crate) fn attach_another_tenant(&mut self) {
+    /// Another tenant beside the one whose backends there are. Returns its interface.
+    pub(crate) fn attach_another_tenant(&mut self) -> u32 {
         let peers = self.peers();
         add_veth(&self.settings.transit, &peers, ["slt-two", "slp-two"], None);
         self.lb.attach_tenant(&another_link(&peers)).expect("the tenant attaches");
+        interface_index(&self.settings.transit, "slt-two")
     }
 
     /// The namespace of the client and of the backends.
@@ -185,9 +183,14 @@ impl Bed {
 
     /// Runs `answer` on one frame after the other.
     pub(crate) fn answer_all(&self, frames: &[Vec<u8>]) -> Vec<(Verdict, Vec<u8>)> {
+        self.answer_all_from(self.interface, frames)
+    }
+
+    /// The same of a tenant behind another interface.
+    pub(crate) fn answer_all_from(&self, interface: u32, frames: &[Vec<u8>]) -> Vec<(Verdict, Vec<u8>)> {
         // `struct __sk_buff` of linux/bpf.h, as far as the kernel takes it for a test: `ingress_ifindex` is its tenth word.
         let mut context = [0u8; 192];
-        context[36..40].copy_from_slice(&self.interface.to_ne_bytes());
+        context[36..40].copy_from_slice(&interface.to_ne_bytes());
         let verdict = |verdict: u32| match verdict.cast_signed() {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
@@ -240,6 +243,10 @@ impl Drop for Bed {
         let _ = Netns::delete(&self.transit);
         let _ = Netns::delete(&self.peers);
     }
+}
+
+fn interface_index(netns: &Netns, name: &str) -> u32 {
+    netns.run(|| nix::net::if_::if_nametoindex(name)).expect("the namespace").expect("the interface")
 }
 
 /// Default routes by the uplink: answers have a way to every client.

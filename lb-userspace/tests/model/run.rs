@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use aya::Pod;
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{Array, HashMap as BpfHashMap, HashOfMaps, Map, MapData};
 use fastrand::Rng;
-use lb_common::abi::{Control, FragmentKey, FragmentValue, OutboundKey, VERSION};
+use lb_common::abi::{Address, AnswerFragmentKey, AnswerFragmentWords, Control, FragmentKey, VERSION};
 use lb_common::attempt::AttemptSet;
 use lb_common::handshake;
 
@@ -313,9 +313,8 @@ impl Run {
     fn forget(&mut self) {
         self.fragments.clear();
         self.answer_fragments.clear();
-        self.empty::<FragmentKey, FragmentValue>("fragments");
-        self.empty::<FragmentKey, FragmentValue>("answer_fragments");
-        self.empty::<OutboundKey, u32>("outbound_flows");
+        self.empty_tables::<Address, FragmentKey, u64>("fragments");
+        self.empty_tables::<u32, AnswerFragmentKey, AnswerFragmentWords>("answer_fragments");
         // Flows and attempts end, and no packet is waited for any more.
         self.bed.lb.sweep_after(Duration::from_secs(401)).expect("a sweep");
         // What ended flows have left says its time in a few bits, which come round.
@@ -333,12 +332,16 @@ impl Run {
         self.bed.set_outbound(self.opened.is_some());
     }
 
-    fn empty<K: Pod, V: Pod>(&self, name: &str) {
-        let map = Map::LruHashMap(pinned(&self.bed, name));
-        let mut map: BpfHashMap<_, K, V> = map.try_into().expect("its types");
-        let keys: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
-        for key in keys {
-            map.remove(&key).expect("removed");
+    /// Empties each table in a map of them, by whatever it has them.
+    fn empty_tables<O: Pod, K: Pod, V: Pod>(&self, name: &str) {
+        let map = Map::HashOfMaps(pinned(&self.bed, name));
+        let tables: HashOfMaps<_, O, BpfHashMap<MapData, K, V>> = map.try_into().expect("its types");
+        for key in tables.keys() {
+            let mut table = tables.get(&key.expect("a key"), 0).expect("a table");
+            let entries: Vec<_> = table.keys().map(|key| key.expect("a key")).collect();
+            for entry in entries {
+                table.remove(&entry).expect("removed");
+            }
         }
     }
 
