@@ -20,6 +20,8 @@ use std::hash::Hasher as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fnv::FnvHasher;
 use ipnet::{IpNet, Ipv4Net};
@@ -92,6 +94,8 @@ pub struct DhcpServers {
     host: Links,
     directory: PathBuf,
     owner: String,
+    /// Whether the servers that were there before have what [`answer_no_arp`] sets.
+    hardened: Arc<AtomicBool>,
 }
 
 /// One at a time in this process makes or removes servers.
@@ -105,7 +109,8 @@ impl DhcpServers {
         let directory = scope.run_dir().join("dhcp");
         let mut hasher = FnvHasher::default();
         hasher.write(owner.as_bytes());
-        Ok(Self { host: Links::open(&host)?, scope, directory, owner: format!("{:016x}", hasher.finish()) })
+        let owner = format!("{:016x}", hasher.finish());
+        Ok(Self { host: Links::open(&host)?, scope, directory, owner, hardened: Arc::default() })
     }
 
     /// Gives an instance its lease, on a network whose server runs from then on. Idempotent.
@@ -155,9 +160,16 @@ impl DhcpServers {
         let servers = self.servers()?;
         let servers: Vec<_> =
             servers.into_iter().map(|server| (self.scope.dhcp_netns(&server.digits), server)).collect();
+        let harden = !self.hardened.swap(true, Ordering::Relaxed);
         // One that can't be started keeps no other from it.
-        blocking(move || servers.iter().map(|(netns, server)| server.revive(netns)).fold(Ok(()), Result::and))
-            .await
+        let tend = move |(netns, server): &(String, Server)| {
+            // One that is half made has none yet.
+            if harden && let Ok(netns) = Netns::open(netns) {
+                answer_no_arp(&netns)?;
+            }
+            server.revive(netns)
+        };
+        blocking(move || servers.iter().map(tend).fold(Ok(()), Result::and)).await
     }
 
     async fn remove_idle(&self) -> Result<(), DhcpError> {
@@ -212,6 +224,8 @@ impl DhcpServers {
         self.host.set_up(&port).await?;
         let address = Address { net: IpNet::from(IpAddr::V4(ADDRESS)), protocol: 0 };
         inside.add_address(INTERFACE, &address).await?;
+        let own = netns.clone();
+        blocking(move || answer_no_arp(&own)).await?;
         inside.set_up(INTERFACE).await?;
         self.host.wait_until_forwarding(&port).await?;
         Ok(netns)
@@ -230,6 +244,13 @@ impl DhcpServers {
             .map(|digits| Server { directory: self.directory.join(&digits), digits })
             .collect())
     }
+}
+
+/// A server hears and answers broadcasts alone. Whoever could ask for its address would be a neighbour, in a table that is
+/// the whole host's.
+fn answer_no_arp(netns: &Netns) -> Result<(), DhcpError> {
+    let done = netns.set_sysctl(&format!("ipv4/conf/{INTERFACE}/arp_ignore"), "8");
+    done.map_err(io_error("ARP can't be switched off for a DHCP server"))
 }
 
 /// The names in a directory; none where there is none.

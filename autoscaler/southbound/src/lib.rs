@@ -9,6 +9,7 @@ pub mod docker;
 pub mod libvirt;
 pub mod management;
 pub mod metrics;
+mod neighbours;
 pub mod netns;
 pub mod networks;
 pub mod outbound;

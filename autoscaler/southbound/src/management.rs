@@ -12,20 +12,23 @@
 //! its port is sealed ([`Links::seal_port`]), and the Ethernet address of each is known and not asked for. Nor has what
 //! is in a tenant's network a way to it.
 //!
+//! Its namespace takes nothing from an address that no instance has (`neighbours.rs`).
+//!
 //! A [`MacAddr`] follows from the address ([`MacAddr::of_instance`]), so what the namespace knows of neighbours stays
 //! true when an address passes to another instance.
 
 mod leases;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::net::{Address, Links, MacAddr, Netns, VethEnd};
+use ipnet::Ipv4Net;
+use lb_userspace::net::{Links, MacAddr, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 
 use self::leases::Leases;
+use crate::neighbours::Neighbours;
 use crate::networks::{NetworkError, harden_bridge, set};
 use crate::provider::{InstanceSpec, NicSpec};
 use crate::scope::Scope;
@@ -39,6 +42,7 @@ pub struct Management {
     scope: Scope,
     host: Links,
     inside: Links,
+    neighbours: Neighbours,
     subnet: Ipv4Net,
     leases: Mutex<Leases>,
 }
@@ -60,7 +64,9 @@ impl Management {
         let inner = VethEnd { links: &inside, name: INTERFACE, mac: Some(inner_mac), master: None };
         host.ensure_veth(&mark, &port, &inner).await?;
         host.set_up(&names.port).await?;
-        let management = Self { scope, host, inside, subnet: subnet.trunc(), leases: Mutex::default() };
+        let neighbours = Neighbours::new(inside.clone(), scope.group());
+        let management =
+            Self { scope, host, inside, neighbours, subnet: subnet.trunc(), leases: Mutex::default() };
         management.configure().await?;
         management.host.wait_until_forwarding(&names.port).await?;
         Ok(management)
@@ -68,19 +74,16 @@ impl Management {
 
     /// The one address of the namespace, and no older one.
     async fn configure(&self) -> Result<(), NetworkError> {
-        let net = IpNet::V4(Ipv4Net::new_assert(self.address(), self.subnet.prefix_len()));
-        for old in self.inside.addresses(INTERFACE).await?.into_iter().filter(|old| old.net != net) {
-            self.inside.remove_address(INTERFACE, old.net).await?;
-        }
-        self.inside.add_address(INTERFACE, &Address { net, protocol: 0 }).await?;
         let settings = [
             ("ipv6", "disable_ipv6", "1"),
             ("ipv4", "forwarding", "0"),
-            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "arp_ignore", "2"),
             ("ipv4", "rp_filter", "1"),
         ];
         set(self.inside.netns(), INTERFACE, &settings).await?;
-        Ok(self.inside.set_up(INTERFACE).await?)
+        self.inside.set_up(INTERFACE).await?;
+        let address = Ipv4Net::new_assert(self.address(), self.subnet.prefix_len());
+        Ok(self.neighbours.ensure(INTERFACE, address).await?)
     }
 
     /// The namespace from which instances are reached.
@@ -116,16 +119,29 @@ impl Management {
         })
     }
 
-    /// Notes the place of an instance that was there before.
+    /// Notes the place of an instance that was there before: [`repair`](Self::repair) makes it known.
     pub fn hold(&self, spec: &InstanceSpec) {
         if let Some(address) = self.address_of(spec) {
-            self.leases().hold(&spec.id, address);
+            let mut leases = self.leases();
+            leases.hold(&spec.id, address);
+            if leases.holder(address) == Some(&spec.id) {
+                self.neighbours.hold(INTERFACE, address, MacAddr::of_instance(address));
+            }
         }
     }
 
-    /// Takes an instance's place back. None is a success.
+    /// Takes an instance's place back; [`repair`](Self::repair) removes what is known of it. None is a success.
     pub fn release(&self, id: &InstanceId) {
-        self.leases().release(id);
+        let mut leases = self.leases();
+        if let Some(address) = leases.release(id) {
+            self.neighbours.release(INTERFACE, address);
+        }
+    }
+
+    /// Makes what the namespace knows of instances whole again, where somebody else has changed it, and removes what it
+    /// knows of those that are gone. Whether something was missing.
+    pub async fn repair(&self) -> Result<bool, NetworkError> {
+        Ok(self.neighbours.repair().await?)
     }
 
     /// The instance that has an address, or had it last: what it has sent may come after its end.
@@ -137,8 +153,7 @@ impl Management {
     /// Makes an instance that has a place known in the namespace, before it is there.
     pub async fn admit(&self, spec: &InstanceSpec) -> Result<(), NetworkError> {
         let Some(address) = self.address_of(spec) else { return Ok(()) };
-        let mac = MacAddr::of_instance(address);
-        Ok(self.inside.set_neighbour(INTERFACE, IpAddr::V4(address), mac).await?)
+        Ok(self.neighbours.admit(INTERFACE, address, MacAddr::of_instance(address)).await?)
     }
 
     /// Seals the port of an instance whose provider has only isolated it: a virtual machine's, which libvirt makes.

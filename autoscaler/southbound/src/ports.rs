@@ -1,12 +1,14 @@
 //! The bridge ports of instances: veths that reach into their namespaces.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::net::{Address, Link, LinkError, Links, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::ProviderKind;
 
+use crate::networks::{NetworkError, set};
 use crate::provider::{InstanceSpec, NicSpec, Traffic};
 use crate::scope::{Labelled, Scope, is_instance_port};
 
@@ -19,6 +21,9 @@ pub(crate) enum PortError {
     /// A link is not as it should be.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A setting can't be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The prefix of an address is none.
     #[error(transparent)]
     Prefix(#[from] ipnet::PrefixLenError),
@@ -72,13 +77,51 @@ impl Ports {
         }
         self.host.set_up(port).await?;
 
-        let net = Ipv4Net::new(nic.address, nic.prefix)?;
-        inside.add_address(interface, &Address { net: IpNet::V4(net), protocol: 0 }).await?;
+        // A tenant's networks are IPv4, and the kernel's table of IPv6 neighbours is one for all of the host, too.
+        set(inside.netns(), interface, &[("ipv6", "disable_ipv6", "1")]).await?;
         inside.set_up(interface).await?;
+        let net = Ipv4Net::new(nic.address, nic.prefix)?;
+        if spec.management.as_ref() == Some(nic) {
+            self.lead_to_daemon(nic, net, inside, interface).await?;
+        } else {
+            inside.add_address(interface, &Address { net: IpNet::V4(net), protocol: 0 }).await?;
+        }
         if let Some(gateway) = nic.gateway {
+            self.fix_neighbour(nic, gateway, inside, interface).await?;
             inside.set_default_route(interface, gateway).await?;
         }
         Ok(self.host.wait_until_forwarding(port).await?)
+    }
+
+    /// On the management network an instance reaches the daemon alone. With a route to the whole network it could fill the
+    /// host's table of neighbours by asking for all of it.
+    async fn lead_to_daemon(
+        &self,
+        nic: &NicSpec,
+        net: Ipv4Net,
+        inside: &Links,
+        interface: &str,
+    ) -> Result<(), LinkError> {
+        inside.ensure_lone_address(interface, net).await?;
+        let link = inside.get(interface).await?;
+        inside.add_neighbour_route(&link, nic.manager()).await?;
+        self.fix_neighbour(nic, nic.manager(), inside, interface).await
+    }
+
+    /// Tells an instance the Ethernet address of its gateway, or of the daemon: it is reached also while the host's table of
+    /// neighbours is full, and whatever another instance says by ARP.
+    async fn fix_neighbour(
+        &self,
+        nic: &NicSpec,
+        address: Ipv4Addr,
+        inside: &Links,
+        interface: &str,
+    ) -> Result<(), LinkError> {
+        match self.scope.gateway_mac(&nic.bridge) {
+            Some(mac) => inside.set_neighbour(interface, address.into(), mac).await,
+            // Not a bridge of ours.
+            None => Ok(()),
+        }
     }
 
     /// Removes an instance's ports; their other ends go with them. None there is a success.

@@ -233,7 +233,19 @@ impl Scope {
     #[must_use]
     pub fn network_macs(&self, tenant: &TenantName, network: &str) -> (MacAddr, MacAddr) {
         let [a, b, c, d] = self.network_hash(tenant, network).to_be_bytes();
-        (MacAddr([0x02, 0x53, a, b, c, d]), MacAddr([0x02, 0x54, a, b, c, d]))
+        (MacAddr([0x02, 0x53, a, b, c, d]), transit_mac(self.network_hash(tenant, network)))
+    }
+
+    /// The Ethernet address at which instances on a bridge of ours find their gateway, or the daemon; `None` where the
+    /// bridge has another name than ours have.
+    #[must_use]
+    pub fn gateway_mac(&self, bridge: &str) -> Option<MacAddr> {
+        if bridge == self.management_links().bridge {
+            return Some(self.management_macs().1);
+        }
+        NetworkLinks::of_link(bridge)?;
+        let (_, digits) = bridge.split_once('-')?;
+        Some(transit_mac(u32::from_str_radix(digits, 16).ok()?))
     }
 
     /// The parts of the management network. Its namespace is no instance's: there is no `-` after the daemon's name.
@@ -342,6 +354,12 @@ pub fn instance_id(text: &str) -> Option<InstanceId> {
     let (tenant, digits) = text.rsplit_once('-')?;
     let well_formed = are_eight_digits(digits) && TenantName::try_from(tenant.to_owned()).is_ok();
     well_formed.then(|| InstanceId::from_label(text))
+}
+
+/// The Ethernet address of the transit end of a network with that hash.
+fn transit_mac(network: u32) -> MacAddr {
+    let [a, b, c, d] = network.to_be_bytes();
+    MacAddr([0x02, 0x54, a, b, c, d])
 }
 
 fn are_eight_digits(text: &str) -> bool {

@@ -1,12 +1,15 @@
 //! DHCP on a bridge, with Debian's dnsmasq and busybox's client. Needs root, `dnsmasq-base` and `busybox-static`, which
 //! `cargo xtask setup` installs.
 
+mod frames;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use frames::Liar;
 use lb_userspace::net::{Links, MacAddr, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
@@ -178,6 +181,28 @@ async fn a_server_that_has_ended_is_started_again_and_an_idle_one_removed() {
     let names = Netns::names().expect("names");
     assert!(!names.iter().any(|name| name.starts_with(&format!("{}.", bed.scope.name()))), "{names:?}");
     assert!(!bed.scope.run_dir().join("dhcp").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_speaks_a_server_has_no_neighbours() {
+    let _alone = ALONE.lock().await;
+    let bed = Bed::new().await;
+    bed.servers.lease(&bed.network(None), &lease(1)).await.expect("a lease");
+    let (_, digits) = bed.bridge.split_once('-').expect("a name of ours");
+    let server = Netns::open(&bed.scope.dhcp_netns(digits)).expect("the server's namespace");
+    let inside = Links::open(&server).expect("netlink");
+    let mac = inside.get("lan").await.expect("its interface").mac.expect("Ethernet");
+    // As a daemon of an earlier build has left it.
+    server.set_sysctl("ipv4/conf/lan/arp_ignore", "0").expect("set");
+    bed.servers.tend().await.expect("tended");
+    let lies = Liar::on(&bed.client, "eth0").await;
+    for last in 2..=200 {
+        for second in [96, 200] {
+            lies.speak_as(Ipv4Addr::new(10, second, 0, last), (Ipv4Addr::new(169, 254, 53, 1), mac));
+        }
+    }
+    assert_eq!(inside.all_neighbours().await.expect("listed"), []);
+    assert!(bed.ask().contains("ip=10.96.0.1"), "it serves");
 }
 
 /// Returns when it has ended.

@@ -1,12 +1,15 @@
 //! The management network on the real kernel, with instances of the `netns` provider on it. Needs root.
 
+mod frames;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use frames::Liar;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use lb_userspace::net::{Address, Links, MacAddr, Netns};
+use lb_userspace::net::{Address, Links, MacAddr, Neighbour, Netns};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{CloudName, NetnsTemplate, NetworkSpec, TemplateSpec, TenantName};
 use sluice_southbound::management::{self, Management};
@@ -98,6 +101,14 @@ impl Bed {
         (spec, netns)
     }
 
+    /// Those that the daemon's end has, in their addresses' order.
+    async fn neighbours(&self) -> Vec<Neighbour> {
+        let all = links(self.management.netns()).all_neighbours().await.expect("listed");
+        let mut found: Vec<_> = all.into_iter().map(|(_, neighbour)| neighbour).collect();
+        found.sort_by_key(|neighbour| neighbour.address);
+        found
+    }
+
     async fn close(self) {
         self.provider.remove_all().await.expect("removed");
         self.networks.remove_all().await.expect("removed");
@@ -179,6 +190,42 @@ async fn an_instance_can_not_speak_for_another() {
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "the other one has answered: {refused}");
     let _real = listen(&second.1, exporter);
     connect(bed.management.netns(), exporter).expect("the other one is reached");
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_speaks_only_instances_are_neighbours() {
+    let bed = Bed::new("slm_arp").await;
+    let network = bed.network().await;
+    let (first, second) = (bed.instance(&network, 2).await, bed.instance(&network, 3).await);
+    let at = |spec: &InstanceSpec| bed.management.address_of(spec).expect("an address");
+    let (one, other) = (at(&first.0), at(&second.0));
+    let fixed = |address| Neighbour { address, mac: Some(MacAddr::of_instance(address)), fixed: true };
+    let lies = Liar::on(&first.1, "eth1").await;
+    let daemon = (bed.management.address(), bed.scope.management_macs().1);
+    for last in 2..=254 {
+        lies.speak_as(Ipv4Addr::new(198, 19, 7, last), daemon);
+    }
+    assert_eq!(bed.neighbours().await, [one, other].map(fixed));
+    let (_listener, manager) = (
+        listen(bed.management.netns(), SocketAddr::new(daemon.0.into(), 514)),
+        SocketAddr::new(daemon.0.into(), 514),
+    );
+    for (_, instance) in [&first, &second] {
+        connect(instance, manager).expect("the daemon is reached, without asking for it");
+        let known = links(instance).all_neighbours().await.expect("listed");
+        assert!(known.iter().any(|(_, found)| found.address == daemon.0 && found.fixed), "{known:?}");
+    }
+
+    assert!(!bed.management.repair().await.expect("looked"));
+    bed.management.release(&first.0.id);
+    assert!(!bed.management.repair().await.expect("removed"), "nothing was missing");
+    assert_eq!(bed.neighbours().await, [fixed(other)]);
+    // One that is there when a daemon begins.
+    let next = Management::ensure(bed.scope.clone(), net("198.19.7.0/24")).await.expect("the network");
+    next.hold(&first.0);
+    assert!(next.repair().await.expect("repaired"));
+    assert_eq!(bed.neighbours().await, [fixed(one)]);
     bed.close().await;
 }
 

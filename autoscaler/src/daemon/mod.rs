@@ -21,6 +21,7 @@ mod host;
 pub(crate) mod lock;
 mod logs;
 mod look;
+mod neighbours;
 mod network;
 pub(crate) mod open;
 mod preflight;
@@ -113,6 +114,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     // Who sees that it runs sees what is wrong too.
     uplink::poll(&host, &config.transit).await;
     let watching = tokio::spawn(uplink::watch(host.clone(), config.transit.clone()));
+    let repairing = tokio::spawn(neighbours::watch(host.clone()));
     // Before anybody can see that it runs: whoever does may end it.
     let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;
@@ -125,6 +127,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     tell_service_manager(NotifyState::Stopping);
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
     watching.abort();
+    repairing.abort();
     keeping.end().await;
     let kept = host.clone();
     let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;

@@ -41,6 +41,9 @@ const LOGS: &str = "logs";
 /// All that is made in the state directory.
 pub(crate) const STATE_PARTS: [&str; 5] = [EVENTS, GROUPS, ACCEPTED, HISTORY, LOGS];
 
+/// What can't be made or removed.
+const MANAGEMENT: &str = "the management network (`management` in the host file)";
+
 /// The host, and what is there.
 pub(crate) struct Opened {
     pub(crate) host: Arc<Host>,
@@ -85,9 +88,11 @@ pub(crate) async fn open(
     look::report(&events, &sight.news);
     let saved: BTreeMap<_, _> = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
     let found = Found { saved, sight, services };
+    // Before any tenant makes new ones, and before anything is removed that no instance has.
+    found.specs().for_each(|spec| networks.hold(spec.tenant_nics()));
     if let Some(management) = &management {
-        // Before any tenant makes new ones.
         found.specs().for_each(|spec| management.hold(spec));
+        management.repair().await.context(MANAGEMENT)?;
     }
     let hosts = config.logs.hosts.clone();
     let logs = Logs::new(log_book(config), config.logs.listen, hosts, management.clone());
@@ -131,12 +136,11 @@ fn keep_private(directory: &Path) -> io::Result<()> {
 
 /// The management network; one that is not asked for any more is removed.
 async fn management(config: &HostConfig, scope: Scope) -> Result<Option<Arc<Management>>> {
-    const WHAT: &str = "the management network (`management` in the host file)";
     let Some(subnet) = config.management.reserved() else {
-        management::remove(&scope).await.context(WHAT)?;
+        management::remove(&scope).await.context(MANAGEMENT)?;
         return Ok(None);
     };
-    Ok(Some(Arc::new(Management::ensure(scope, subnet).await.context(WHAT)?)))
+    Ok(Some(Arc::new(Management::ensure(scope, subnet).await.context(MANAGEMENT)?)))
 }
 
 /// The logs of instances and hosts.

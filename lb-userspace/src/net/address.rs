@@ -1,14 +1,13 @@
-//! Addresses, routes and neighbours of a link.
+//! Addresses and routes of a link.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
 
 use super::error::LinkError;
 use super::link::Links;
-use super::mac::MacAddr;
 
 /// An address of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +38,37 @@ impl Links {
         }
     }
 
+    /// Gives a link an address without the route to the address's network that the kernel makes beside each other one. The
+    /// address with that route is replaced, and the link is at no time without it. Whether it was not so before.
+    pub async fn ensure_lone_address(&self, link: &str, net: Ipv4Net) -> Result<bool, LinkError> {
+        let messages = self.address_messages(link).await?;
+        let same =
+            |message: &&AddressMessage| address_of(message).is_some_and(|found| found.net == IpNet::V4(net));
+        match messages.iter().find(same) {
+            Some(message) if is_lone(message) => return Ok(false),
+            Some(_) if net.prefix_len() < 32 => {
+                // A link that loses its last address loses its routes and neighbours with it.
+                let meanwhile = Address { net: Ipv4Net::from(net.addr()).into(), protocol: 0 };
+                self.add_address(link, &meanwhile).await?;
+                self.remove_address(link, net.into()).await?;
+                self.add_lone_address(link, net).await?;
+                self.remove_address(link, meanwhile.net).await?;
+            }
+            // The kernel makes none for an address alone.
+            Some(_) => return Ok(false),
+            None => self.add_lone_address(link, net).await?,
+        }
+        Ok(true)
+    }
+
+    async fn add_lone_address(&self, link: &str, net: Ipv4Net) -> Result<(), LinkError> {
+        let index = self.get(link).await?.index;
+        let mut request = self.handle.address().add(index, net.addr().into(), net.prefix_len());
+        let flags = AddressAttribute::Flags(AddressFlags::Noprefixroute);
+        request.message_mut().attributes.push(flags);
+        request.execute().await.map_err(|error| self.error("adding an address to", link, error))
+    }
+
     /// The addresses of a link.
     pub async fn addresses(&self, link: &str) -> Result<Vec<Address>, LinkError> {
         let messages = self.address_messages(link).await?;
@@ -50,6 +80,20 @@ impl Links {
         let messages = self.collect(|| self.handle.address().get().execute()).await;
         let messages = messages.map_err(|error| self.error("listing", "addresses", error))?;
         let found = messages.iter().filter_map(|message| Some((message.header.index, address_of(message)?)));
+        Ok(found.collect())
+    }
+
+    /// The IPv4 addresses of all links that have no route to their network, each with its link's index.
+    pub async fn lone_addresses(&self) -> Result<Vec<(u32, Ipv4Net)>, LinkError> {
+        let messages = self.collect(|| self.handle.address().get().execute()).await;
+        let messages = messages.map_err(|error| self.error("listing", "addresses", error))?;
+        let found =
+            messages.iter().filter(|message| is_lone(message)).filter_map(|message| {
+                match address_of(message)?.net {
+                    IpNet::V4(net) => Some((message.header.index, net)),
+                    IpNet::V6(_) => None,
+                }
+            });
         Ok(found.collect())
     }
 
@@ -78,12 +122,7 @@ impl Links {
     }
 
     /// Adds a route to a network by a gateway, in place of another to the same network.
-    pub async fn set_route(
-        &self,
-        link: &str,
-        to: ipnet::Ipv4Net,
-        gateway: Ipv4Addr,
-    ) -> Result<(), LinkError> {
+    pub async fn set_route(&self, link: &str, to: Ipv4Net, gateway: Ipv4Addr) -> Result<(), LinkError> {
         let index = self.get(link).await?.index;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to.network(), to.prefix_len())
@@ -94,18 +133,20 @@ impl Links {
         done.map_err(|error| self.error("adding a route by", link, error))
     }
 
-    /// Fixes the Ethernet address of a neighbour, so that it is never asked for.
-    pub async fn set_neighbour(&self, link: &str, address: IpAddr, mac: MacAddr) -> Result<(), LinkError> {
-        let index = self.get(link).await?.index;
-        let request = self.handle.neighbours().add(index, address).link_layer_address(&mac.0).replace();
-        request.execute().await.map_err(|error| self.error("adding a neighbour to", link, error))
-    }
-
     async fn address_messages(&self, link: &str) -> Result<Vec<AddressMessage>, LinkError> {
         let index = self.get(link).await?.index;
         let of_link = || self.handle.address().get().set_link_index_filter(index).execute();
         self.collect(of_link).await.map_err(|error| self.error("listing the addresses of", link, error))
     }
+}
+
+/// Whether it has no route to its network.
+fn is_lone(message: &AddressMessage) -> bool {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    flags.is_some_and(|flags| flags.contains(AddressFlags::Noprefixroute))
 }
 
 fn address_of(message: &AddressMessage) -> Option<Address> {

@@ -45,16 +45,17 @@ impl Leases {
         self.released.retain(|released| *released != address && self.holders.contains_key(released));
     }
 
-    /// Takes an instance's address back, where it has one.
-    pub(super) fn release(&mut self, id: &InstanceId) {
+    /// Takes an instance's address back, and returns it, where it has one.
+    pub(super) fn release(&mut self, id: &InstanceId) -> Option<Ipv4Addr> {
         let held = self.holders.iter().find(|(_, holder)| *holder == id).map(|(address, _)| *address);
-        let Some(address) = held.filter(|address| !self.released.contains(address)) else { return };
+        let address = held.filter(|address| !self.released.contains(address))?;
         self.released.push_back(address);
         if self.released.len() > SET_ASIDE
             && let Some(oldest) = self.released.pop_front()
         {
             self.holders.remove(&oldest);
         }
+        Some(address)
     }
 
     /// Who has an address, or had it last.

@@ -52,6 +52,7 @@ impl Host {
     }
 
     async fn ready(&self, spec: &InstanceSpec) -> Duration {
+        self.networks.admit(spec.tenant_nics()).await.expect("admitted");
         let target = SocketAddrV4::new(spec.nic.address, spec.template.port);
         probe::wait_until_ready(&self.transit, target, PATIENCE).await.expect("ready")
     }

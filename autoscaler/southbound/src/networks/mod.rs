@@ -8,11 +8,13 @@
 //!
 //! Two tenants share no bridge, so no frame of one reaches the other; what passes between them in the transit
 //! namespace is for the load balancer's program on `slt-…` to refuse. The host itself takes nothing from a
-//! bridge: no IPv6, no ARP answers, no forwarding, and strict reverse-path filtering.
+//! bridge: no IPv6, no ARP answers, no forwarding, and strict reverse-path filtering. The transit namespace knows the
+//! instances that it was told of and takes nothing from any other address of the network ([`Networks::admit`]).
 //!
 //! A trap: where `br_netfilter` is loaded (Docker does it), bridged frames pass the host's iptables `FORWARD`
 //! chain, whose policy Docker sets to `DROP`. [`bridge_filter_warning`] looks for it.
 
+mod instances;
 mod vips;
 
 use std::collections::BTreeMap;
@@ -21,9 +23,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::{Ipv4Subnet, TenantLink};
-use lb_userspace::net::{Address, Link, LinkError, Links, MacAddr, Netns, NetnsPath, VethEnd};
+use lb_userspace::net::{Link, LinkError, Links, MacAddr, Netns, NetnsPath, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
+use crate::neighbours::Neighbours;
 use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
 use crate::tags::{ShownTags, TagError};
@@ -133,6 +136,7 @@ pub struct Networks {
     uplink: String,
     outbound: Outbound,
     tags: ShownTags,
+    neighbours: Neighbours,
 }
 
 impl Networks {
@@ -151,7 +155,8 @@ impl Networks {
         let outbound = Outbound::new(&scope, transit, uplink);
         let (host, transit) = (Links::open(host)?, Links::open(transit)?);
         let tags = ShownTags::new(transit.clone(), scope.tags_record());
-        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound, tags })
+        let neighbours = Neighbours::new(transit.clone(), scope.group());
+        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound, tags, neighbours })
     }
 
     /// Makes a tenant's network what is asked, whatever is there of it. Idempotent; a running network keeps
@@ -175,8 +180,9 @@ impl Networks {
         let (_, transit) = self.host.ensure_veth(&mark, &port, &gateway).await?;
         self.host.set_up(&names.port).await?;
         self.open_gateway(&names.transit).await?;
-        self.set_gateway(&names.transit, spec).await?;
         self.transit.set_up(&names.transit).await?;
+        let gateway = Ipv4Net::new_assert(spec.gateway, spec.subnet.prefix_len());
+        self.neighbours.ensure(&names.transit, gateway).await?;
         self.host.wait_until_forwarding(&names.port).await?;
 
         Ok(TenantNetwork {
@@ -227,6 +233,7 @@ impl Networks {
     pub async fn remove(&self, network: &OwnedNetwork) -> Result<(), NetworkError> {
         let group = self.scope.group();
         self.outbound.dismiss(&network.links.transit).await?;
+        self.neighbours.remove(&network.links.transit).await?;
         self.host.delete_ours(group, &network.links.port).await?;
         self.transit.delete_ours(group, &network.links.transit).await?;
         self.host.delete_ours(group, &network.links.bridge).await?;
@@ -265,6 +272,7 @@ impl Networks {
             self.remove(&network).await?;
             removed.push(network.links.bridge);
         }
+        self.neighbours.remove_all().await?;
         removed.extend(self.outbound.remove().await?);
         removed.extend(self.tags.restore().await?);
         Ok(removed)
@@ -309,29 +317,18 @@ impl Networks {
         }
     }
 
-    /// Answers that the load balancer leaves to the kernel are routed to the client. Instances can ask for the
-    /// gateway's address only, and send only from addresses of their subnet.
+    /// Answers that the load balancer leaves to the kernel are routed to the client. Instances can ask for the gateway's
+    /// address only, and by `arp_ignore` 2 only from the network, also where the host filters reverse paths loosely
+    /// (`net.ipv4.conf.all.rp_filter` 2): who has no route of its own gets no answer and no entry among the neighbours.
     async fn open_gateway(&self, interface: &str) -> Result<(), NetworkError> {
         let settings = [
             ("ipv6", "disable_ipv6", "1"),
             ("ipv4", "forwarding", "1"),
-            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "arp_ignore", "2"),
             ("ipv4", "arp_announce", "2"),
             ("ipv4", "rp_filter", "1"),
         ];
         set(self.transit.netns(), interface, &settings).await
-    }
-
-    /// The gateway's address, and no older one.
-    async fn set_gateway(&self, interface: &str, spec: &NetworkSpec) -> Result<(), NetworkError> {
-        let net = Ipv4Net::new_assert(spec.gateway, spec.subnet.prefix_len());
-        let wanted = Address { net: IpNet::V4(net), protocol: 0 };
-        for old in self.transit.addresses(interface).await? {
-            if old.net != wanted.net && old.net.addr().is_ipv4() {
-                self.transit.remove_address(interface, old.net).await?;
-            }
-        }
-        Ok(self.transit.add_address(interface, &wanted).await?)
     }
 }
 

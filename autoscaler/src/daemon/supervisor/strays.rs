@@ -35,6 +35,7 @@ impl Supervisor {
             return;
         }
         let (host, id, cloud) = (self.host.clone(), orphan.id.clone(), cloud.clone());
+        let spec = orphan.spec.clone();
         let why = match orphan.presence {
             Presence::Broken => "remains without a label",
             _ => "an instance of a tenant that is not",
@@ -46,6 +47,9 @@ impl Supervisor {
             };
             match removed {
                 Ok(()) => {
+                    if let Some(spec) = spec {
+                        host.networks.release(spec.tenant_nics());
+                    }
                     host.management.iter().for_each(|management| management.release(&id));
                     let event = NewEvent::new(EventKind::OrphanRemoved, format!("{why}: removed"));
                     host.events.record(event.about(&id));

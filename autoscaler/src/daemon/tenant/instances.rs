@@ -206,7 +206,9 @@ impl Tenant {
     /// Nothing is left of it.
     pub(super) fn forget(&mut self, id: &InstanceId) {
         let now = Instant::now();
-        self.members.remove(id);
+        if let Some(member) = self.members.remove(id) {
+            self.host.networks.release(member.spec.tenant_nics());
+        }
         self.samples.forget(id);
         self.host.management.iter().for_each(|management| management.release(id));
         self.gone.insert(id.clone(), now);

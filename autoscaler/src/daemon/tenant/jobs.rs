@@ -180,6 +180,7 @@ async fn make(host: Arc<Host>, spec: InstanceSpec, cancel: CancellationToken) ->
         let begun = Instant::now();
         let started = async {
             let provider = host.clouds.provider(&spec.cloud)?;
+            host.networks.admit(spec.tenant_nics()).await?;
             if let Some(management) = &host.management {
                 management.admit(&spec).await?;
             }

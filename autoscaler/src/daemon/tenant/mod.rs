@@ -162,6 +162,7 @@ impl Handle {
 
 /// A member that is there has a place in its cloud, even where there is more than there may be.
 fn settled_in(host: &Host, member: Member) -> Member {
+    host.networks.hold(member.spec.tenant_nics());
     host.management.iter().for_each(|management| management.hold(&member.spec));
     let cloud = member.spec.cloud.clone();
     member.in_cloud(host.clouds.rank(&cloud), host.clouds.occupy(&cloud))

@@ -124,6 +124,7 @@ async fn a_machine_boots_answers_and_shuts_down() {
     let management = spec.management.clone().expect("a management NIC");
     let monitor = Monitor::of(&host).await;
 
+    wires.networks.admit(spec.tenant_nics()).await.expect("admitted");
     let begin = Instant::now();
     host.provider.create(&spec).await.expect("created");
     host.provider.start(&spec.id).await.expect("started");

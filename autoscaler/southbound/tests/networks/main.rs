@@ -1,15 +1,20 @@
 //! Tenant networks on the real kernel. Needs root.
 
+#[path = "../frames/mod.rs"]
+mod frames;
+mod neighbours;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName};
 use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork, bridge_filter_warning};
+use sluice_southbound::provider::NicSpec;
 use sluice_southbound::scope::Scope;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(45, 45, 45, 45);
@@ -54,6 +59,11 @@ impl World {
         let bridge = host.get(&network.bridge).await.expect("a bridge").index;
         join(&host, part, &guest, "eth0", Some(bridge)).await;
         add_address(&guest, "eth0", address).await;
+        let IpNet::V4(net) = address.parse().expect("a network") else { panic!("not IPv4") };
+        let mac = guest.get("eth0").await.expect("an interface").mac.expect("Ethernet");
+        let (bridge, prefix) = (network.bridge.clone(), net.prefix_len());
+        let nic = NicSpec { bridge, address: net.addr(), prefix, gateway: None, mac };
+        self.networks.admit([&nic]).await.expect("admitted");
         netns
     }
 }
