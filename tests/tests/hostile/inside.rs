@@ -6,12 +6,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use lb_userspace::net::{MacAddr, Netns};
-use sluice_tests::frames::{Ends, Macs, Numbers, arp, pong, tagged, tcp, udp};
+use sluice_tests::frames::{Ends, Macs, Numbers, arp, ping, pong, tagged, tcp, udp};
 
 use crate::flood::Flood;
 use crate::{ATTACKER_TCP, Arena, VICTIM_TCP, WORLD, tenant};
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 232, 81, 1);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 233, 0, 1);
+/// The daemon's address on the management network.
+const MANAGER: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 /// An instance of the victim's.
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 232, 80, 2);
 
@@ -102,7 +104,7 @@ impl Target {
         ]
     }
 
-    /// ARP: no program sees it, but for the tables that all tenants' neighbours share.
+    /// ARP, which no program sees, and what the gateway answers in person: the kernel's table of neighbours is all tenants'.
     fn resolution(&self) -> Vec<Flood> {
         vec![
             self.to_clients("claims of others' addresses by ARP", |target, to, rng| {
@@ -114,7 +116,7 @@ impl Target {
             }),
             self.to_clients("ARP in the name of thousands", |target, _, rng| {
                 let sender = Ipv4Addr::new(rng.u8(11..100), rng.u8(..), rng.u8(..), rng.u8(1..255));
-                let near = Ipv4Addr::new(10, 232, 81, rng.u8(2..255));
+                let near = near(rng);
                 let mac = MacAddr([2, 9, rng.u8(..), rng.u8(..), rng.u8(..), rng.u8(..)]);
                 vec![
                     arp(mac, 1, sender, GATEWAY),
@@ -122,8 +124,26 @@ impl Target {
                     arp(target.macs.source, 1, sender, OTHER),
                 ]
             }),
+            self.to_clients("pings of the gateway in the name of thousands", |target, _, rng| {
+                vec![ping(target.macs, near(rng), GATEWAY, 7, 1)]
+            }),
         ]
     }
+
+    /// On the management network, which is all tenants': its bridge takes frames from the instance's own Ethernet address
+    /// alone.
+    pub(crate) fn managed_floods(&self, mac: MacAddr) -> Vec<Flood> {
+        let anybody = |rng: &mut Rng| Ipv4Addr::new(198, 19, rng.u8(..), rng.u8(2..255));
+        vec![self.to_clients("ARP on the management network in the name of thousands", move |_, _, rng| {
+            let (sender, manager) = (anybody(rng), MANAGER);
+            vec![arp(mac, 1, sender, manager), arp(mac, 1, sender, sender), arp(mac, 2, sender, manager)]
+        })]
+    }
+}
+
+/// Somebody on the attacker's own network.
+fn near(rng: &mut Rng) -> Ipv4Addr {
+    Ipv4Addr::new(10, 233, rng.u8(..16), rng.u8(2..255))
 }
 
 fn numbers(rng: &mut Rng) -> Numbers {

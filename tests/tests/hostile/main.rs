@@ -1,10 +1,11 @@
 //! One tenant attacks, from the uplink's link and from an instance of its own; the other holds its connections and pings, its slots
-//! move, and none of them breaks, moves or is forgotten.
+//! move, and none of them breaks, moves or is forgotten. Meanwhile it gets new clients, each of which is served.
 //!
 //! `SLUICE_FLOOD_SECONDS` is how long each flood takes, 2 by default.
 
 mod flood;
 mod inside;
+mod newcomers;
 mod outside;
 mod victim;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use flood::Flood;
 use lb_userspace::net::Netns;
+use newcomers::Newcomers;
 use sluice_demo::world::{CLIENT_LINK, HostSettings};
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::EventKind;
@@ -22,6 +24,8 @@ use sluice_tests::{Scene, Wire, map_memory, number, resident_memory};
 use victim::Victim;
 
 const WORLD: &str = "slt_host";
+/// The world's uplink, in the transit namespace.
+const UPLINK: &str = "up0";
 /// The tenant that is attacked. Its policy adds instances when there are more flows than there are in truth.
 const VICTIM: &str = "\
 tenant: victim
@@ -34,10 +38,10 @@ group: {min: 2, max: 8, buffer_time: 1s, cool_down: 1h}
 policies:
   - target_tracking: {metric: live_flows, target: 450, window: 2s, disable_scale_in: true}
 ";
-/// The one that attacks.
+/// The one that attacks, with as many addresses in its network as fill the kernel's table of neighbours four times.
 const ATTACKER: &str = "\
 tenant: attacker
-networks: [{name: attacker-net, subnet: 10.232.81.0/24}]
+networks: [{name: attacker-net, subnet: 10.233.0.0/20}]
 services:
   - {vip: 198.51.100.81, protocol: icmp}
   - {vip: 198.51.100.81, protocol: tcp, port: 80}
@@ -62,8 +66,11 @@ const MAPS_GROWTH: u64 = MAX_FLOWS as u64 * ENTRY + (4 << 20);
 struct Arena {
     scene: Scene,
     victim: Victim,
+    newcomers: Newcomers,
     outside: Wire,
     inside: Wire,
+    /// The attacker's instance on the management network.
+    managed: Wire,
 }
 
 impl Arena {
@@ -79,8 +86,10 @@ impl Arena {
         let victim = Victim::hold(&mut scene, victim).await?;
         let outside = Wire::open(scene.world.network().client(), CLIENT_LINK).await?;
         let instance = scene.in_service(&attacker).pop().context("no instance of the attacker")?;
-        let inside = Wire::open(&Netns::open(&format!("{WORLD}-{instance}"))?, "eth0").await?;
-        Ok(Self { scene, victim, outside, inside })
+        let netns = Netns::open(&format!("{WORLD}-{instance}"))?;
+        let (inside, managed) = (Wire::open(&netns, "eth0").await?, Wire::open(&netns, "eth1").await?);
+        let newcomers = Newcomers::arrive(&scene, [victim.name(), &attacker]).await?;
+        Ok(Self { scene, victim, newcomers, outside, inside, managed })
     }
 
     /// Lets a flood come while slots of the victim move, and looks what has become of it.
@@ -89,11 +98,12 @@ impl Arena {
         let name = flood.name;
         self.victim.move_slots(&self.scene)?;
         let seconds = Duration::from_secs(number("SLUICE_FLOOD_SECONDS", 2).into());
-        let (counted, sent) = {
-            let wire = wire(self);
-            let counted = flood.counted;
-            (counted, tokio::task::block_in_place(|| flood.send(wire, seconds))?)
-        };
+        let counted = flood.counted;
+        let keeping = self.newcomers.keep_new();
+        let sent = tokio::task::block_in_place(|| flood.send(wire(self), seconds))?;
+        ensure!(!keeping.is_finished(), "new clients are known already: {:?}", keeping.await);
+        keeping.abort();
+        self.newcomers.check(seconds).await.with_context(|| format!("after {name}"))?;
         self.victim.check(&mut self.scene).await.with_context(|| format!("after {name}"))?;
         let dropped = self.drops(counted)? - before;
         eprintln!("{name}: {sent} frames, {dropped} counted as {}", counted.unwrap_or("nothing"));
@@ -122,8 +132,9 @@ impl Arena {
             ensure!(self.scene.observer.count(kind) == 0, "{kind:?}: {:#?}", self.scene.observer.events());
         }
         ensure!(self.drops(Some("inconsistent"))? == 0, "tables of the load balancer contradict each other");
+        self.newcomers.leave().await?;
         self.victim.close(&self.scene).await?;
-        drop((self.outside, self.inside));
+        drop((self.outside, self.inside, self.managed));
         self.scene.close().await
     }
 }
@@ -139,6 +150,9 @@ async fn no_flood_of_a_tenant_harms_another() -> Result<()> {
     let target = inside::Target::of(&arena)?;
     for flood in target.floods() {
         arena.endure(flood, |arena| &arena.inside).await?;
+    }
+    for flood in target.managed_floods(arena.managed.mac()) {
+        arena.endure(flood, |arena| &arena.managed).await?;
     }
     let (daemon_after, maps_after) = arena.memory()?;
     eprintln!("memory: the daemon {daemon} → {daemon_after}, maps {maps} → {maps_after} bytes");

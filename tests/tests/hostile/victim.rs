@@ -16,6 +16,7 @@ use sluice_tests::frames::Ends;
 use sluice_tests::{Held, Scene};
 use tokio::time::{Instant, sleep};
 
+use crate::newcomers::Newcomers;
 use crate::{VICTIM_TCP, WORLD};
 
 const CONNECTIONS: u32 = 500;
@@ -55,6 +56,10 @@ impl Victim {
         ensure!(flows.len() == count, "{} of {count} flows are known", flows.len());
         let flows = flows.into_iter().filter_map(|(key, flow)| Some((key, flow.backend?))).collect();
         Ok(Self { name, held, flows, count: 2 })
+    }
+
+    pub(crate) fn name(&self) -> &TenantName {
+        &self.name
     }
 
     /// The connections, from client to service.
@@ -115,7 +120,9 @@ impl Victim {
                 other => wrong.push(format!("{key:?} of {owner}: {other:?}")),
             }
         }
-        let strangers = now.into_iter().filter(|((service, ..), _)| service.ends_with("/tcp"));
+        let strangers = now
+            .into_iter()
+            .filter(|((service, client, _), _)| service.ends_with("/tcp") && !Newcomers::have(*client));
         wrong.extend(
             strangers.map(|(key, flow)| format!("{key:?} is a connection that wasn't opened: {flow:?}")),
         );
