@@ -61,7 +61,7 @@ static LOCAL_ADDRESSES: LpmTrie<[u8; 16], u32, LOCAL> = LpmTrie::new();
 #[btf_map(name = "open_ports")]
 static OPEN_PORTS: HashMap<u32, u32, OPEN> = HashMap::new();
 #[btf_map(name = "answer_budgets")]
-static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
+static ANSWER_BUDGETS: PerCpuArray<AnswerBudget, { AnswerBudget::BUDGETS }> = PerCpuArray::new();
 /// In parts, by the flow's hash: each is swept on its own, so that no sweep holds up packets for long.
 #[btf_map(name = "flows")]
 static FLOWS_MAP: ArrayOfMaps<FlowPart, FLOW_PARTS> = ArrayOfMaps::new();
@@ -308,11 +308,11 @@ struct Lookup {
     key: Key<[u8; 16]>,
 }
 
-/// Whether another ICMP error may be sent by this CPU: as many as Linux sends by default (`icmp_msgs_per_sec`,
+/// Whether this CPU may send another ICMP error in a VIP's name: as many as Linux sends by default (`icmp_msgs_per_sec`,
 /// `icmp_msgs_burst`).
 #[inline(always)]
-pub(crate) fn may_answer() -> bool {
-    let Some(budget) = ANSWER_BUDGETS.get_ptr_mut(0) else { return false };
+pub(crate) fn may_answer(vip: &Address) -> bool {
+    let Some(budget) = ANSWER_BUDGETS.get_ptr_mut(AnswerBudget::number(vip)) else { return false };
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: this CPU's own value.

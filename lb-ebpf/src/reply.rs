@@ -72,7 +72,7 @@ pub(crate) fn error(ctx: *mut xdp_md, course: u32) -> u32 {
 fn fault(ctx: &XdpContext, fault: Fault) -> Option<u32> {
     let frame = Careful(Window::of_xdp(ctx));
     let Ok(Parsed::Ip(packet)) = packet::parse(&frame) else { return None };
-    if !packet::may_be_answered(&packet) || !maps::may_answer() {
+    if !packet::may_be_answered(&packet) || !maps::may_answer(&packet.header.destination) {
         return None;
     }
     let ethernet = frame.read::<ETHERNET>(0)?;

@@ -1,4 +1,4 @@
-//! Tables that each VIP, or each tenant, has of its own: what floods one leaves the others as they are.
+//! Tables and budgets that each VIP, or each tenant, has of its own: what floods one leaves the others as they are.
 
 mod bed;
 #[path = "bed/family.rs"]
@@ -116,6 +116,27 @@ fn connections_of_one_tenant_push_out_none_of_anothers() {
         .collect();
     assert!(are_all(bed.answer_all_from(interface, &flood), Verdict::Pass));
     assert!(are_all(bed.answer_all(&held(What::Tcp)), Verdict::Pass), "another tenant's");
+}
+
+#[test]
+fn what_one_vip_answers_leaves_others_their_answers() {
+    let mut bed = bed();
+    let interface = bed.attach_another_tenant();
+    apply(&mut bed, interface, Protocol::Udp, Some(53));
+    let [Family { vip, client: victim, .. }, _] = families();
+    let closed = |from, to| frame(IN, from, to, 64, &What::Udp(40_000, 9));
+    // Far more than may be answered meanwhile, and for another VIP no more than may be answered at once.
+    let (flood, others) = (20_000, 40);
+    let sent: Vec<_> = (0..flood)
+        .map(|n| if n % (flood / others) == 499 { closed(victim, vip) } else { closed(client(n), OTHER_VIP) })
+        .collect();
+    let outcomes = bed.uplink_all(&sent).into_iter().zip(&sent);
+    let (to_vip, to_other): (Vec<_>, Vec<_>) = outcomes.partition(|(_, sent)| **sent == closed(victim, vip));
+    let answered = |of: &[((Verdict, Vec<u8>), &Vec<u8>)]| {
+        of.iter().filter(|((verdict, _), _)| *verdict == Verdict::Transmit).count()
+    };
+    assert!((1..to_other.len() / 2).contains(&answered(&to_other)), "{}", answered(&to_other));
+    assert_eq!((answered(&to_vip), to_vip.len()), (40, 40), "another VIP's");
 }
 
 #[test]

@@ -115,7 +115,7 @@ const fn word(first: u32, second: u32) -> u64 {
     if cfg!(target_endian = "little") { second << 32 | first } else { first << 32 | second }
 }
 
-/// How many ICMP errors may be sent: a token bucket. Value of `answer_budgets`, per CPU.
+/// How many ICMP errors may be sent in a VIP's name: a token bucket. Value of `answer_budgets`, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct AnswerBudget {
@@ -124,10 +124,21 @@ pub struct AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// Answers a second, for each CPU. Linux: `icmp_msgs_per_sec`.
+    /// Answers a second, for each CPU. Linux, for all of its addresses: `icmp_msgs_per_sec`.
     pub const RATE: u64 = 1_000;
     /// As many may come at once. Linux: `icmp_msgs_burst`.
     pub const BURST: u64 = 50;
+    /// The budgets of each CPU: VIPs share one by chance only.
+    pub const BUDGETS: usize = 64;
+
+    /// The number of a VIP's budget. Fibonacci hashing keeps neighbours apart.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(vip: &Address) -> u32 {
+        let [high, low] = vip.words();
+        let hash = (high.rotate_left(32) ^ low).wrapping_mul(crate::hash::GOLDEN);
+        (hash >> (u64::BITS - Self::BUDGETS.ilog2())) as u32
+    }
 
     const INTERVAL: u64 = 1_000_000_000 / Self::RATE;
 
@@ -164,6 +175,20 @@ mod tests {
         assert_eq!(AnswerFragmentValue::of_words(words), value);
         let target = FragmentTarget { service, backend };
         assert_eq!(FragmentTarget::of_word(target.word()), target);
+    }
+
+    #[test]
+    fn neighbouring_vips_have_budgets_of_their_own() {
+        let numbers = |vips: [Address; 16]| -> std::collections::BTreeSet<u32> {
+            vips.iter().map(AnswerBudget::number).collect()
+        };
+        let last = |last: usize| u8::try_from(last).expect("a byte");
+        let v4 = numbers(core::array::from_fn(|n| Address::v4([203, 0, 113, last(n)])));
+        let v6 = numbers(core::array::from_fn(|n| {
+            Address::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last(n)])
+        }));
+        assert!(v4.len() >= 15 && v6.len() >= 15, "{v4:?}, {v6:?}");
+        assert!(v4.iter().all(|number| (*number as usize) < AnswerBudget::BUDGETS));
     }
 
     #[test]
