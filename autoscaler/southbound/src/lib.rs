@@ -9,6 +9,7 @@ pub mod docker;
 pub mod libvirt;
 pub mod management;
 pub mod metrics;
+pub mod neighbour_table;
 mod neighbours;
 pub mod netns;
 pub mod networks;

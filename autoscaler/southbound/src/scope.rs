@@ -188,6 +188,12 @@ impl Scope {
         self.run_dir().join("tags_were_hidden")
     }
 
+    /// The file that says what limits the kernel's table of neighbours had.
+    #[must_use]
+    pub fn neighbours_record(&self) -> PathBuf {
+        self.run_dir().join("neighbours_were")
+    }
+
     /// The directory of labels and logs.
     #[must_use]
     pub fn instances_dir(&self) -> PathBuf {

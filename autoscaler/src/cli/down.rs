@@ -129,7 +129,7 @@ fn remove_files(config: &HostConfig, scope: &Scope, purge: bool, removed: &mut R
     note(&config.run, remove_if_empty(&config.run), removed)?;
     // These we have made ourselves, if only just now. The marks are left only where their namespace has gone.
     let (lock, mut unremarkable) = (lock::path(&run), Removed::default());
-    for mark in [scope.forwarding_mark(), scope.tags_record()] {
+    for mark in [scope.forwarding_mark(), scope.tags_record(), scope.neighbours_record()] {
         note(&mark, fs::remove_file(&mark), &mut unremarkable)?;
     }
     note(&lock, fs::remove_file(&lock), &mut unremarkable)?;

@@ -1,4 +1,4 @@
-//! Keeps what the transit namespace and the management network know of the instances as it should be.
+//! Keeps what the transit namespace and the management network know of the instances as it should be, and room for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn watch(host: Arc<Host>) {
     let mut polls = tokio::time::interval(INTERVAL);
     polls.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut unable = None;
     loop {
         polls.tick().await;
+        let fault = enlarge(&host).await;
+        if let Some(fault) = &fault
+            && unable.as_ref() != Some(fault)
+        {
+            tracing::warn!("{fault}: instances in namespaces and containers can fill it for everybody");
+        }
+        unable = fault;
         match timeout(PATIENCE, repair(&host)).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
@@ -27,6 +35,23 @@ pub(super) async fn watch(host: Arc<Host>) {
             Ok(Err(error)) => tracing::error!(%error, "routes and neighbours of instances can't be repaired"),
             Err(_) => tracing::error!("routes and neighbours of instances could not be repaired in time"),
         }
+    }
+}
+
+/// Why the kernel's table of neighbours can't be made large enough.
+async fn enlarge(host: &Host) -> Option<String> {
+    match timeout(PATIENCE, host.networks.enlarge_neighbour_table()).await {
+        Ok(Ok(room)) => {
+            if let Some(room) = room {
+                tracing::info!(
+                    room,
+                    "the kernel's table of neighbours is larger now; `sluice down` puts it back"
+                );
+            }
+            None
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the kernel's table of neighbours could not be looked at in time".to_owned()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What an attacker in an instance sends.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
@@ -139,6 +141,36 @@ impl Target {
             vec![arp(mac, 1, sender, manager), arp(mac, 1, sender, sender), arp(mac, 2, sender, manager)]
         })]
     }
+}
+
+/// For how many neighbours the kernel has room; `None` where this isn't its first namespace, which alone shows that.
+pub(crate) fn room_for_neighbours() -> Result<Option<u32>> {
+    match Netns::current()?.sysctl("ipv4/neigh/default/gc_thresh3") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        limit => Ok(Some(limit?.parse()?)),
+    }
+}
+
+/// Sends a datagram to each address of the attacker's network, again and again: the kernel asks for all of them.
+pub(crate) fn ask_for_all(netns: &Netns, time: Duration) -> Result<u64> {
+    // As many as hold so many datagrams back while nobody answers.
+    let sockets: io::Result<Vec<UdpSocket>> =
+        netns.run(|| (0..32).map(|_| UdpSocket::bind("0.0.0.0:0")).collect())?;
+    let sockets = sockets?;
+    sockets.iter().try_for_each(|socket| socket.set_nonblocking(true))?;
+    let (began, mut sent) = (Instant::now(), 0);
+    let everybody = u32::from(GATEWAY) + 1..u32::from(GATEWAY) + 4_094;
+    for (address, socket) in everybody.cycle().zip(sockets.iter().cycle()) {
+        if began.elapsed() >= time {
+            break;
+        }
+        // What the kernel has no room for is an error.
+        sent += u64::from(socket.send_to(b"who?", (Ipv4Addr::from(address), 9)).is_ok());
+        if address % 32 == 0 {
+            sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(sent)
 }
 
 /// Somebody on the attacker's own network.

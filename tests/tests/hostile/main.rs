@@ -71,6 +71,8 @@ struct Arena {
     inside: Wire,
     /// The attacker's instance on the management network.
     managed: Wire,
+    /// The namespace of the attacker's instance.
+    attacker: Netns,
 }
 
 impl Arena {
@@ -89,18 +91,27 @@ impl Arena {
         let netns = Netns::open(&format!("{WORLD}-{instance}"))?;
         let (inside, managed) = (Wire::open(&netns, "eth0").await?, Wire::open(&netns, "eth1").await?);
         let newcomers = Newcomers::arrive(&scene, [victim.name(), &attacker]).await?;
-        Ok(Self { scene, victim, newcomers, outside, inside, managed })
+        Ok(Self { scene, victim, newcomers, outside, inside, managed, attacker: netns })
     }
 
-    /// Lets a flood come while slots of the victim move, and looks what has become of it.
+    /// Lets a flood of frames come while slots of the victim move, and looks what has become of it.
     async fn endure(&mut self, flood: Flood, wire: fn(&Self) -> &Wire) -> Result<()> {
-        let before = self.drops(flood.counted)?;
-        let name = flood.name;
+        let (name, counted) = (flood.name, flood.counted);
+        self.endure_all(name, counted, |arena, time| flood.send(wire(arena), time)).await
+    }
+
+    /// The same of whatever `flood` sends in that time; it returns how much that was.
+    async fn endure_all(
+        &mut self,
+        name: &str,
+        counted: Option<&str>,
+        flood: impl FnOnce(&Self, Duration) -> Result<u64>,
+    ) -> Result<()> {
+        let before = self.drops(counted)?;
         self.victim.move_slots(&self.scene)?;
         let seconds = Duration::from_secs(number("SLUICE_FLOOD_SECONDS", 2).into());
-        let counted = flood.counted;
         let keeping = self.newcomers.keep_new();
-        let sent = tokio::task::block_in_place(|| flood.send(wire(self), seconds))?;
+        let sent = tokio::task::block_in_place(|| flood(self, seconds))?;
         ensure!(!keeping.is_finished(), "new clients are known already: {:?}", keeping.await);
         keeping.abort();
         self.newcomers.check(seconds).await.with_context(|| format!("after {name}"))?;
@@ -134,13 +145,14 @@ impl Arena {
         ensure!(self.drops(Some("inconsistent"))? == 0, "tables of the load balancer contradict each other");
         self.newcomers.leave().await?;
         self.victim.close(&self.scene).await?;
-        drop((self.outside, self.inside, self.managed));
+        drop((self.outside, self.inside, self.managed, self.attacker));
         self.scene.close().await
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn no_flood_of_a_tenant_harms_another() -> Result<()> {
+    let room = inside::room_for_neighbours()?;
     let mut arena = Arena::open().await?;
     let (daemon, maps) = arena.memory()?;
     let target = outside::Target::of(&arena).await?;
@@ -154,11 +166,19 @@ async fn no_flood_of_a_tenant_harms_another() -> Result<()> {
     for flood in target.managed_floods(arena.managed.mac()) {
         arena.endure(flood, |arena| &arena.managed).await?;
     }
+    // Where the daemon can't make room, the kernel's table is too small for what its own kernel is asked for.
+    if let Some(room) = inside::room_for_neighbours()? {
+        assert!(room >= 1 << 18, "there is room for {room} neighbours");
+        let name = "questions of the attacker's kernel, which is the host's";
+        arena.endure_all(name, None, |arena, time| inside::ask_for_all(&arena.attacker, time)).await?;
+    }
     let (daemon_after, maps_after) = arena.memory()?;
     eprintln!("memory: the daemon {daemon} → {daemon_after}, maps {maps} → {maps_after} bytes");
     assert!(daemon_after < daemon + DAEMON_GROWTH, "the daemon: {daemon} → {daemon_after} bytes");
     assert!(maps_after < maps + MAPS_GROWTH, "maps: {maps} → {maps_after} bytes");
-    arena.close().await
+    arena.close().await?;
+    assert_eq!(inside::room_for_neighbours()?, room, "the daemon has put it back");
+    Ok(())
 }
 
 fn tenant(name: &str) -> Result<TenantName> {

@@ -35,6 +35,12 @@ impl Networks {
     pub async fn repair_neighbours(&self) -> Result<bool, NetworkError> {
         Ok(self.neighbours.repair().await?)
     }
+
+    /// Makes the kernel's table of neighbours large enough for what instances on its own kernel have in it, and returns for
+    /// how many it has room then; `None` where it is large already.
+    pub async fn enlarge_neighbour_table(&self) -> Result<Option<u32>, NetworkError> {
+        Ok(self.neighbour_table.enlarge().await?)
+    }
 }
 
 /// The interface of the transit namespace by which a place on a tenant's network is reached.

@@ -26,6 +26,7 @@ use lb_userspace::lb::{Ipv4Subnet, TenantLink};
 use lb_userspace::net::{Link, LinkError, Links, MacAddr, Netns, NetnsPath, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
+use crate::neighbour_table::{NeighbourTable, NeighbourTableError};
 use crate::neighbours::Neighbours;
 use crate::outbound::{Outbound, OutboundError};
 use crate::scope::{Labelled, NetworkLinks, Scope};
@@ -71,6 +72,9 @@ pub enum NetworkError {
     /// What hides VLAN tags can't be switched.
     #[error(transparent)]
     Tags(#[from] TagError),
+    /// The kernel's table of neighbours can't be made larger, or what it was.
+    #[error(transparent)]
+    NeighbourTable(#[from] NeighbourTableError),
     /// There is nothing behind which connections could be masqueraded.
     #[error("outbound connections need an IPv4 address on the uplink `{0}` that is no tenant's VIP")]
     NoSource(String),
@@ -137,6 +141,7 @@ pub struct Networks {
     outbound: Outbound,
     tags: ShownTags,
     neighbours: Neighbours,
+    neighbour_table: NeighbourTable,
 }
 
 impl Networks {
@@ -156,7 +161,9 @@ impl Networks {
         let (host, transit) = (Links::open(host)?, Links::open(transit)?);
         let tags = ShownTags::new(transit.clone(), scope.tags_record());
         let neighbours = Neighbours::new(transit.clone(), scope.group());
-        Ok(Self { scope, host, transit, uplink: uplink.to_owned(), outbound, tags, neighbours })
+        let neighbour_table = NeighbourTable::new(scope.neighbours_record());
+        let uplink = uplink.to_owned();
+        Ok(Self { scope, host, transit, uplink, outbound, tags, neighbours, neighbour_table })
     }
 
     /// Makes a tenant's network what is asked, whatever is there of it. Idempotent; a running network keeps
@@ -275,6 +282,7 @@ impl Networks {
         self.neighbours.remove_all().await?;
         removed.extend(self.outbound.remove().await?);
         removed.extend(self.tags.restore().await?);
+        removed.extend(self.neighbour_table.restore().await?);
         Ok(removed)
     }
 
