@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpf_toolchain::{Build, Machine, OBJECT, Toolchain, WATCH_OBJECT};
+use bpf_toolchain::{BRIDGE_OBJECT, Build, Machine, OBJECT, Toolchain, WATCH_OBJECT};
 
 /// What decides whether the object is built.
 const SWITCH: &str = "SLUICE_BPF";
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .ok(),
         other => return Err(format!("{SWITCH}={other}: it is `skip` or not set").into()),
     };
-    for object in [OBJECT, WATCH_OBJECT] {
+    for object in [OBJECT, WATCH_OBJECT, BRIDGE_OBJECT] {
         let embedded = out_dir.join(format!("{object}.o"));
         match &toolchain {
             None => fs::write(embedded, [])?,

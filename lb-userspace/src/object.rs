@@ -6,6 +6,13 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-
 
 static WATCH_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-lb-watch.o"));
 
+static BRIDGE_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-lb-bridge.o"));
+
+/// The ELF object with the program of bridges, likewise.
+pub(crate) fn bridge_object() -> Option<&'static [u8]> {
+    (!BRIDGE_OBJECT.is_empty()).then_some(BRIDGE_OBJECT)
+}
+
 /// The ELF object with the watcher's programs, likewise.
 pub(crate) fn watch_object() -> Option<&'static [u8]> {
     (!WATCH_OBJECT.is_empty()).then_some(WATCH_OBJECT)

@@ -2,20 +2,21 @@
 
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lb_userspace::net::Netns;
+use lb_userspace::net::{Links, Netns};
 use nix::sys::signal::{Signal, kill};
 use sluice_demo::observer::Observer;
-use sluice_demo::world::{HostSettings, World};
+use sluice_demo::world::{CLIENT_LINK, GATEWAY, HostSettings, World};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{Event, EventKind, EventQuery, TenantStatus};
-use sluice_tests::{logs, number, processes_in, sluice};
+use sluice_tests::frames::{Ends, Macs, udp};
+use sluice_tests::{Wire, logs, number, processes_in, sluice};
 
 /// Lines that come each second: as many as the daemon is to take in for a minute, which `SLUICE_LOG_SECONDS` makes of these
 /// few.
@@ -57,6 +58,30 @@ fn instance(seen: &Observer, tenant: &str) -> Option<InstanceId> {
     let found = seen.status()?.tenants.iter().find(|group: &&TenantStatus| group.name.as_str() == tenant)?;
     let serving = found.instances.iter().find(|i| i.state == sluice_logic::group::InstanceState::InService);
     serving.map(|instance| instance.id.clone())
+}
+
+/// The last number of an address that a line came from.
+fn address(csv: &str, network: &str) -> Result<u8> {
+    let (_, rest) = csv.split_once(&format!(",{network}")).context("nothing came from there")?;
+    Ok(rest.split(',').next().unwrap_or_default().parse()?)
+}
+
+/// Sends syslog from the clients' side to the uplink's own address as if it came from these.
+async fn forge(world: &World, sources: &[String]) -> Result<()> {
+    let transit = world.network().transit();
+    for interface in ["all", "up0"] {
+        // Not left to a setting of the host's.
+        transit.set_sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0")?;
+    }
+    let wire = Wire::open(world.network().client(), CLIENT_LINK).await?;
+    let uplink = Links::open(transit)?.get("up0").await?;
+    let macs = Macs { source: wire.mac(), destination: uplink.mac.context("no Ethernet")? };
+    for source in sources {
+        let ends =
+            Ends { from: SocketAddrV4::new(source.parse()?, 514), to: SocketAddrV4::new(GATEWAY, 5514) };
+        wire.send(&udp(macs, ends, b"<13>not by an instance"))?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +137,29 @@ async fn what_instances_log_is_kept_by_tenant() -> Result<()> {
     assert!(csv.contains(&format!(",loud,{loud},10.232.91.")) && csv.contains(",'=1+1,false"), "no formula");
     assert!(csv.contains(",no syslog,true"));
     assert!(!logs(&world, &[])?.contains("secret"), "should_log: 0 keeps nothing");
+
+    forge(
+        &world,
+        &[
+            format!("10.232.91.{}", address(&csv, "10.232.91.")?),
+            format!("198.19.0.{}", address(&csv, "198.19.0.")?),
+        ],
+    )
+    .await?;
+    inside(WORLD, &loud, || {
+        Ok(TcpStream::connect("10.232.91.1:5514")?.write_all(b"<13>after what was forged\n")?)
+    })?;
+    let after = |seen: &Observer| {
+        seen.status().and_then(|status| status.logs).is_some_and(|logs| logs.kept == lines + 4)
+    };
+    observer.until("a line after the forged ones", PATIENCE, after).await?;
+    let csv = logs(&world, &["--tenant", "loud"])?;
+    assert!(csv.contains("after what was forged") && !csv.contains("not by an instance"));
+    let count = observer.status().and_then(|status| status.logs).context("logs")?;
+    assert_eq!(
+        count.unknown, 1,
+        "of two one comes as far as the listener, where no instance has its address"
+    );
 
     // The end of a daemon, and a kill, leave what was written; it is read without one, too.
     world.kill_daemon()?;

@@ -29,6 +29,7 @@ pub(crate) fn steps(report: &mut Report) -> Result<()> {
     );
     report.step("lints of the BPF programs", &mut lint_object(bpf_toolchain::OBJECT)?);
     report.step("lints of the watcher's BPF programs", &mut lint_object(bpf_toolchain::WATCH_OBJECT)?);
+    report.step("lints of the bridges' BPF program", &mut lint_object(bpf_toolchain::BRIDGE_OBJECT)?);
     report.step("lints of the benchmark's BPF programs", &mut lint_object(bpf_toolchain::BENCH_OBJECT)?);
     report.step(
         "docs",

@@ -9,7 +9,8 @@
 //!
 //! Nothing is routed from it or to it: in its namespace is no other interface, and neither the host nor the transit
 //! namespace has an address on it. An instance reaches that one address. Not other instances, nor can it speak for one:
-//! its port is sealed ([`Links::seal_port`]), and the Ethernet address of each is known and not asked for. Nor has what
+//! its port is sealed ([`Links::seal_port`]), what comes must have the sender's own address ([`admit_own_addresses`]), and the
+//! Ethernet address of each is known and not asked for. Nor has what
 //! is in a tenant's network a way to it.
 //!
 //! Its namespace takes nothing from an address that no instance has (`neighbours.rs`).
@@ -24,12 +25,13 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
+use lb_userspace::lb::admit_own_addresses;
 use lb_userspace::net::{Links, MacAddr, Netns, VethEnd};
 use sluice_logic::group::InstanceId;
 
 use self::leases::Leases;
 use crate::neighbours::Neighbours;
-use crate::networks::{NetworkError, harden_bridge, set};
+use crate::networks::{NetworkError, filter, harden_bridge, set};
 use crate::provider::{InstanceSpec, NicSpec};
 use crate::scope::Scope;
 
@@ -81,6 +83,7 @@ impl Management {
             ("ipv4", "rp_filter", "1"),
         ];
         set(self.inside.netns(), INTERFACE, &settings).await?;
+        filter(self.inside.netns(), INTERFACE, admit_own_addresses).await?;
         self.inside.set_up(INTERFACE).await?;
         let address = Ipv4Net::new_assert(self.address(), self.subnet.prefix_len());
         Ok(self.neighbours.ensure(INTERFACE, address).await?)

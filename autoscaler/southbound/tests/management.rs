@@ -3,13 +3,14 @@
 mod frames;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use frames::Liar;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use lb_userspace::net::{Address, Links, MacAddr, Neighbour, Netns};
+use nix::sys::socket::{setsockopt, sockopt};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{CloudName, NetnsTemplate, NetworkSpec, TemplateSpec, TenantName};
 use sluice_southbound::management::{self, Management};
@@ -167,6 +168,40 @@ async fn instances_reach_the_daemon_and_nothing_else() {
     bed.close().await;
 }
 
+/// What has no sender's address is refused by no reverse-path filter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_of_an_instance_comes_to_no_process_of_the_host_or_of_another() {
+    let bed = Bed::new("slm_broad").await;
+    let network = bed.network().await;
+    let (first, second) = (bed.instance(&network, 2).await, bed.instance(&network, 3).await);
+    let own = bed.management.address_of(&first.0).expect("an address");
+    for (interface, address) in [("eth0", first.0.nic.address), ("eth1", own)] {
+        let net = Ipv4Net::new_assert(address, 24).into();
+        links(&first.1).remove_address(interface, net).await.expect("removed");
+    }
+    let bind = |netns: &Netns, at: &str| {
+        let socket = netns.run(|| UdpSocket::bind(at)).expect("in the namespace").expect("bound");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        socket
+    };
+    let host = bind(&Netns::current().expect("a namespace"), "0.0.0.0:0");
+    let at = host.local_addr().expect("bound");
+    let everywhere = [&host, &bind(&second.1, &at.to_string())];
+    let inside = links(bed.management.netns());
+    let received = async || inside.get("manage").await.expect("there").received;
+    let sender = bind(&first.1, "0.0.0.0:0");
+    sender.set_broadcast(true).expect("set");
+    setsockopt(&sender, sockopt::BindToDevice, &"eth1".into()).expect("set");
+    for to in [Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
+        let before = received().await;
+        sender.send_to(b"x", (to, at.port())).expect("sent");
+        assert!(received().await > before, "it leaves the instance");
+        assert_eq!(everywhere.map(|socket| socket.recv(&mut [0; 8]).is_ok()), [false, false], "{to}");
+    }
+    drop((first, second));
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_can_not_speak_for_another() {
     let bed = Bed::new("slm_spoof").await;
@@ -186,6 +221,17 @@ async fn an_instance_can_not_speak_for_another() {
     inside.add_address("eth1", &theirs).await.expect("added");
     let _impostor = listen(&first.1, exporter);
     connect(&first.1, manager).expect_err("its port lets only its own address pass");
+    // Nor from its own port: nothing is answered, but a datagram needs no answer.
+    inside.set_mac("eth1", MacAddr::of_instance(own)).await.expect("set");
+    let syslog = bed.management.netns().run(|| UdpSocket::bind(manager)).expect("run").expect("bound");
+    syslog.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+    let heard = |netns: &Netns| {
+        let sender = netns.run(|| UdpSocket::bind("0.0.0.0:0")).expect("run").expect("bound");
+        sender.send_to(b"<13>it is me", manager).expect("sent");
+        syslog.recv_from(&mut [0; 16]).is_ok_and(|(_, from)| from.ip() == other)
+    };
+    assert_eq!([heard(&first.1), heard(&second.1)], [false, true]);
+    inside.set_mac("eth1", MacAddr::of_instance(other)).await.expect("set");
     let refused = connect(bed.management.netns(), exporter).expect_err("the other one listens not");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "the other one has answered: {refused}");
     let _real = listen(&second.1, exporter);

@@ -105,23 +105,27 @@ impl Logs {
         })
     }
 
-    /// Whose an address is now.
-    fn sender(&self, from: IpAddr) -> Option<Sender> {
-        let held = match (from.to_canonical(), &self.management) {
-            (IpAddr::V4(address), Some(management)) => management.holder(address),
-            _ => None,
-        };
-        self.senders.read().unwrap_or_else(PoisonError::into_inner).of(from, held)
+    /// Whose an address is now, on a network.
+    fn sender(&self, side: Side, from: IpAddr) -> Option<Sender> {
+        let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
+        match (side, from.to_canonical(), &self.management) {
+            (Side::Transit, from, _) => senders.of(from),
+            (Side::Management, IpAddr::V4(address), Some(management)) => {
+                senders.of_instance(&management.holder(address)?)
+            }
+            (Side::Management, ..) => None,
+        }
     }
 
     /// Where syslog is taken: in the transit namespace, and on the management network.
-    fn places(&self, transit: &Netns) -> Vec<(Netns, SocketAddr)> {
+    fn places(&self, transit: &Netns) -> Vec<Place> {
         let Some(listen) = self.listen else { return Vec::new() };
         let managed = self.management.iter().map(|management| {
             let address = SocketAddr::new(IpAddr::V4(management.address()), listen.port());
-            (management.netns().clone(), address)
+            Place { side: Side::Management, netns: management.netns().clone(), address }
         });
-        std::iter::once((transit.clone(), listen)).chain(managed).collect()
+        let open = Place { side: Side::Transit, netns: transit.clone(), address: listen };
+        std::iter::once(open).chain(managed).collect()
     }
 
     /// What of these is to be kept, and for whom; and the room that all of it takes.
@@ -162,6 +166,23 @@ impl Logs {
     }
 }
 
+/// A network that syslog comes by. An address says who has sent something only on the network that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// The tenants' own, and the uplink.
+    Transit,
+    /// The management network.
+    Management,
+}
+
+/// Where syslog is taken.
+#[derive(Debug, Clone)]
+struct Place {
+    side: Side,
+    netns: Netns,
+    address: SocketAddr,
+}
+
 /// The tasks that keep what comes, one for each listener, and one that looks after what is kept.
 pub(crate) struct Keeping {
     end: CancellationToken,
@@ -173,7 +194,7 @@ impl Keeping {
     pub(crate) fn begin(host: &Arc<Host>) -> Self {
         let end = CancellationToken::new();
         let places = host.logs.places(&host.transit).into_iter();
-        let task = |(netns, address)| tokio::spawn(keep(host.clone(), netns, address, end.clone()));
+        let task = |place| tokio::spawn(keep(host.clone(), place, end.clone()));
         let mut tasks: Vec<_> = places.map(task).collect();
         let (minded, until) = (host.clone(), end.clone());
         let (writing, ended) = (host.clone(), end.clone());
@@ -197,8 +218,8 @@ impl Keeping {
     }
 }
 
-async fn keep(host: Arc<Host>, netns: Netns, address: SocketAddr, end: CancellationToken) {
-    let listening = listen(&host.logs, &host.problems, &host.events, &netns, address);
+async fn keep(host: Arc<Host>, place: Place, end: CancellationToken) {
+    let listening = listen(&host.logs, &host.problems, &host.events, &place);
     let Some(mut listener) = end.run_until_cancelled(listening).await else { return };
     while let Some(batch) = gather(&mut listener.messages, &end).await {
         let (lines, rooms) = host.logs.sort(batch);
@@ -262,17 +283,12 @@ async fn gather(
 }
 
 /// Listens once the address can be had; until then that is a problem of the host.
-async fn listen(
-    logs: &Arc<Logs>,
-    problems: &Problems,
-    events: &EventLog,
-    netns: &Netns,
-    address: SocketAddr,
-) -> Listener<Sender> {
+async fn listen(logs: &Arc<Logs>, problems: &Problems, events: &EventLog, place: &Place) -> Listener<Sender> {
+    let &Place { side, ref netns, address } = place;
     let finder = format!("syslog at {address}");
     loop {
         let knowing = logs.clone();
-        match Listener::open(netns, address, &logs.intake, move |from| knowing.sender(from)) {
+        match Listener::open(netns, address, &logs.intake, move |from| knowing.sender(side, from)) {
             Ok(listener) => {
                 problems.set(events, &finder, Vec::new());
                 return listener;
@@ -335,8 +351,7 @@ mod tests {
         let intake = Intake::new(IntakeLimits::default());
         let senders = Senders::new(vec!["127.0.0.0/8".parse().unwrap()]);
         let (here, address) = (Netns::current().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let mut listener =
-            Listener::open(&here, address, &intake, move |from| senders.of(from, None)).unwrap();
+        let mut listener = Listener::open(&here, address, &intake, move |from| senders.of(from)).unwrap();
         let address = listener.address;
         let sending = std::thread::spawn(move || {
             let line = format!("<13>{}\n", "x".repeat(60_000));
@@ -362,15 +377,16 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_another_has_is_a_problem_until_it_is_free() {
         let (_directory, logs, events) = logs(1 << 20);
-        let (logs, problems, here) = (Arc::new(logs), Problems::default(), Netns::current().unwrap());
+        let (logs, problems, netns) = (Arc::new(logs), Problems::default(), Netns::current().unwrap());
         let other = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = other.local_addr().unwrap();
-        let listening = listen(&logs, &problems, &events, &here, address);
+        let place = Place { side: Side::Transit, netns, address };
+        let listening = listen(&logs, &problems, &events, &place);
         assert!(tokio::time::timeout(Duration::from_millis(50), listening).await.is_err());
         let [problem] = problems.list().try_into().unwrap();
         assert!(problem.what.contains("in use") && problem.way_out.contains("sport = :"), "{problem:?}");
         drop(other);
-        listen(&logs, &problems, &events, &here, address).await;
+        listen(&logs, &problems, &events, &place).await;
         assert_eq!(problems.list(), []);
         let kinds: Vec<_> =
             events.query(&EventQuery::default()).await.events.iter().map(|e| e.kind).collect();

@@ -48,6 +48,13 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// The `EtherType` of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// The Ethernet address of an instance: locally administered, and a function of its IPv4 address.
+#[inline(always)]
+#[must_use]
+pub const fn mac_of_instance([a, b, c, d]: [u8; 4]) -> [u8; 6] {
+    [0x02, 0x51, a, b, c, d]
+}
+
 /// The `EtherType` of a VLAN tag (IEEE 802.1Q).
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
 /// The `EtherType` of a provider's VLAN tag (IEEE 802.1ad).

@@ -195,7 +195,7 @@ pub fn attach_receiver(netns: &Netns, interface: &str) -> Result<Receiver, Error
     Ok(Receiver(ebpf))
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -288,7 +288,7 @@ fn attach_tcx(
     keep(FdLink::try_from(link), name, interface, pin)
 }
 
-fn attach_clsact(
+pub(super) fn attach_clsact(
     program: &mut SchedClassifier,
     name: &'static str,
     netns: &Netns,

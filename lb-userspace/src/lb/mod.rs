@@ -4,6 +4,7 @@ mod address;
 mod apply;
 mod batch;
 mod bpffs;
+mod bridge;
 mod clsact;
 mod counters;
 mod error;
@@ -37,6 +38,7 @@ use lb_common::abi::{Control, FlowTableShape, Quota, SweepOrder, sweep_order};
 use lb_common::hash::Seed;
 
 pub use bpffs::provide_bpffs;
+pub use bridge::{admit_own_addresses, close_bridge};
 pub use counters::{Counters, FlowCounters};
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use lb_common::packet::mac_of_instance;
 use serde::{Deserialize, Serialize};
 
 /// An Ethernet address.
@@ -21,8 +22,7 @@ impl MacAddr {
     /// the host, so that no two instances share one and nothing has to remember it.
     #[must_use]
     pub fn of_instance(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self([0x02, 0x51, a, b, c, d])
+        Self(mac_of_instance(address.octets()))
     }
 }
 

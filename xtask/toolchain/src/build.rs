@@ -16,6 +16,9 @@ pub const OBJECT: &str = "sluice-lb";
 /// The object that watches the one that balances, likewise.
 pub const WATCH_OBJECT: &str = "sluice-lb-watch";
 
+/// The object that keeps the host from the tenants' bridges, likewise.
+pub const BRIDGE_OBJECT: &str = "sluice-lb-bridge";
+
 /// The object that is measured, likewise.
 pub const BENCH_OBJECT: &str = "sluice-lb-bench";
 
@@ -59,7 +62,7 @@ impl Machine {
 /// What to build and where.
 #[derive(Debug, Clone)]
 pub struct Build<'a> {
-    /// [`OBJECT`], [`WATCH_OBJECT`] or [`BENCH_OBJECT`].
+    /// [`OBJECT`], [`WATCH_OBJECT`], [`BRIDGE_OBJECT`] or [`BENCH_OBJECT`].
     pub object: &'a str,
     /// The folder of the workspace's Cargo.toml.
     pub workspace: &'a Path,

@@ -12,6 +12,8 @@ mod build;
 mod find;
 mod missing;
 
-pub use build::{BENCH_OBJECT, Build, BuildError, Machine, OBJECT, WATCH_OBJECT, build, lint_command};
+pub use build::{
+    BENCH_OBJECT, BRIDGE_OBJECT, Build, BuildError, Machine, OBJECT, WATCH_OBJECT, build, lint_command,
+};
 pub use find::{Origin, Toolchain, find, is_new_enough, linker, watched_paths};
 pub use missing::{Absent, Missing};

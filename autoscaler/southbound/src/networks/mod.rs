@@ -8,8 +8,9 @@
 //!
 //! Two tenants share no bridge, so no frame of one reaches the other; what passes between them in the transit
 //! namespace is for the load balancer's program on `slt-…` to refuse. The host itself takes nothing from a
-//! bridge: no IPv6, no ARP answers, no forwarding, and strict reverse-path filtering. The transit namespace knows the
-//! instances that it was told of and takes nothing from any other address of the network ([`Networks::admit`]).
+//! bridge: no IPv6, no ARP answers, no forwarding, strict reverse-path filtering, and a filter that drops what comes
+//! through that. The transit namespace knows the instances that it was told of and takes nothing from any other address of
+//! the network ([`Networks::admit`]).
 //!
 //! A trap: where `br_netfilter` is loaded (Docker does it), bridged frames pass the host's iptables `FORWARD`
 //! chain, whose policy Docker sets to `DROP`. [`bridge_filter_warning`] looks for it.
@@ -22,7 +23,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
-use lb_userspace::lb::{Ipv4Subnet, TenantLink};
+use lb_userspace::lb::{Ipv4Subnet, TenantLink, close_bridge};
 use lb_userspace::net::{Link, LinkError, Links, MacAddr, Netns, NetnsPath, VethEnd};
 use sluice_logic::spec::{NetworkSpec, TenantName, VipFault};
 
@@ -103,6 +104,14 @@ pub enum NetworkError {
         uplink: String,
         /// Why.
         source: io::Error,
+    },
+    /// The filter of a bridge can't be attached.
+    #[error("the filter of `{interface}` can't be attached: {source}")]
+    Filter {
+        /// The bridge, or an interface on it.
+        interface: String,
+        /// Why.
+        source: lb_userspace::lb::Error,
     },
     /// A setting of an interface can't be made.
     #[error("network setting: {0}")]
@@ -362,7 +371,20 @@ pub(crate) async fn harden_bridge(host: &Links, bridge: &str) -> Result<(), Netw
         ("ipv4", "rp_filter", "1"),
         ("ipv4", "forwarding", "0"),
     ];
-    set(host.netns(), bridge, &settings).await
+    set(host.netns(), bridge, &settings).await?;
+    filter(host.netns(), bridge, close_bridge).await
+}
+
+/// Puts a filter on an interface.
+pub(crate) async fn filter(
+    netns: &Netns,
+    interface: &str,
+    attach: fn(&Netns, &str) -> Result<(), lb_userspace::lb::Error>,
+) -> Result<(), NetworkError> {
+    let (inside, name) = (netns.clone(), interface.to_owned());
+    let done = tokio::task::spawn_blocking(move || attach(&inside, &name)).await;
+    let done = done.map_err(|error| NetworkError::Setting(io::Error::other(error)))?;
+    done.map_err(|source| NetworkError::Filter { interface: interface.to_owned(), source })
 }
 
 fn end<'a>(links: &'a Links, name: &'a str, mac: Option<MacAddr>, master: Option<u32>) -> VethEnd<'a> {

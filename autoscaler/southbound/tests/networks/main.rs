@@ -6,12 +6,14 @@ mod neighbours;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
+use nix::sys::socket::{setsockopt, sockopt};
 use sluice_logic::spec::{NetworkSpec, TenantName};
 use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork, bridge_filter_warning};
 use sluice_southbound::provider::NicSpec;
@@ -50,6 +52,12 @@ impl World {
 
     async fn network(&self, tenant: &str, subnet: u8) -> TenantNetwork {
         self.networks.ensure(&tenant_name(tenant), &network_spec(subnet)).await.expect("a network")
+    }
+
+    /// Removes the filter that keeps the host from a bridge.
+    fn open(&self, network: &TenantNetwork) {
+        let open = || Command::new("tc").args(["qdisc", "delete", "dev", &network.bridge, "clsact"]).status();
+        assert!(self.host.run(open).expect("run").expect("tc runs").success());
     }
 
     /// An end point on a tenant's bridge, made without the provider.
@@ -345,9 +353,47 @@ async fn the_host_takes_nothing_from_a_tenant() {
         receiver.recv(&mut [0; 8]).is_ok()
     };
     assert!(!arrives());
+    world.open(&network);
+    assert!(!arrives(), "also where the filter is gone");
     // That it is the setting which keeps it out, and not the test's own fault.
     world.host.set_sysctl(&format!("ipv4/conf/{}/rp_filter", network.bridge), "0").expect("set");
     assert!(arrives());
+}
+
+/// What has no sender's address is refused by no reverse-path filter.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_hears_no_broadcast_of_a_tenant() {
+    let world = World::new().await;
+    let network = world.network("demo", 1).await;
+    let guest = world.guest(&network, "guest", "10.98.1.9/24").await;
+    links(&guest).remove_address("eth0", "10.98.1.9/24".parse().expect("a net")).await.expect("removed");
+    let neighbour = world.guest(&network, "neighbour", "10.98.1.8/24").await;
+    for port in ["guest", "neighbour"] {
+        links(&world.host).wait_until_forwarding(port).await.expect("it carries frames");
+    }
+    let listen = |netns: &Netns| {
+        let socket = netns.run(|| UdpSocket::bind("0.0.0.0:67")).expect("run").expect("bound");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        socket
+    };
+    let (host, beside) = (listen(&world.host), listen(&neighbour));
+    let sender = guest.run(|| UdpSocket::bind("0.0.0.0:68")).expect("run").expect("bound");
+    sender.set_broadcast(true).expect("set");
+    setsockopt(&sender, sockopt::BindToDevice, &"eth0".into()).expect("set");
+    let arrives =
+        |at: &UdpSocket| at.recv_from(&mut [0; 8]).is_ok_and(|(_, from)| from.ip().is_unspecified());
+    let heard = || {
+        ["255.255.255.255:67", "224.0.0.1:67"].map(|to| {
+            sender.send_to(b"x", to).expect("sent");
+            assert!(arrives(&beside), "its neighbours hear what goes to {to}");
+            arrives(&host)
+        })
+    };
+    assert_eq!(heard(), [false, false]);
+    world.open(&network);
+    assert_eq!(heard(), [true, true], "it is the filter which keeps them out");
+    world.network("demo", 1).await;
+    assert_eq!(heard(), [false, false]);
 }
 
 #[test]

@@ -70,12 +70,14 @@ impl Senders {
         self.instances.insert(address, (tenant.clone(), id.clone()));
     }
 
-    /// Whose an address is; `held` is the instance that has it on the management network.
-    pub(super) fn of(&self, from: IpAddr, held: Option<InstanceId>) -> Option<Sender> {
-        if let Some(id) = held {
-            let (tenant, _) = id.as_str().rsplit_once('-')?;
-            return self.of_tenant(&TenantName::try_from(tenant.to_owned()).ok()?, Some(id));
-        }
+    /// Who has an instance.
+    pub(super) fn of_instance(&self, id: &InstanceId) -> Option<Sender> {
+        let (tenant, _) = id.as_str().rsplit_once('-')?;
+        self.of_tenant(&TenantName::try_from(tenant.to_owned()).ok()?, Some(id.clone()))
+    }
+
+    /// Whose an address is, on the tenants' networks or beyond the uplink.
+    pub(super) fn of(&self, from: IpAddr) -> Option<Sender> {
         let from = from.to_canonical();
         if let IpAddr::V4(address) = from {
             if let Some((tenant, id)) = self.instances.get(&address) {
@@ -122,17 +124,17 @@ mod tests {
         senders.set_tenants(specs.iter());
         let id = |number| InstanceId::new(&name("shop"), number);
         senders.set_instance([19, 0, 1, 5].into(), &name("shop"), &id(5));
-        let of = |text: &str| whose(senders.of(text.parse().unwrap(), None));
+        let of = |text: &str| whose(senders.of(text.parse().unwrap()));
         let shop = |instance| Some((LogOwner::Tenant(name("shop")), instance));
         assert_eq!(of("19.0.1.5"), shop(Some(id(5))));
         assert_eq!(of("::ffff:19.0.1.5"), of("19.0.1.5"));
         assert_eq!(of("19.0.1.6"), shop(None), "no instance");
-        assert!(!senders.of("19.0.2.9".parse().unwrap(), None).unwrap().keeps());
+        assert!(!senders.of("19.0.2.9".parse().unwrap()).unwrap().keeps());
         assert_eq!(of("192.0.2.1"), Some((LogOwner::Host, None)));
         assert_eq!(of("203.0.113.1"), None);
         let managed = |owner| {
             let held = InstanceId::new(&name(owner), 7);
-            whose(senders.of("198.19.0.2".parse().unwrap(), Some(held)))
+            whose(senders.of_instance(&held))
         };
         assert_eq!(managed("shop"), shop(Some(id(7))));
         assert_eq!(managed("shop-2"), None, "a tenant that has left");
@@ -144,14 +146,14 @@ mod tests {
         senders.set_tenants([spec("shop", "19.0.1.0/24", true)].iter());
         senders.set_instance([19, 0, 1, 5].into(), &name("shop"), &InstanceId::new(&name("shop"), 5));
         let from = "19.0.1.5".parse().unwrap();
-        let sender = senders.of(from, None).unwrap();
+        let sender = senders.of(from).unwrap();
         senders.set_tenants([spec("shop", "19.0.1.0/24", false)].iter());
         assert!(!sender.keeps(), "edited since");
         senders.set_tenants([spec("shop", "19.0.9.0/24", true)].iter());
-        assert_eq!(whose(senders.of(from, None)), whose(Some(sender.clone())), "not yet off its old network");
+        assert_eq!(whose(senders.of(from)), whose(Some(sender.clone())), "not yet off its old network");
         senders.set_tenants([spec("shop", "19.0.1.0/24", true)].iter());
         senders.set_tenants([spec("other", "19.0.1.0/24", false)].iter());
         assert!(sender.keeps(), "another tenant has its network now");
-        assert_eq!(whose(senders.of(from, None)), Some((LogOwner::Tenant(name("other")), None)));
+        assert_eq!(whose(senders.of(from)), Some((LogOwner::Tenant(name("other")), None)));
     }
 }
