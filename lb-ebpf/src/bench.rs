@@ -204,7 +204,7 @@ fn recorded(ctx: &XdpContext) -> Result<(), Refusal> {
     let packet = packet::parse_ipv4(&Window::of_xdp(ctx))?;
     let (_, key, signal) = uplink::addressed(&packet)?;
     let control = maps::control()?;
-    let choice = flow::holder(control, &key)?;
+    let choice = flow::holder(control, &key, signal.protocol)?;
     let backend = Handle { index: choice.index, incarnation: choice.backend.incarnation };
     let begun = FlowValue::begun(backend, signal.protocol, control.clock, 0);
     flow::become_real(control, &key, hash::of_flow(&key, control.seed), &begun, None);

@@ -25,7 +25,7 @@ pub(crate) fn to_backend(mut frame: Careful, packet: &Packet) -> Result<u32, Ref
         return Err(DropReason::ImpossibleSource.into());
     }
     maps::refuse_local(&client.source)?;
-    let choice = flow::holder(maps::control()?, &key)?;
+    let choice = flow::holder(maps::control()?, &key, quote.protocol)?;
     maps::count_packet(choice.index, key.service, frame.length() as u64, false);
     packet
         .readdress_error(&mut frame, End::Destination, &choice.backend.address, &quote, service.target_port)

@@ -170,7 +170,7 @@ pub(crate) fn settle(
         // Late segments.
         return Ok(Choice { index: flow.backend.index, backend, new_flow: false });
     }
-    let choice = if slot.is_tracked() { previous_owner(slot)? } else { owner(slot.new_flows, false)? };
+    let choice = of_unknown_flow(slot, signal.protocol)?;
     if attempt.kind() == kind::NONE
         && signal.flags & tcp_flag::RST == 0
         && maps::is_awaited(hash, control.clock)
@@ -270,14 +270,14 @@ pub(crate) fn young_attempt(control: &Control, place: attempts::Place) -> Attemp
     if is_old || backend_of(attempt.backend()).is_none() { Attempt::NONE } else { attempt }
 }
 
-/// The backend that has a flow, for a packet that isn't the flow's own and changes nothing of it.
+/// The backend that a flow's next packet would go to, for one that isn't the flow's own and changes nothing of it.
 #[inline(always)]
-pub(crate) fn holder(control: &Control, key: &FlowKey) -> Result<Choice, DropReason> {
+pub(crate) fn holder(control: &Control, key: &FlowKey, protocol: u8) -> Result<Choice, DropReason> {
     let hash = hash::of_flow(key, control.seed);
     if let Some((handle, backend)) = known(control, hash, key) {
         return Ok(Choice { index: handle.index, backend, new_flow: false });
     }
-    previous_owner(maps::slot(key.service, hash::slot(hash))?)
+    of_unknown_flow(maps::slot(key.service, hash::slot(hash))?, protocol)
 }
 
 /// The backend of a flow that is known, or of its attempt.
@@ -315,7 +315,18 @@ fn handle_of(choice: &Choice) -> Handle {
     Handle { index: choice.index, incarnation: choice.backend.incarnation }
 }
 
-/// The backend of flows that aren't known and don't begin now.
+/// The backend of a flow that isn't known, for a packet that doesn't open a connection. Each other packet of a protocol without
+/// connections begins a flow.
+#[inline(always)]
+fn of_unknown_flow(slot: Slot, protocol: u8) -> Result<Choice, DropReason> {
+    if protocol == PROTOCOL_TCP && slot.is_tracked() {
+        previous_owner(slot)
+    } else {
+        owner(slot.new_flows, false)
+    }
+}
+
+/// The backend of connections that aren't known and don't begin now.
 #[inline(always)]
 fn previous_owner(slot: Slot) -> Result<Choice, DropReason> {
     owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))

@@ -317,11 +317,17 @@ impl Flow {
         (self.real, self.attempt, self.in_use) = (Some((real, member)), None, true);
     }
 
-    /// Who has it, for what is about it.
-    pub(crate) fn holder(&self, slot: Slot, lives: &dyn Fn(Member) -> bool) -> Option<Member> {
+    /// Who gets what is about it.
+    pub(crate) fn holder(
+        &self,
+        slot: Slot,
+        has_connections: bool,
+        lives: &dyn Fn(Member) -> bool,
+    ) -> Option<Member> {
         let real = self.real.map(|(_, member)| member).filter(|&member| lives(member));
         let attempt = self.attempt.map(|(_, member)| member).filter(|&member| lives(member));
-        real.or(attempt).or(slot.previous_owner).or(slot.owner)
+        let previous = slot.previous_owner.filter(|_| has_connections && slot.is_tracked);
+        real.or(attempt).or(previous).or(slot.owner)
     }
 
     /// A backend's packet would leave.

@@ -72,7 +72,7 @@ impl Talk {
     pub(crate) fn about(&mut self, world: &World, service: usize, id: FlowId) {
         let lives = |member| world.services[service].lives(member);
         for possibility in &mut self.belief(world, service, id).possible {
-            let to = possibility.flow.holder(possibility.slot, &lives);
+            let to = possibility.flow.holder(possibility.slot, id.4 == 6, &lives);
             possibility.said = Prediction::GoesTo(to);
         }
     }
