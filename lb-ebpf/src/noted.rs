@@ -103,8 +103,7 @@ fn note_going_on(control: &Control, hash: u64, answer: &Answer, flow: &mut FlowV
         flow.claimed = claimed & !flow_end::CLIENT_FIN;
     }
     if flow.claimed != 0 && flow.since_claim(control.clock) >= CLAIM_STANDS {
-        flow.claimed = 0;
-        flow.number = 0;
+        flow.forget_claim();
     }
     flow.last_seen = control.clock;
     if ended != flow.ended {

@@ -33,7 +33,7 @@ pub(crate) fn look(key: &FlowKey, flow: &mut FlowValue) {
         }
         Doubt::Silent => {
             flow.ended |= flow_end::RESET | flow_end::SILENT;
-            flow.claimed = 0;
+            flow.forget_claim();
             flow.last_seen = control.clock;
             maps::not_seen(mark(control, hash::of_flow(key, control.seed)));
         }

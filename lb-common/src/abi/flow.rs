@@ -83,11 +83,14 @@ pub struct FlowValue {
     pub ended: u8,
     /// Bits of [`flow_end`], and the probes since; 0 where there is no claim.
     pub claimed: u8,
-    /// When the last claim was made: the lowest bits of the clock.
+    /// When the last claim was made: the lowest bits of the clock. Before any, whether `number` is that of the handshake: 1 or 0.
     pub claimed_at: u8,
     /// The IP protocol number: which idle timeout holds.
     pub protocol: u8,
 }
+
+/// In the place of a claim's time: the number is that of the handshake.
+const HANDSHAKE_KNOWN: u8 = 1;
 
 impl FlowValue {
     /// A flow that begins to be known, of which the backend has said so much of its end already.
@@ -104,7 +107,8 @@ impl FlowValue {
     #[inline(always)]
     #[must_use]
     pub const fn opened(backend: Handle, clock: u32, number: u32) -> Self {
-        let words = [backend.word(), clock, number, u32::from_ne_bytes([0, 0, 0, PROTOCOL_TCP])];
+        let words =
+            [backend.word(), clock, number, u32::from_ne_bytes([0, 0, HANDSHAKE_KNOWN, PROTOCOL_TCP])];
         // SAFETY: as above.
         unsafe { core::mem::transmute::<[u32; 4], Self>(words) }
     }
@@ -114,7 +118,16 @@ impl FlowValue {
     #[inline(always)]
     #[must_use]
     pub const fn repeats_handshake(&self, sequence: u32) -> bool {
-        self.ended == 0 && self.claimed == 0 && self.number == sequence.wrapping_add(1)
+        let has_number = self.ended == 0 && self.claimed == 0 && self.claimed_at == HANDSHAKE_KNOWN;
+        has_number && self.number == sequence.wrapping_add(1)
+    }
+
+    /// The client's claim stands no longer, and nothing is known of the handshake.
+    #[inline(always)]
+    pub const fn forget_claim(&mut self) {
+        self.claimed = 0;
+        self.claimed_at = 0;
+        self.number = 0;
     }
 
     /// The seconds since the last claim; comes round after 256.
@@ -262,6 +275,10 @@ mod tests {
         assert!(!flow.repeats_handshake(u32::MAX), "the number is the claim's");
         (flow.claimed, flow.ended) = (0, flow_end::CLIENT_FIN);
         assert!(!flow.repeats_handshake(u32::MAX), "it was the claim's");
+        flow.ended = 0;
+        flow.forget_claim();
+        assert!(!flow.repeats_handshake(u32::MAX), "it is not known any more");
+        assert!(!FlowValue::begun(flow.backend, 6, 3, 0).repeats_handshake(u32::MAX), "it was never known");
     }
 
     #[test]
