@@ -2,7 +2,6 @@
 
 mod bed;
 #[path = "bed/family.rs"]
-#[allow(dead_code, reason = "a part of it is for other tests")]
 mod family;
 #[path = "bed/flow.rs"]
 mod flow;

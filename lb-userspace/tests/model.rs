@@ -30,6 +30,10 @@ mod reference;
 mod replies;
 #[path = "model/run.rs"]
 mod run;
+#[path = "model/said.rs"]
+mod said;
+#[path = "model/shared.rs"]
+mod shared;
 #[path = "model/talk.rs"]
 mod talk;
 #[path = "model/world.rs"]

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::addresses::{is_from_link, is_to_link, is_within, owner};
 use super::bytes::{Changed, headers, u16_at};
-use super::flow::Said;
 use super::kinds::{is_discovery, is_error, malformed};
-use super::reference::{FlowId, FragmentId, Headers, LONGEST, fragment_id, quote};
+use super::reference::{FragmentId, Headers, LONGEST, fragment_id, quote};
+use super::said::Said;
+use super::shared::FlowOf;
 use super::talk::{Talk, answered_flow};
 use super::world::{World, octets};
 use crate::bed::{GATEWAY, GATEWAY_6};
@@ -34,8 +35,8 @@ pub(crate) enum Outcome {
         frame: Vec<u8>,
         leads: Option<(FragmentId, Vec<u8>)>,
         kind: &'static str,
-        /// The flow that it answers, where there can be one.
-        of: Option<FlowId>,
+        /// The flow that it answers.
+        of: FlowOf,
         /// Whether it may leave also where nobody has asked for it.
         may_leave: bool,
     },
@@ -172,12 +173,9 @@ fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], pac
     let (mut out, outer) = readdressed(frame, packet, &vip);
     let port = service.target_port.and(service.port).filter(|_| matches!(packet.protocol, 6 | 17));
     let from = service.member(&octets(packet.source)).expect("one of its");
-    let id = answered_flow(frame, packet, service.vip, port);
     // Where another service has that port, no client's packet to it is this one's.
-    let is_its = world.service(service.vip, id.3, packet.protocol).is_some_and(|(its, _)| its == place);
-    if is_its {
-        talk.backend(world, place, id, from, &Said::of(frame, packet));
-    }
+    let of = (place, answered_flow(frame, packet, service.vip, port));
+    talk.backend(world, of, from, &Said::of(frame, packet));
     if let Some(port) = port {
         out[at..at + 2].copy_from_slice(&port.to_be_bytes());
     }
@@ -190,7 +188,7 @@ fn direct(world: &World, (talk, may_leave): (&mut Talk, bool), frame: &[u8], pac
     }
     let leads = packet.fragment.map(|(identification, _)| (fragment_id(packet, identification), vip));
     let kind = if packet.source.is_ipv6() { "answer, IPv6" } else { "answer, IPv4" };
-    Outcome::Answer { frame: out, leads, kind, of: is_its.then_some(id), may_leave }
+    Outcome::Answer { frame: out, leads, kind, of, may_leave }
 }
 
 fn later_fragment(fragments: &Fragments, frame: &[u8], packet: &Headers, identification: u32) -> Outcome {

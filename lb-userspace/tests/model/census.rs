@@ -126,12 +126,12 @@ fn of_flow(world: &World, talk: &Talk, frame: &[u8], packet: &Headers) -> Option
     }
     let at = packet.payload;
     let (client_port, port) = (u16_at(frame, at), u16_at(frame, at + 2));
-    world.service(packet.destination, port, 6)?;
-    let id = (packet.source, client_port, packet.destination, port, 6);
-    if talk.is_closed(id) {
+    let (place, _) = world.service(packet.destination, port, 6)?;
+    let flow = (place, (packet.source, client_port, packet.destination, port, 6));
+    if talk.is_closed(flow) {
         return Some("closed flow, late");
     }
-    if !talk.is_open(id) {
+    if !talk.is_open(flow) {
         return None;
     }
     let flags = frame[at + 13];

@@ -1,12 +1,6 @@
 //! One flow, as its ends' packets make it: nothing of the code under test. No time passes here.
 
-use super::bytes::{checksum, sum, u32_at};
-use super::reference::Headers;
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
+use super::said::{ACK, FIN, RST, SYN, Said, Segment};
 
 /// A backend's place in its service's list, and how often it has been added.
 pub(crate) type Member = (usize, u32);
@@ -56,7 +50,40 @@ pub(crate) struct Flow {
     real: Option<(Real, Member)>,
     /// Its answers say nothing new, but those that begin or end it.
     in_use: bool,
+    /// What its last packet has left behind where other flows may find it.
+    traces: Traces,
 }
+
+/// What a packet leaves in places that flows share.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Traces {
+    /// That there was a SYN.
+    pub(crate) syn: bool,
+    /// That the client's next packet is waited for.
+    pub(crate) answer: bool,
+    /// That the flow is in use.
+    pub(crate) in_use: bool,
+    /// An attempt where there was none.
+    pub(crate) attempt: bool,
+}
+
+impl Traces {
+    pub(crate) const ALL: Self = Self { syn: true, answer: true, in_use: true, attempt: true };
+
+    /// Those of both that `is_there` says.
+    pub(crate) fn merged(self, other: Self, is_there: fn(bool, bool) -> bool) -> Self {
+        Self {
+            syn: is_there(self.syn, other.syn),
+            answer: is_there(self.answer, other.answer),
+            in_use: is_there(self.in_use, other.in_use),
+            attempt: is_there(self.attempt, other.attempt),
+        }
+    }
+}
+
+/// What other flows may have left in the places that a flow shares with them.
+pub(crate) type Strays = Traces;
 
 /// Who has spoken last, as far as the client's next packet is looked up for it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -85,75 +112,6 @@ struct Real {
     claimed_reset: bool,
     /// What its client has acknowledged the backend's SYN with, until something is said of its end.
     handshake: Option<u32>,
-}
-
-/// A packet of a flow, as far as it matters to it.
-#[derive(Clone, Copy)]
-pub(crate) enum Said {
-    /// Of a protocol without connections.
-    Datagram,
-    Segment(Segment),
-}
-
-/// A TCP segment.
-#[derive(Clone, Copy)]
-pub(crate) struct Segment {
-    flags: u8,
-    sequence: u32,
-    acknowledgement: u32,
-    length: u32,
-    is_intact: bool,
-}
-
-impl Said {
-    pub(crate) fn of(frame: &[u8], packet: &Headers) -> Self {
-        if packet.protocol != 6 {
-            return Self::Datagram;
-        }
-        let at = packet.payload;
-        let data = at + usize::from(frame[at + 12] >> 4) * 4;
-        let addresses = if packet.source.is_ipv6() { sum(&frame[22..54]) } else { sum(&frame[26..34]) };
-        let length = u32::try_from(packet.end - at).expect("a length");
-        Self::Segment(Segment {
-            flags: frame[at + 13],
-            sequence: u32_at(frame, at + 4),
-            acknowledgement: u32_at(frame, at + 8),
-            length: u32::try_from(packet.end - data).expect("a length"),
-            is_intact: checksum(addresses + 6 + length + sum(&frame[at..packet.end])) == 0,
-        })
-    }
-
-    fn segment(&self) -> Option<&Segment> {
-        if let Self::Segment(segment) = self { Some(segment) } else { None }
-    }
-
-    fn claims_an_end(&self) -> bool {
-        self.segment().is_some_and(Segment::claims_an_end)
-    }
-
-    fn may_begin(&self) -> bool {
-        self.segment().is_none_or(Segment::opens)
-    }
-}
-
-impl Segment {
-    /// A SYN alone.
-    fn opens(&self) -> bool {
-        self.flags & (SYN | ACK | RST) == SYN
-    }
-
-    fn claims_an_end(&self) -> bool {
-        self.flags & (FIN | RST) != 0
-    }
-
-    fn says_nothing(&self) -> bool {
-        self.length == 0 && self.flags & FIN == 0
-    }
-
-    /// As much of its acknowledgement as an attempt keeps.
-    fn acknowledged(&self) -> u16 {
-        (self.acknowledgement & 0xffff).try_into().expect("16 bits")
-    }
 }
 
 /// What time has made of what was said before.
@@ -227,13 +185,24 @@ impl Flow {
         self.real.is_some_and(|(real, _)| real.is_closed())
     }
 
-    pub(crate) fn has_lost_its_backend(&self, lives: &dyn Fn(Member) -> bool) -> bool {
-        self.in_use && self.real.is_some_and(|(_, member)| !lives(member))
+    /// What its last packet has left; it is told once.
+    pub(crate) fn take_traces(&mut self) -> Traces {
+        std::mem::take(&mut self.traces)
     }
 
-    /// Another epoch of the cache of flows in use has begun for it.
-    pub(crate) fn unseen(self) -> Self {
-        Self { in_use: false, ..self }
+    /// All that the flow may look like to the programs, where others may have left this in the places that it shares: their traces
+    /// look like its own, and as many attempts as a set has push its own out. The cache of flows in use is free to miss any.
+    pub(crate) fn with_strays(self, strays: Strays) -> impl Iterator<Item = Self> {
+        let each = |is_so: bool, other: Self| std::iter::once(other).filter(move |_| is_so);
+        let awaited = std::iter::once(self)
+            .chain(each(strays.syn, Self { awaited: Awaited::Syn, ..self }))
+            .chain(each(strays.answer, Self { awaited: Awaited::Answer, ..self }));
+        let in_use = awaited.flat_map(move |flow| {
+            each(true, flow).chain(each(flow.in_use || strays.in_use, Self { in_use: !flow.in_use, ..flow }))
+        });
+        in_use.flat_map(move |flow| {
+            each(true, flow).chain(each(strays.attempt, Self { attempt: None, ..flow }))
+        })
     }
 
     /// A client's packet comes in; who gets it.
@@ -247,7 +216,7 @@ impl Flow {
             && !slot.is_tracked
         {
             if segment.opens() {
-                self.awaited = Awaited::Syn;
+                self.hear_syn();
                 return slot.owner;
             }
             let is_awaited = self.awaited != Awaited::No && !self.in_use;
@@ -283,8 +252,8 @@ impl Flow {
         if said.may_begin() {
             let member = attempt.map(|(_, member)| member).or(slot.owner)?;
             match said {
-                Said::Segment(_) => self.awaited = Awaited::Syn,
-                Said::Datagram => self.attempt = Some((Attempt::Asked, member)),
+                Said::Segment(_) => self.hear_syn(),
+                Said::Datagram => self.attempt(Attempt::Asked, member),
             }
             return Some(member);
         }
@@ -308,13 +277,24 @@ impl Flow {
         }
         let member = if slot.is_tracked { slot.previous_owner.or(slot.owner) } else { slot.owner }?;
         if attempt.is_none() && segment.flags & RST == 0 && self.awaited != Awaited::No {
-            self.attempt = Some((Attempt::Asked, member));
+            self.attempt(Attempt::Asked, member);
         }
         Some(member)
     }
 
+    fn hear_syn(&mut self) {
+        self.awaited = Awaited::Syn;
+        self.traces.syn = true;
+    }
+
+    fn attempt(&mut self, attempt: Attempt, member: Member) {
+        self.traces.attempt = self.attempt.is_none();
+        self.attempt = Some((attempt, member));
+    }
+
     fn become_real(&mut self, member: Member, real: Real) {
         (self.real, self.attempt, self.in_use) = (Some((real, member)), None, true);
+        self.traces.in_use = true;
     }
 
     /// Who gets what is about it.
@@ -354,6 +334,7 @@ impl Flow {
                 (true, false) => {
                     self.in_use =
                         said.segment().is_none_or(|segment| real.go_on(segment, self.in_use, passed));
+                    self.traces.in_use = self.in_use;
                     return Asked::Yes;
                 }
                 (false, true) => return Asked::Another,
@@ -390,7 +371,7 @@ impl Flow {
             return Asked::Another;
         }
         let number = segment.sequence.wrapping_add(1);
-        self.attempt = Some((Attempt::Handshake { number, acknowledged: segment.acknowledged() }, from));
+        self.attempt(Attempt::Handshake { number, acknowledged: segment.acknowledged() }, from);
         self.await_client(passed);
         Asked::Yes
     }
@@ -404,7 +385,7 @@ impl Flow {
         let acknowledged = segment.acknowledged();
         match attempt {
             Attempt::Asked if segment.says_nothing() => {
-                self.attempt = Some((Attempt::Answered { acknowledged }, from));
+                self.attempt(Attempt::Answered { acknowledged }, from);
             }
             Attempt::Handshake { acknowledged: before, .. } | Attempt::Answered { acknowledged: before }
                 if segment.says_nothing() && acknowledged == before => {}
@@ -429,6 +410,7 @@ impl Flow {
     fn await_client(&mut self, passed: Passed) {
         if self.awaited != Awaited::Syn || passed.syn_is_old {
             self.awaited = Awaited::Answer;
+            self.traces.answer = true;
         }
     }
 }

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::addresses::{Owner, is_possible, owner};
 use super::bytes::{Changed, headers, sum, u16_at};
-use super::flow::{Member, Said};
+use super::flow::Member;
 use super::kinds::{is_balanced, is_discovery, is_error, malformed};
 use super::replies::{answered, reset};
+use super::said::Said;
 use super::talk::Talk;
 use super::world::{Service, World};
 
@@ -125,7 +126,7 @@ pub(crate) fn outcome(world: &World, fragments: &Fragments, talk: &mut Talk, fra
         return Outcome::Drop("impossible_source");
     }
     let flow = (packet.source, client_port, packet.destination, vip_port, packet.protocol);
-    talk.client(world, place, flow, &Said::of(frame, &packet));
+    talk.client(world, (place, flow), &Said::of(frame, &packet));
     if !service.is_served() {
         return reset(frame, &packet, "no_backend");
     }
@@ -230,7 +231,7 @@ fn error(world: &World, talk: &mut Talk, frame: &[u8], packet: &Headers) -> Outc
         return Outcome::Drop("no_backend");
     }
     let flow = (client, client_port, source, vip_port, quote.protocol);
-    talk.about(world, place, flow);
+    talk.about(world, (place, flow));
     let follows = Follows::Flow(flow);
     let what = What::Error(quote);
     Outcome::Forward(Forward { service: place, follows, leads: None, headers: *packet, what })

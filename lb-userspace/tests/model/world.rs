@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
+use lb_common::abi::{Address, EndpointKey};
 use lb_userspace::net::MacAddr;
 use lb_userspace::service::{self, BackendState, Protocol, Reach, ServiceKey};
 
@@ -73,6 +74,15 @@ impl Service {
     /// The member that has this address.
     pub(crate) fn member(&self, address: &[u8]) -> Option<Member> {
         self.members().find(|&(place, _)| self.backends[place].address == address)
+    }
+
+    /// As the programs name it.
+    pub(crate) fn endpoint(&self) -> EndpointKey {
+        let vip = match self.vip {
+            IpAddr::V4(vip) => Address::v4(vip.octets()),
+            IpAddr::V6(vip) => Address::v6(vip.octets()),
+        };
+        EndpointKey::new(vip, self.port.unwrap_or(0), self.protocol)
     }
 
     fn key(&self) -> ServiceKey {

@@ -111,7 +111,7 @@ pub enum NetworkError {
         /// The bridge, or an interface on it.
         interface: String,
         /// Why.
-        source: lb_userspace::lb::Error,
+        source: Box<lb_userspace::lb::Error>,
     },
     /// A setting of an interface can't be made.
     #[error("network setting: {0}")]
@@ -384,7 +384,7 @@ pub(crate) async fn filter(
     let (inside, name) = (netns.clone(), interface.to_owned());
     let done = tokio::task::spawn_blocking(move || attach(&inside, &name)).await;
     let done = done.map_err(|error| NetworkError::Setting(io::Error::other(error)))?;
-    done.map_err(|source| NetworkError::Filter { interface: interface.to_owned(), source })
+    done.map_err(|source| NetworkError::Filter { interface: interface.to_owned(), source: Box::new(source) })
 }
 
 fn end<'a>(links: &'a Links, name: &'a str, mac: Option<MacAddr>, master: Option<u32>) -> VethEnd<'a> {
