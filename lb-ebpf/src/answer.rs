@@ -54,7 +54,7 @@ pub(crate) fn run(ctx: &TcContext) -> i32 {
         verdict = gateway(ctx.skb.skb);
     }
     if verdict == course::DOUBTFUL as i32 {
-        verdict = route::count_lost(ctx.skb.skb);
+        verdict = route::verdict(ctx.skb.skb);
     }
     verdict
 }

@@ -1,6 +1,6 @@
 //! Whether answers have a way to their clients.
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_REDIRECT};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_REDIRECT, TC_ACT_SHOT};
 use aya_ebpf::helpers::bpf_fib_lookup;
 use lb_common::abi::{Address, Control, DropReason, default_route};
 use lb_common::packet::{self, Header, Packet, Parsed, Transport, tcp_flag};
@@ -40,10 +40,14 @@ pub(crate) fn is_doubtful(control: &Control, packet: &Packet) -> bool {
 }
 
 /// Counts an answer to whose client no route leads by the uplink: the kernel takes such a client for one on the link, and
-/// drops the answer when no neighbour is found, which nothing else tells. It
-/// has its VIP already, by which routes may be chosen, and goes on all the same.
+/// drops the answer when no neighbour is found, which nothing else tells. It has its VIP already, by which routes may be
+/// chosen.
+///
+/// Where no route leads to the client at all the answer is dropped: else each address of the world would be a neighbour that
+/// is asked for, and a flood from many would fill the kernel's table, which is one for the whole host. Where one leads there by
+/// another interface, one of the uplink's that is less specific may do, of which nothing is known here: it goes on.
 #[inline(never)]
-pub(crate) fn count_lost(skb: *mut __sk_buff) -> i32 {
+pub(crate) fn verdict(skb: *mut __sk_buff) -> i32 {
     let ctx = context(skb);
     let Ok(Parsed::Ip(packet)) = packet::parse(&Careful(linear(&ctx, packet::LONGEST_HEADERS))) else {
         return TC_ACT_REDIRECT;
@@ -57,7 +61,11 @@ pub(crate) fn count_lost(skb: *mut __sk_buff) -> i32 {
         unsafe { bpf_fib_lookup(skb.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) } as i64;
     let is_elsewhere = matches!(found, found::ROUTE | found::ROUTE_WITHOUT_NEIGHBOUR)
         && interface_of(&lookup) != control.uplink;
-    if is_elsewhere || found::NOTHING.contains(&found) {
+    if found::NOTHING.contains(&found) {
+        maps::count_drop(DropReason::NoRoute);
+        return TC_ACT_SHOT;
+    }
+    if is_elsewhere {
         maps::count_drop(DropReason::NoRoute);
     }
     TC_ACT_REDIRECT

@@ -59,7 +59,8 @@ pub enum DropReason {
     PastVip = 25,
     /// From a tenant, with a VLAN tag.
     VlanTag = 26,
-    /// An answer to a client to whom no route leads by the uplink. Sent all the same, and counted here.
+    /// An answer to a client to whom no route leads by the uplink. Where one leads there by another interface it is sent all the
+    /// same, and counted here.
     NoRoute = 27,
     /// The first segment of a connection, its checksum wrong. Sent on for its receiver to drop, and counted here.
     BadChecksum = 28,
