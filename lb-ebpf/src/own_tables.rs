@@ -1,4 +1,4 @@
-//! Tables that each VIP, or each tenant, has of its own: what one fills, it pushes out of nobody else's.
+//! Tables that each VIP, or each tenant, has of its own: what fills one pushes nothing out of another.
 //!
 //! All make room by forgetting what was used least recently. The daemon makes a VIP's or a tenant's as it comes.
 

@@ -6,8 +6,10 @@ mod family;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use aya::maps::{HashOfMaps, Map, MapData};
 use bed::{Bed, TENANT_MAC, Verdict, another_link};
 use family::{BACK, BACKEND_MAC, Family, IN, What, ask, bed, families, frame};
+use lb_common::abi::{Address, VERSION};
 use lb_userspace::lb::LoadBalancer;
 use lb_userspace::net::MacAddr;
 use lb_userspace::service::{Backend, BackendState, Protocol, Reach, ServiceKey};
@@ -137,6 +139,27 @@ fn what_one_vip_answers_leaves_others_their_answers() {
         |of: &[(Verdict, &Vec<u8>)]| of.iter().filter(|(verdict, _)| *verdict == Verdict::Transmit).count();
     assert!((1..to_other.len() / 2).contains(&answered(&to_other)), "{}", answered(&to_other));
     assert_eq!((answered(&to_vip), to_vip.len()), (40, 40), "another VIP's");
+}
+
+#[test]
+fn a_table_that_could_not_be_made_is_made_with_the_next_change() {
+    let mut bed = bed();
+    let [Family { vip, client, .. }, _] = families();
+    let path = bed.settings.pin_root.join(format!("v{VERSION}/fragments"));
+    let map = Map::HashOfMaps(MapData::from_pin(path).expect("the map"));
+    let mut tables: HashOfMaps<_, Address> = map.try_into().expect("its key");
+    let IpAddr::V4(address) = vip else { panic!("the first family is IPv4") };
+    tables.remove(&Address::v4(address.octets())).expect("removed");
+    let sent = |fragment| part(frame(IN, client, vip, 64, &What::Udp(40_000, 53)), 7, fragment);
+    let follows = |bed: &Bed| {
+        assert_eq!(bed.uplink(&sent(FIRST)).0, Verdict::Redirect);
+        bed.uplink(&sent(LATER)).0 == Verdict::Redirect
+    };
+    assert!(!follows(&bed));
+    let reach = Reach::Link { interface: bed.interface, source_mac: TENANT_MAC, mac: MacAddr(BACKEND_MAC) };
+    let backend = Backend { address: families()[0].backend, reach, weight: 2, state: BackendState::Active };
+    bed.translate(ServiceKey { vip, protocol: Protocol::Udp, port: Some(53) }, Some(5353), &[backend]);
+    assert!(follows(&bed));
 }
 
 #[test]

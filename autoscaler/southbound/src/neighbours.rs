@@ -1,4 +1,4 @@
-//! The instances that the interfaces of a namespace have as neighbours, and nobody else there.
+//! The instances that the interfaces of a namespace have as their only neighbours there.
 //!
 //! The kernel has one table of IPv4 neighbours for all namespaces of a host, of a limited size
 //! (`net.ipv4.neigh.default.gc_thresh3`). An interface with a route to its network makes an entry for whoever asks it by ARP

@@ -127,7 +127,8 @@ impl LoadBalancer {
     fn ensure_service(&mut self, service: &Service, endpoint: &EndpointKey) -> Result<(), Error> {
         let key = &service.key;
         if self.registry.service(key).is_some() {
-            return Ok(());
+            // There was no memory for it, perhaps, when the service came.
+            return self.maps.own_tables.set_vip(endpoint.address, true);
         }
         let limit = self.maps.service_places();
         let no_room = Error::NoRoomForService { key: *key, limit };

@@ -1,6 +1,6 @@
 //! Tables that each VIP, or each tenant, has of its own: small LRU maps in a hash map of maps.
 //!
-//! What fills one pushes nothing out of another's.
+//! What fills one pushes nothing out of another.
 
 use aya::Pod;
 use aya::maps::{HashMap, HashOfMaps, IterableMap as _, Map, MapData, MapError};
