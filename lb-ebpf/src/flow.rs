@@ -70,7 +70,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
     let slot = maps::slot(key.service, hash::slot(hash))?;
     let claims = signal.ends(flow_end::CLIENT_FIN) != 0;
     if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
-        return if claims {
+        return if claims || signal.opens() {
             Err(Refusal::GoOn(course::LOOK_UP))
         } else {
             of_known_flow(control, hash, key, signal)
@@ -160,7 +160,7 @@ pub(crate) fn settle(
             );
             return Ok(Choice { index: known.index, backend, new_flow: false });
         }
-        if completes || closed.is_none() {
+        if completes || closed.is_none() || belies(signal, &said.segment, attempt) {
             return Ok(Choice { index: known.index, backend, new_flow: false });
         }
     }
@@ -187,6 +187,10 @@ fn note_going_on(control: &Control, hash: u64, signal: Signal, segment: &Segment
     if signal.protocol != PROTOCOL_TCP {
         touch(flow, control.clock);
         return;
+    }
+    if signal.opens() {
+        // Its backend's answer tells whether another begins in its place.
+        maps::note_syn(hash, control.clock);
     }
     let claims = signal.ends(flow_end::CLIENT_FIN);
     if claims == 0 {
@@ -231,6 +235,15 @@ fn completes(signal: Signal, segment: &Segment, attempt: Attempt) -> bool {
     signal.flags & (SYN | ACK | RST | FIN) == ACK
         && attempt.kind() == kind::HANDSHAKE
         && segment.acknowledgement == attempt.number()
+}
+
+/// Whether a client's segment answers what an attempt's backend has acknowledged instead of the SYN: the backend has an older
+/// connection of these ends, of which the client knows nothing (RFC 9293, 3.5.1).
+#[inline(always)]
+fn belies(signal: Signal, segment: &Segment, attempt: Attempt) -> bool {
+    signal.flags & tcp_flag::RST != 0
+        && attempt.kind() == kind::ANSWERED
+        && segment.sequence as u16 == attempt.acknowledged()
 }
 
 /// Records a flow of which both ends have spoken, and no longer its attempt. `closed` is the entry of the flow before. Where the

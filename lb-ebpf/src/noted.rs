@@ -85,12 +85,12 @@ pub(crate) fn note(answer: &Answer) -> Asked {
     if opens {
         // The flow's next packets are looked up.
         maps::not_seen(mark(control, hash));
-        return note_handshake(control, place, hash, answer, attempt);
+        return note_handshake(control, place, hash, answer, (attempt, closed));
     }
     if attempt.kind() != kind::NONE && is_same(attempt.backend(), answer.backend) {
         return note_of_attempt(control, place, hash, answer, attempt, closed);
     }
-    is_late_or_refuses(control, hash, answer, closed)
+    is_late_or_refuses(control, place, hash, answer, closed)
 }
 
 /// Notes what an answer says of a flow that is real and open.
@@ -117,20 +117,20 @@ fn note_going_on(control: &Control, hash: u64, answer: &Answer, flow: &mut FlowV
 }
 
 /// Records that a backend has answered a SYN. Not, where another has answered one of the same attempt before: the client is
-/// to hear of one only.
+/// to hear of one only. `closed` is the entry of the flow before: its backend may have been sent the SYN while that was open.
 #[inline(always)]
 fn note_handshake(
     control: &Control,
     place: attempts::Place,
     hash: u64,
     answer: &Answer,
-    before: Attempt,
+    (before, closed): (Attempt, Option<&mut FlowValue>),
 ) -> Asked {
     if before.kind() == kind::NONE && !maps::has_syn(hash, control.clock) {
         return Asked::No;
     }
     let is_own = if before.kind() == kind::NONE {
-        has_slot(answer, hash)
+        has_slot(answer, hash) || closed.is_some_and(|flow| is_same(flow.backend, answer.backend))
     } else {
         is_same(before.backend(), answer.backend)
     };
@@ -209,6 +209,7 @@ fn forget_attempt(answer: &Answer) -> u32 {
 #[inline(always)]
 fn is_late_or_refuses(
     control: &Control,
+    place: attempts::Place,
     hash: u64,
     answer: &Answer,
     closed: Option<&mut FlowValue>,
@@ -220,10 +221,23 @@ fn is_late_or_refuses(
         return Asked::No;
     }
     if answer.segment.length == 0 && maps::has_syn(hash, control.clock) {
+        note_challenge(control, place, hash, answer);
         return Asked::Yes;
     }
     maps::await_client(hash, control.clock);
     Asked::No
+}
+
+/// Notes that the backend to which a SYN went has acknowledged something else: it has an older connection of these ends. The
+/// client's RST is for it (RFC 9293, 3.5.1), whoever has the slot's older flows.
+#[inline(always)]
+fn note_challenge(control: &Control, place: attempts::Place, hash: u64, answer: &Answer) {
+    let ends = tcp_flag::RST | tcp_flag::FIN;
+    let Ok(slot) = maps::slot(answer.key.service, hash::slot(hash)) else { return };
+    if answer.signal.flags & ends == 0 && answer.backend.index == slot.new_flows {
+        let attempt = Attempt::asked(answer.backend, control.clock);
+        attempts::record(place, attempt.answered(answer.segment.acknowledgement));
+    }
 }
 
 /// Whether a flow that isn't known may be with the backend that answers: the owner or the keeper of its slot.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,31 +16,30 @@ use tokio::task::JoinSet;
 
 /// Connections under way at the same time.
 const AT_ONCE: usize = 64;
-/// The first source port; below the range from which the kernel takes its own.
-const FIRST_PORT: u16 = 20_000;
 
 /// The number of flows each instance was given.
 #[derive(Debug)]
 pub struct Shares(pub BTreeMap<InstanceId, u32>);
 
 impl Shares {
-    /// Opens `flows` connections, each from another source address and port, asks who answers, and resets it.
+    /// Opens `flows` connections, each from another source address and port, asks who answers, and resets it. `ports` are those that
+    /// are left: flows that have ended a short time ago may be with their backends still, and would be again.
     pub async fn measure(
         thread: &ClientThread,
         target: SocketAddrV4,
         sources: &[Ipv4Addr],
-        flows: u32,
+        (flows, ports): (u32, &mut Range<u16>),
     ) -> Result<Self> {
         ensure!(!sources.is_empty(), "no source addresses");
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut asked = JoinSet::new();
-        for flow in 0..usize::try_from(flows)? {
-            let port = FIRST_PORT + u16::try_from(flow / sources.len())?;
-            let source = SocketAddrV4::new(sources[flow % sources.len()], port);
+        let ends = ports.flat_map(|port| sources.iter().map(move |source| SocketAddrV4::new(*source, port)));
+        for source in ends.take(usize::try_from(flows)?) {
             let slots = Arc::clone(&slots);
             let asking = async move {
                 let _slot = slots.acquire().await?;
-                tokio::time::timeout(Duration::from_secs(10), ask(source, target)).await?
+                let answer = tokio::time::timeout(Duration::from_secs(10), ask(source, target)).await;
+                answer.with_context(|| format!("{source} has no answer"))?
             };
             asked.spawn_on(asking, thread.handle());
         }

@@ -227,7 +227,9 @@ impl Flow {
             };
         }
         match self.real {
-            Some((real, member)) if lives(member) && !real.is_closed() && !said.claims_an_end() => {
+            Some((real, member))
+                if lives(member) && !real.is_closed() && !said.claims_an_end() && !said.opens() =>
+            {
                 Some(member)
             }
             _ => self.settle(slot, said, lives),
@@ -246,7 +248,11 @@ impl Flow {
                 real.claim(segment);
                 self.in_use = false;
             }
-            return Some(*member);
+            let member = *member;
+            if said.opens() {
+                self.hear_syn();
+            }
+            return Some(member);
         }
         let attempt = self.attempt.filter(|&(_, member)| lives(member));
         if said.may_begin() {
@@ -268,7 +274,9 @@ impl Flow {
                 self.become_real(member, Real { handshake, ..Real::default() });
                 return Some(member);
             }
-            if completes || self.real.is_none() {
+            let belies = segment.flags & RST != 0
+                && matches!(known, Attempt::Answered { acknowledged } if acknowledged == segment.numbered());
+            if completes || belies || self.real.is_none() {
                 return Some(member);
             }
         }
@@ -349,7 +357,7 @@ impl Flow {
                     self.hear_of_attempt(said, attempt, from);
                     Asked::Yes
                 }
-                None => self.hear_of_nothing(said, from, passed),
+                None => self.hear_of_nothing(slot, said, (from, passed)),
             },
         }
     }
@@ -365,7 +373,10 @@ impl Flow {
         let is_its = match attempt {
             Some((_, member)) => member == from,
             None if self.awaited != Awaited::Syn => return Asked::No,
-            None => [slot.owner, slot.previous_owner].contains(&Some(from)),
+            None => {
+                let before = self.real.map(|(_, member)| member);
+                [slot.owner, slot.previous_owner, before].contains(&Some(from))
+            }
         };
         if !is_its {
             return Asked::Another;
@@ -393,13 +404,18 @@ impl Flow {
         }
     }
 
-    fn hear_of_nothing(&mut self, said: &Said, from: Member, passed: Passed) -> Asked {
+    fn hear_of_nothing(&mut self, slot: Slot, said: &Said, (from, passed): (Member, Passed)) -> Asked {
         if self.real.is_some_and(|(_, member)| member == from) {
             return Asked::Yes;
         }
         match said {
             Said::Datagram => Asked::No,
-            Said::Segment(segment) if segment.length == 0 && self.awaited == Awaited::Syn => Asked::Yes,
+            Said::Segment(segment) if segment.length == 0 && self.awaited == Awaited::Syn => {
+                if !segment.claims_an_end() && slot.owner == Some(from) {
+                    self.attempt(Attempt::Answered { acknowledged: segment.acknowledged() }, from);
+                }
+                Asked::Yes
+            }
             Said::Segment(_) => {
                 self.await_client(passed);
                 Asked::No

@@ -52,6 +52,11 @@ impl Said {
         self.segment().is_some_and(Segment::claims_an_end)
     }
 
+    /// A segment that opens a connection.
+    pub(crate) fn opens(&self) -> bool {
+        self.segment().is_some_and(Segment::opens)
+    }
+
     pub(crate) fn may_begin(&self) -> bool {
         self.segment().is_none_or(Segment::opens)
     }
@@ -74,5 +79,10 @@ impl Segment {
     /// As much of its acknowledgement as an attempt keeps.
     pub(crate) fn acknowledged(&self) -> u16 {
         (self.acknowledgement & 0xffff).try_into().expect("16 bits")
+    }
+
+    /// As much of its sequence number.
+    pub(crate) fn numbered(&self) -> u16 {
+        (self.sequence & 0xffff).try_into().expect("16 bits")
     }
 }
