@@ -30,6 +30,9 @@ pub struct History {
     cooldowns: BTreeMap<Cooling, Cooldown>,
     /// Since when nothing starts or drains; `None`: something does.
     settled: Option<Timestamp>,
+    /// Since when nothing starts; `None`: something does, or nothing was kept of it yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<Timestamp>,
     /// The group's own maximum, where a policy has let the desired number go beyond it.
     exceeded: Option<u32>,
 }
@@ -106,6 +109,7 @@ impl History {
             }
         }
         self.settled = if decision.settling { None } else { self.settled.or(Some(at)) };
+        self.started = if decision.starting { None } else { self.started.or(Some(at)) };
         self.exceeded = decision.exceeds;
         self.forget(before(at, LONGEST_MEMORY));
     }
@@ -123,6 +127,7 @@ impl History {
             cooldown.since = cooldown.since.min(now);
         }
         self.settled = self.settled.map(|at| at.min(now));
+        self.started = self.started.map(|at| at.min(now));
     }
 
     fn forget(&mut self, oldest: Timestamp) {
@@ -161,6 +166,11 @@ impl History {
     /// Since when nothing starts or drains; `None`: something does.
     pub(crate) fn settled(&self) -> Option<Timestamp> {
         self.settled
+    }
+
+    /// Since when nothing starts; `None`: something does, or nothing was kept of it yet.
+    pub(crate) fn started(&self) -> Option<Timestamp> {
+        self.started
     }
 
     /// Whether a policy has let the desired number go beyond this maximum.

@@ -96,6 +96,9 @@ pub struct Decision {
     /// Whether an instance is starting or draining.
     #[serde(default)]
     pub settling: bool,
+    /// Whether an instance is starting.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starting: bool,
     /// The group's own maximum, where `to` is above it: a policy has raised it, or had, and it is on its way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exceeds: Option<u32>,
@@ -181,7 +184,8 @@ pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision 
         clips: outcome.clips,
         last_action: if acts { Some(now) } else { last_action },
         recommended: outcome.recommended,
-        settling: settling(group.instances),
+        settling: any_is(group.instances, &[InstanceState::Pending, InstanceState::Draining]),
+        starting: any_is(group.instances, &[InstanceState::Pending]),
         exceeds: Some(group.spec.max).filter(|&max| outcome.to > max),
     }
 }
@@ -208,16 +212,16 @@ pub fn manual(group: &Group<'_>, count: u32, now: Timestamp) -> Result<Decision,
         },
         action: if changes { Action::Manual } else { Action::Nothing },
         last_action: if changes { Some(now) } else { last_action },
-        settling: settling(group.instances),
+        settling: any_is(group.instances, &[InstanceState::Pending, InstanceState::Draining]),
+        starting: any_is(group.instances, &[InstanceState::Pending]),
         exceeds: Some(max).filter(|&max| count > max),
         ..Decision::default()
     })
 }
 
-/// Whether something starts or drains.
-fn settling(instances: &[Instance]) -> bool {
-    let moves = |state| matches!(state, InstanceState::Pending | InstanceState::Draining);
-    instances.iter().any(|instance| !instance.failed && moves(instance.state))
+/// Whether an instance that has not failed is in one of these states.
+fn any_is(instances: &[Instance], states: &[InstanceState]) -> bool {
+    instances.iter().any(|instance| !instance.failed && states.contains(&instance.state))
 }
 
 /// Between what the number may be: the group's limits, and what its policies make of them.

@@ -28,6 +28,7 @@ pub use reactive::reactive;
 pub use step::{adjusted, matching_step};
 pub use target::{Assumed, hpa, tracked};
 pub use timing::{NeverFires, first_start};
+use wish::Standing;
 pub(crate) use wish::ceil_count;
 pub use wish::{ROUNDING, Wish};
 
@@ -143,16 +144,22 @@ impl Situation<'_> {
         u32::try_from(serving).unwrap_or(u32::MAX)
     }
 
-    /// Whether an instance is on its way: wanted and not begun, pending, or not warm yet.
+    /// Whether instances are on their way: pending, or not warm yet. Those that are wanted and can't be launched are not.
     fn is_growing(&self, warm_up: Duration) -> bool {
-        self.ready(warm_up) < self.group.desired
+        let Standing { desired, capacity } = self.standing();
+        capacity >= desired && self.ready(warm_up) < desired
+    }
+
+    /// How many instances there are, and how many there should be.
+    fn standing(&self) -> Standing {
+        let capacity = self.group.instances.iter().filter(|instance| instance.is_capacity()).count();
+        Standing { desired: self.group.desired, capacity: u32::try_from(capacity).unwrap_or(u32::MAX) }
     }
 
     /// How many there are, or are wanted, beside those that are in service and warm.
     fn unready(&self, warm_up: Duration) -> u32 {
-        let capacity = self.group.instances.iter().filter(|instance| instance.is_capacity()).count();
-        let there = u32::try_from(capacity).unwrap_or(u32::MAX).max(self.group.desired);
-        there.saturating_sub(self.ready(warm_up))
+        let Standing { desired, capacity } = self.standing();
+        capacity.max(desired).saturating_sub(self.ready(warm_up))
     }
 
     fn ready(&self, warm_up: Duration) -> u32 {

@@ -33,13 +33,14 @@ pub(super) fn answer(policy: &Proactive, situation: &Situation<'_>) -> Answer {
             let then = then.filter(|then| then.is_finite()).unwrap_or(*demand);
             // What is only kept is no reason to add.
             let wanted = if grows { count(then) } else { count(then).min(desired) };
-            let (wish, what) = towards(group.desired, instances, wanted - i64::from(instances));
+            let (wish, what) = towards(situation.standing(), instances, wanted - i64::from(instances));
             let [expected, then] = [*demand, then].map(|demand| amount(signal.is_share(), demand / serving));
             (wish, format!("{reading}; {expected} is expected at {at:.0}, {then} is {why}: {what}"))
         }
         (outlook, _) => {
-            let (wish, reason) =
-                reactive::wish(group.desired, &reading, |n, load| reactive::reactive(n, load, *threshold));
+            let (wish, reason) = reactive::wish(situation.standing(), &reading, |n, load| {
+                reactive::reactive(n, load, *threshold)
+            });
             (wish, format!("{reason}; {}", silent(*outlook)))
         }
     };

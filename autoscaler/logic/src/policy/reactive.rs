@@ -1,7 +1,7 @@
 //! The base rule.
 
 use super::reading::{Reading, unusable};
-use super::wish::{ceil, towards};
+use super::wish::{Standing, ceil, towards};
 use super::{Answer, Situation, Wish};
 use crate::samples::{Load, Missing};
 use crate::spec::Reactive;
@@ -29,28 +29,32 @@ pub(super) fn answer(policy: &Reactive, situation: &Situation<'_>) -> Answer {
     let Situation { group, samples, now, .. } = situation;
     let load = samples.load(group.instances, signal, group.spec.pace.warm_up, *now);
     let reading = Reading { signal, load, what: "threshold", bound: *threshold };
-    let (wish, reason) = wish(group.desired, &reading, |n, load| reactive(n, load, *threshold));
+    let (wish, reason) = wish(situation.standing(), &reading, |n, load| reactive(n, load, *threshold));
     Answer::new(wish, reason).on(load)
 }
 
 /// What a change by the load means, with missing data not being zero: unmeasured instances count at 0 on the way
 /// out, and where that adds nothing, nothing is known.
-pub(super) fn wish(desired: u32, reading: &Reading<'_>, change: impl Fn(u32, f64) -> i64) -> (Wish, String) {
+pub(super) fn wish(
+    standing: Standing,
+    reading: &Reading<'_>,
+    change: impl Fn(u32, f64) -> i64,
+) -> (Wish, String) {
     match reading.load {
         Load::Known { value, instances, .. } => {
-            let (wish, what) = towards(desired, instances, change(instances, value));
+            let (wish, what) = towards(standing, instances, change(instances, value));
             (wish, format!("{reading}: {what}"))
         }
         Load::Partial { at_least, instances, unmeasured, .. } => {
             let serving = instances.saturating_add(unmeasured);
             let change = change(serving, at_least);
             if change > 0 {
-                let (wish, what) = towards(desired, serving, change);
+                let (wish, what) = towards(standing, serving, change);
                 return (wish, format!("{reading}: {what}"));
             }
             (Wish::Unknown, format!("{reading}: not enough to add, and too little is known to remove"))
         }
-        Load::Missing(Missing::NothingInService) if desired == 0 => {
+        Load::Missing(Missing::NothingInService) if standing.desired == 0 => {
             let way_out =
                 "nothing can be measured with no instance; `sluice scale` or a minimum above 0 begins it";
             (Wish::Unknown, format!("{reading}; {way_out}"))

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::reading::{Reading, span};
 use super::step::{adjusted, change_words};
 use super::{Answer, Situation, Wish};
+use crate::group::{Instance, InstanceState};
 use crate::history::Cooling;
 use crate::samples::Load;
 use crate::spec::{Adjustment, Simple};
@@ -33,7 +34,7 @@ pub(super) fn answer(policy: &Simple, situation: &Situation<'_>) -> Answer {
         format!("{reading}: it is not {}", policy.when.symbol())
     };
     let only_adds = policy.adjustment != Adjustment::Exact && policy.change >= 0.0;
-    let (wish, reason) = match (wish, cooling(situation)) {
+    let (wish, reason) = match (wish, cooling(situation, wish)) {
         (Wish::Out(_), Some(wait)) => (Wish::Hold, format!("{reason}, but {wait}")),
         (Wish::Out(_), None) => (wish, reason),
         // A value that is too low because instances are unmeasured removes nobody.
@@ -45,14 +46,25 @@ pub(super) fn answer(policy: &Simple, situation: &Situation<'_>) -> Answer {
     Answer { cooldown: Some(policy.cooldown), ..Answer::new(wish, reason).on(load) }
 }
 
-/// Why a simple policy waits, where it does.
-fn cooling(situation: &Situation<'_>) -> Option<String> {
-    let history = situation.group.history;
-    let last = history.cooldown(Cooling::Simple)?;
-    match history.settled() {
+/// Why a simple policy waits, where it does. A drain holds up no instance that is to be added: on the way out its cooldown
+/// begins when the action's instances have started.
+fn cooling(situation: &Situation<'_>, wish: Wish) -> Option<String> {
+    let Situation { group, now, .. } = situation;
+    let last = group.history.cooldown(Cooling::Simple)?;
+    let adds = matches!(wish, Wish::Out(_));
+    let starts = |instance: &Instance| !instance.failed && instance.state == InstanceState::Pending;
+    let begun = if adds {
+        // Of a history from before starts were kept apart, what is seen now is known.
+        let since_last = (!group.instances.iter().any(starts)).then_some(last.since);
+        group.history.started().or(since_last)
+    } else {
+        group.history.settled()
+    };
+    match begun {
+        None if adds => Some("its cooldown has not begun, as instances are starting".to_owned()),
         None => Some("its cooldown has not begun, as instances are starting or draining".to_owned()),
-        Some(settled) => {
-            let until = ends(settled.max(last.since), last.length, situation.now)?;
+        Some(begun) => {
+            let until = ends(begun.max(last.since), last.length, *now)?;
             Some(format!("it cools down until {until:.0}"))
         }
     }

@@ -70,7 +70,7 @@ pub(super) fn answer(policy: &Step, situation: &Situation<'_>) -> Answer {
     let wanted =
         step.map_or(current, |step| adjusted(current, policy.adjustment, step.change, policy.min_magnitude));
     let change = i64::from(wanted) - i64::from(current);
-    let (wish, what) = towards(group.desired, current, change);
+    let (wish, what) = towards(situation.standing(), current, change);
     let reason = match step {
         Some(step) => format!("{reading}: {}, {what}", Words(policy.adjustment, step)),
         None => format!("{reading}: no step is about that"),

@@ -80,7 +80,9 @@ pub(super) fn answer(policy: &TargetTracking, situation: &Situation<'_>) -> Answ
         Some(known) => {
             assumed(Assumed { unready: situation.unready(warm_up), ..known }, policy, situation, &reading)
         }
-        None => reactive::wish(group.desired, &reading, |n, value| tracked(n, value, *target, *tolerance)),
+        None => {
+            reactive::wish(situation.standing(), &reading, |n, value| tracked(n, value, *target, *tolerance))
+        }
     };
     let (wish, reason) = restrained(policy, situation.is_growing(warm_up), wish, reason);
     Answer::new(wish, reason).on(load)
@@ -107,7 +109,7 @@ fn assumed(
 ) -> (Wish, String) {
     let Assumed { mean, measured, missing, unready, .. } = known;
     let change = hpa(known, policy.target, policy.tolerance);
-    let (wish, what) = towards(situation.group.desired, measured + missing + unready, change);
+    let (wish, what) = towards(situation.standing(), measured + missing + unready, change);
     let counted = match (mean > policy.target, missing, unready) {
         (_, 0, 0) | (false, 0, _) => String::new(),
         (true, 0, _) => format!("; {unready} not ready yet counted at 0"),

@@ -57,23 +57,41 @@ pub(crate) fn ceil_count(number: f64) -> u32 {
     u32::try_from(ceil(number).max(0)).unwrap_or(u32::MAX)
 }
 
+/// How many instances a group has, beside how many it should have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// How many there should be.
+    pub(crate) desired: u32,
+    /// How many are pending or in service.
+    pub(crate) capacity: u32,
+}
+
 /// What a `change` to the instances that carry the load means for the desired number, and its words.
-pub(crate) fn towards(desired: u32, serving: u32, change: i64) -> (Wish, String) {
-    let serving = i64::from(serving);
+pub(crate) fn towards(standing: Standing, serving: u32, change: i64) -> (Wish, String) {
+    let (desired, serving) = (i64::from(standing.desired), i64::from(serving));
     // Such a rule measures instances: with none left it could never add one again.
     let needed = (serving + change).max(1);
-    let from_desired = needed - i64::from(desired);
     let count = |n: i64| NonZeroU32::new(u32::try_from(n.unsigned_abs()).unwrap_or(u32::MAX));
-    if change > 0 {
-        return match count(from_desired.max(0)) {
-            Some(more) => (Wish::Out(more), format!("{more} more")),
-            None => (Wish::Hold, format!("{change} more, and they are on their way")),
-        };
+    let capacity = i64::from(standing.capacity);
+    if let Some(more) = count((needed - desired).max(0)).filter(|_| change > 0) {
+        return (Wish::Out(more), format!("{more} more"));
     }
     // Instances on their way stay: what is removed is what those in service can do without, less those of them
     // that are about to go.
-    let leaving = (serving - i64::from(desired)).max(0);
+    if capacity < desired {
+        // A plan launches at once whatever it can: those that are missing can't be had, as launches fail. They are wanted no
+        // longer than the load needs them.
+        let enough = if change > 0 { needed.max(capacity) } else { needed + (capacity - serving).max(0) };
+        if let Some(fewer) = count((desired - enough).max(0)) {
+            return (
+                Wish::In(fewer),
+                format!("{enough} are enough, and not all that are desired can be had"),
+            );
+        }
+    }
+    let leaving = (serving - desired).max(0);
     match count((serving - needed - leaving).max(0)) {
+        _ if change > 0 => (Wish::Hold, format!("{change} more, and they are on their way")),
         Some(fewer) => (Wish::In(fewer), format!("{fewer} fewer")),
         None if change < 0 => (Wish::Hold, "none can go that is not going already".to_owned()),
         None => (Wish::Hold, "no change".to_owned()),
