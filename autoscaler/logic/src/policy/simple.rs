@@ -54,9 +54,9 @@ fn cooling(situation: &Situation<'_>, wish: Wish) -> Option<String> {
     let adds = matches!(wish, Wish::Out(_));
     let starts = |instance: &Instance| !instance.failed && instance.state == InstanceState::Pending;
     let begun = if adds {
-        // Of a history from before starts were kept apart, what is seen now is known.
-        let since_last = (!group.instances.iter().any(starts)).then_some(last.since);
-        group.history.started().or(since_last)
+        // A history from before starts were kept apart says nothing of them: what is there now does.
+        let started = group.history.started().unwrap_or(last.since);
+        (!group.instances.iter().any(starts)).then_some(started)
     } else {
         group.history.settled()
     };

@@ -12,5 +12,6 @@ mod plans;
 mod published;
 mod rules;
 mod schedules;
+mod shortage;
 mod simulation;
 mod worlds;
