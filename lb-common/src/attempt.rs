@@ -37,8 +37,8 @@ pub mod kind {
     pub const ASKED: u64 = 1;
     /// The backend has answered a SYN: the numbers are those of its SYN/ACK.
     pub const HANDSHAKE: u64 = 2;
-    /// The backend has acknowledged something of a flow whose beginning wasn't seen: [`Attempt::acknowledged`](super::Attempt::acknowledged)
-    /// is what.
+    /// The backend has acknowledged something of a flow whose beginning wasn't seen:
+    /// [`Attempt::acknowledged`](super::Attempt::acknowledged) is what.
     pub const ANSWERED: u64 = 3;
 }
 

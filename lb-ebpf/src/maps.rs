@@ -26,8 +26,8 @@ const RECENT_SETS: usize = 262_144;
 
 /// A part of the flow table.
 ///
-/// A [`FlowValue`](lb_common::abi::FlowValue) as words: before Linux 6.2 a map whose values are known to be structures isn't like the daemon's, which are made
-/// without types, and the kernel takes only like ones into the array.
+/// A [`FlowValue`](lb_common::abi::FlowValue) as words: before Linux 6.2 a map whose values are known to be structures
+/// isn't like the daemon's, which are made without types, and the kernel takes only like ones into the array.
 pub(crate) type FlowPart = HashMap<FlowKey, FlowWords, { FLOWS_A_PART as usize }>;
 
 /// The words of a [`FlowValue`](lb_common::abi::FlowValue).

@@ -74,11 +74,11 @@ enum Task {
     /// the machine Debian's kernel for guests is fetched (it is not installed) and packed with the same. A template of
     /// the kind `libvirt` boots it by its `kernel`, `initrd` and `command_line`.
     Images,
-    /// Runs everything: format, lints, docs, unit and property tests, the end-to-end tests, and the load balancer's
-    /// tests on the oldest supported kernel.
+    /// Runs everything: `check`, unit and property tests, the end-to-end tests, and the load balancer's tests on the
+    /// oldest supported kernel.
     ///
     /// Runs setup if something is missing. Needs root, for XDP test runs and namespaces; without, it says so and
-    /// fails. With a filter only tests whose name contains it run, and no format, lints, docs or other kernel.
+    /// fails. With a filter only tests whose name contains it run, and neither `check` nor another kernel.
     #[command(after_help = "Example: ./x test maglev
 
 Some tests take longer, or more, when they are told to, here with what a release is tried with:
@@ -128,7 +128,10 @@ Some tests take longer, or more, when they are told to, here with what a release
         #[arg(long, value_name = "NUMBER")]
         seed: Option<u64>,
     },
-    /// Format, lints and docs, without tests; needs no root.
+    /// Format, width of lines, lints, docs and dependencies, without tests; needs no root.
+    ///
+    /// Dependencies are checked against deny.toml: licences, sources and duplicates on every host, advisories where
+    /// cargo-deny and a copy of its database are.
     Check,
 }
 

@@ -37,6 +37,17 @@ impl Report {
         self.outcomes.push(Outcome { name, passed, took: start.elapsed() });
     }
 
+    /// Runs a function of this program as a step.
+    pub(crate) fn check(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
+        eprintln!("\n==> {name}");
+        let start = Instant::now();
+        let result = check();
+        if let Err(error) = &result {
+            eprintln!("{error:#}");
+        }
+        self.outcomes.push(Outcome { name, passed: result.is_ok(), took: start.elapsed() });
+    }
+
     /// Says in the summary that a step can't run on this host.
     pub(crate) fn leave_out(&mut self, name: &'static str, reason: &'static str) {
         self.left_out.push((name, reason));
@@ -70,7 +81,9 @@ mod tests {
         report.step("first", &mut Command::new("false"));
         report.step("second", &mut Command::new("true"));
         report.step("third", &mut Command::new("no-such-program-anywhere"));
-        let error = report.finish().expect_err("two steps failed").to_string();
-        assert_eq!(error, "failed: first, third");
+        report.check("fourth", || bail!("a reason"));
+        report.check("fifth", || Ok(()));
+        let error = report.finish().expect_err("three steps failed").to_string();
+        assert_eq!(error, "failed: first, third, fourth");
     }
 }

@@ -6,8 +6,8 @@
 //! - an HTTP/1 request is answered with the instance's id as the body and in the header `X-Sluice-Instance`;
 //! - anything else is echoed line by line, each line led by the instance's id: `hello` → `demo-00000001 hello`.
 //!
-//! A datagram (UDP, the same port) comes back in the same way. Each request, each line and each datagram costs [`Options::request_cost`] of CPU time. An instance at its CPU limit takes
-//! longer for it, as a real one does.
+//! A datagram (UDP, the same port) comes back in the same way. Each request, each line and each datagram costs
+//! [`Options::request_cost`] of CPU time. An instance at its CPU limit takes longer for it, as a real one does.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -176,8 +176,8 @@ fn host_file(name: &str, transit: &str, directory: &std::path::Path) -> String {
     format!(
         "name: {name}\ntransit: {{namespace: {transit}, uplink: up0}}\ntenants: {below}/tenants\nstate: \
          {below}/state\nrun: {below}/run\napi: {{socket: {below}/sock}}\nsample_interval: 200ms\nload_balancer: \
-         {{max_flows: 1024, max_nascent_flows: 1024}}\nconfirm_removal: false\nclouds:\n  - {{name: shaky, provider: docker, priority: 9}}\n  - \
-         {{name: sound, provider: netns}}\n"
+         {{max_flows: 1024, max_nascent_flows: 1024}}\nconfirm_removal: false\nclouds:\n  - \
+         {{name: shaky, provider: docker, priority: 9}}\n  - {{name: sound, provider: netns}}\n"
     )
 }
 

@@ -18,8 +18,8 @@ const LASTING: Duration = Duration::from_mins(1);
 const NEARLY_FULL: u64 = 90;
 const ROOMY: u64 = 80;
 
-const WAY_OUT: &str = "`sluice lb services` shows who has how much; for a larger table set `max_flows` of `load_balancer` in the host file, \
-                       and start the load balancer anew (`sluice down --stop`, then the daemon)";
+const WAY_OUT: &str = "`sluice lb services` shows who has how much; for a larger table set `max_flows` of `load_balancer` \
+                       in the host file, and start the load balancer anew (`sluice down --stop`, then the daemon)";
 
 /// Flows of a service that were refused since the last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

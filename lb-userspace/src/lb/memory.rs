@@ -29,7 +29,8 @@ impl Memory {
         self.maps.values().sum()
     }
 
-    /// What a live flow takes: its entry in the flow table, with its share of the room that evens the parts out, and its tag in the cache of recent flows. In bytes.
+    /// What a live flow takes: its entry in the flow table, with its share of the room that evens the parts out, and its tag
+    /// in the cache of recent flows. In bytes.
     #[must_use]
     pub fn per_flow(&self) -> u64 {
         let of = |map| self.maps.get(map).copied().unwrap_or_default();

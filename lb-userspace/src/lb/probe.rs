@@ -2,8 +2,8 @@
 //!
 //! A backend that has taken a RST says nothing, and one that has ignored it, since it was forged, says nothing either. A segment out
 //! of the window tells them apart: where the flow lives it is answered with an ACK, and where there is none with a RST (RFC 9293,
-//! 3.10.7.4 and 3.10.7.1). The answer takes the way of all answers, where the flow learns from it; for the client it is one ACK more of what it
-//! knows, or the RST of a flow that isn't there.
+//! 3.10.7.4 and 3.10.7.1). The reply takes the path of all egress traffic, where the flow learns from it; for the client it is
+//! one ACK more of what it knows, or the RST of a flow that isn't there.
 
 use std::io;
 use std::net::IpAddr;

@@ -105,7 +105,8 @@ const CUSTOM: &str = "custom/";
 pub enum BadMetric {
     /// Neither built in nor custom.
     #[error(
-        "`{0}` is not a metric: cpu, memory, network_in, network_out, packets, bytes, new_flows, live_flows, or custom/<name> for one of your own"
+        "`{0}` is not a metric: cpu, memory, network_in, network_out, packets, bytes, new_flows, live_flows, \
+         or custom/<name> for one of your own"
     )]
     Unknown(String),
     /// A custom metric's name is not one.

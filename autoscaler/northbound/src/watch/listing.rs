@@ -14,8 +14,9 @@ use crate::file;
 /// place of a filesystem that is not mounted.
 pub const MARKER: &str = ".sluice-tenants";
 
-const MARKER_TEXT: &str = "Sluice knows this directory by this file: where it is missing, as in the empty place of a filesystem that is not \
-                           mounted,\nthe tenants whose files are missing stay in force. Leave it here.\n";
+const MARKER_TEXT: &str = "Sluice knows this directory by this file: where it is missing, \
+                           as in the empty place of a filesystem that is not mounted,\n\
+                           the tenants whose files are missing stay in force. Leave it here.\n";
 
 /// Which file, and how it was last changed: alike as long as nobody writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

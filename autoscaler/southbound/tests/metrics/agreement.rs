@@ -29,7 +29,8 @@ const READ: [&str; 20] = [
     "x 1\n",
     "x 1",
     "x{} 1\nx{a=\"1\"} 2\n",
-    "# HELP x Some \\n help \"with\" {braces}\n# TYPE x counter\nx{route=\"/\",code=\"200\"} 100\nx{route=\"/users/{id}\",code=\"200\"} 98000\n",
+    "# HELP x Some \\n help \"with\" {braces}\n# TYPE x counter\n\
+     x{route=\"/\",code=\"200\"} 100\nx{route=\"/users/{id}\",code=\"200\"} 98000\n",
     "x{q=\"a, b\"} 3\nx{q=\"a=b\"} 4\nx{q=\"say \\\"hi\\\"\"} 5\nx{q=\"C:\\\\dir\\\\\"} 6\nx{q=\"two\\nlines\"} 7\n",
     "x {q=\"x\"} 6\n",
     "x\t{q=\"x\"}\t6\t\n",

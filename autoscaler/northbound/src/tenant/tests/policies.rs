@@ -129,7 +129,8 @@ fn schedules() {
         ("[{static: {time_zone: »Mars/Olympus, entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "is not a time zone"),
         ("[{static: {»entries: []}}]".into(), "`entries` is empty"),
         ("[{custom: »{entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "the key `dynamic` is missing"),
-        ("[{custom: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}], dynamic: {»step: {}}}}]".into(), "it can be `reactive`, `proactive` or `target_tracking`"),
+        ("[{custom: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}], dynamic: {»step: {}}}}]".into(),
+            "it can be `reactive`, `proactive` or `target_tracking`"),
     ];
     let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
     expect(Severity::Error, &rows);
@@ -173,9 +174,13 @@ fn steps_and_rules() {
         ("[{rules: {default: {min: »2, max: 1, default: 1}}}]".into(), "min is above its max"),
         ("[{rules: {default: {min: 1, max: 2, default: »3}}}]".into(), "outside 1 to 2"),
         ("[{rules: {default: {min: 1, max: »9, default: 1}}}]".into(), "above the group's max"),
-        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, min: 1, max: 2, default: 1}]}}]".into(), "a profile needs its time"),
-        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, cron: \"0 8 * * *\", min: 1, max: 2, default: 1}]}}]".into(), "the key `duration` is missing"),
-        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, from: 2027-01-01 08:00, to: 2027-01-02 08:00, duration: 1h, min: 1, max: 2, default: 1}]}}]".into(), "a profile needs its time"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, min: 1, max: 2, default: 1}]}}]".into(),
+            "a profile needs its time"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, \
+            profiles: [»{name: a, cron: \"0 8 * * *\", min: 1, max: 2, default: 1}]}}]".into(), "the key `duration` is missing"),
+        ("[{rules: {default: {min: 1, max: 2, default: 1}, profiles: [»{name: a, \
+            from: 2027-01-01 08:00, to: 2027-01-02 08:00, duration: 1h, min: 1, max: 2, default: 1}]}}]".into(),
+            "a profile needs its time"),
     ];
     let rows: Vec<(&str, &str)> = rows.iter().map(|(text, fragment)| (text.as_str(), *fragment)).collect();
     expect(Severity::Error, &rows);
@@ -226,7 +231,8 @@ fn policies_that_contradict_each_other() {
                 "fire at the same load",
             ),
             (
-                "[{step: {threshold: 70%, steps: [{from: 10, change: 1}]}}, »{simple: {when: at_most, threshold: 80%, window: 1m, change: -1}}]",
+                "[{step: {threshold: 70%, steps: [{from: 10, change: 1}]}}, \
+                 »{simple: {when: at_most, threshold: 80%, window: 1m, change: -1}}]",
                 "fire at the same load",
             ),
             (
@@ -234,7 +240,8 @@ fn policies_that_contradict_each_other() {
                 "fire at the same load",
             ),
             (
-                "[{simple: {when: above, threshold: 30%, change: 1}}, »{simple: {when: below, threshold: 80%, adjustment: exact, change: 1}}]",
+                "[{simple: {when: above, threshold: 30%, change: 1}}, \
+                 »{simple: {when: below, threshold: 80%, adjustment: exact, change: 1}}]",
                 "fire at the same load",
             ),
             (
@@ -287,7 +294,8 @@ fn policies_that_contradict_each_other() {
                 "fire at the same load",
             ),
             (
-                "[»{static: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}, {rules: {default: {min: 1, max: 1, default: 1}}}]",
+                "[»{static: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}, \
+                 {rules: {default: {min: 1, max: 1, default: 1}}}]",
                 "the count 2 is above the max of the rules on line 5, which is 1",
             ),
             ("[»{proactive: {metric: custom/queue, of: group, threshold: 10}}]", "is the reactive rule"),

@@ -1,8 +1,11 @@
-//! `check`: format, lints and docs.
+//! `check`: format, width of lines, lints, docs and dependencies.
+
+mod dependencies;
+mod width;
 
 use anyhow::Result;
 
-use crate::build::{cargo_command, lint_object};
+use crate::build::{cargo_command, lint_object, workspace};
 use crate::report::Report;
 use crate::setup;
 use crate::tools::Purpose;
@@ -21,6 +24,7 @@ pub(crate) fn run(yes: bool) -> Result<()> {
 /// The steps, for `test` too.
 pub(crate) fn steps(report: &mut Report) -> Result<()> {
     report.step("format", &mut cargo_command(&["fmt", "--all", "--check"]));
+    report.check("width of lines", || width::check(workspace()));
     report.step(
         "lints",
         cargo_command(&["clippy", "--quiet", "--keep-going", "--all-targets"])
@@ -37,5 +41,6 @@ pub(crate) fn steps(report: &mut Report) -> Result<()> {
             .args(HOST_PACKAGES)
             .env("RUSTDOCFLAGS", "--deny warnings"),
     );
+    dependencies::steps(report);
     Ok(())
 }
