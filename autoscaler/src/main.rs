@@ -1,4 +1,16 @@
 //! The program `sluice`: the daemon, and the commands that talk to it.
+//!
+//! | crate | what it is for |
+//! | --- | --- |
+//! | [`sluice_northbound`] | tenant and host files, the API and its client |
+//! | [`sluice_logic`] | samples, policies, decisions and the plan: pure |
+//! | [`sluice_store`] | samples, decisions and logs of the past |
+//! | [`sluice_southbound`] | providers, networks and metric sources |
+//! | [`lb_userspace`] | the load balancer: its programs, maps and tables |
+//! | [`sluice_demo`] | `sluice demo`, and the clients of the end-to-end tests |
+//!
+//! `lb_common` has what the kernel's programs and userspace share. `ARCHITECTURE.md` in the repository shows how these
+//! work together, and `docs/decisions` says why.
 
 mod cli;
 mod daemon;

@@ -115,6 +115,15 @@ impl InstanceState {
     ///
     /// An event that leads to the state the instance is in already is refused too: it would begin the state
     /// anew, and with it the cool-down.
+    ///
+    /// ```
+    /// use sluice_logic::group::{Event, InstanceState};
+    ///
+    /// let draining = InstanceState::Pending.after(Event::Ready)?.after(Event::Drain)?;
+    /// assert_eq!(draining, InstanceState::Draining);
+    /// assert!(draining.after(Event::Ready).is_err(), "there is no way back");
+    /// # Ok::<(), sluice_logic::group::WrongTransition>(())
+    /// ```
     pub fn after(self, event: Event) -> Result<Self, WrongTransition> {
         match (self, event) {
             (Self::Pending, Event::Ready) => Ok(Self::InService),
@@ -303,6 +312,16 @@ impl GroupState {
 impl GroupSpec {
     /// The nearest count within the limits. Should they contradict each other, the maximum holds: too few
     /// instances are repaired by an edit, too many may cost what nobody agreed to.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sluice_logic::spec::{GroupSpec, Pace};
+    ///
+    /// let minutes = Duration::from_mins;
+    /// let pace = Pace::default();
+    /// let group = GroupSpec { min: 2, max: 5, buffer_time: minutes(2), cool_down: minutes(5), pace };
+    /// assert_eq!([0, 3, 9].map(|count| group.clamp(count)), [2, 3, 5]);
+    /// ```
     #[must_use]
     pub fn clamp(&self, count: u32) -> u32 {
         count.max(self.min).min(self.max)

@@ -142,6 +142,67 @@ pub enum ManualError {
 /// - Within the buffer time of the last scaling action the number stays.
 /// - A `last_action` of the future means that the clock was set back. It counts as now, and the decision's own
 ///   `last_action` says so: the group waits for one buffer time, not until the clock has caught up.
+///
+/// Nine instances at a load of 80, where 60 is the threshold, become twelve:
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use std::time::Duration;
+///
+/// use jiff::Timestamp;
+/// use sluice_logic::decision::{Group, decide};
+/// use sluice_logic::group::{Instance, InstanceId, InstanceState};
+/// use sluice_logic::history::History;
+/// use sluice_logic::samples::Samples;
+/// use sluice_logic::spec::{CloudName, GroupSpec, Metric, Pace, PolicySpec, Reactive, Signal, TenantName};
+///
+/// let start = Timestamp::from_second(1_700_000_000)?;
+/// let measured = Timestamp::from_second(1_700_000_600)?;
+/// let window = Duration::from_mins(5);
+/// let tenant = TenantName::try_from("demo".to_owned())?;
+/// let instances: Vec<Instance> = (1..=9)
+///     .map(|number| Instance {
+///         id: InstanceId::new(&tenant, number),
+///         cloud: CloudName::default(),
+///         rank: 0,
+///         address: Ipv4Addr::from(0x1300_0000 + number),
+///         state: InstanceState::InService,
+///         created: start,
+///         since: start,
+///         live_flows: None,
+///         failed: false,
+///         stopping: false,
+///     })
+///     .collect();
+/// let mut samples = Samples::new(window);
+/// for instance in &instances {
+///     samples.push(&instance.id, &Metric::Packets, measured, 80.0).map_err(|why| format!("{why:?}"))?;
+/// }
+///
+/// let spec = GroupSpec {
+///     min: 1,
+///     max: 20,
+///     buffer_time: Duration::from_mins(2),
+///     cool_down: Duration::from_mins(5),
+///     pace: Pace::default(),
+/// };
+/// let signal = Signal::mean(Metric::Packets, window);
+/// let decision = decide(
+///     &Group {
+///         spec: &spec,
+///         policies: &[PolicySpec::Reactive(Reactive { signal, threshold: 60.0 })],
+///         instances: &instances,
+///         desired: 9,
+///         last_action: None,
+///         history: &History::default(),
+///         outlooks: &[],
+///     },
+///     &samples,
+///     measured,
+/// );
+/// assert_eq!(decision.to, 12, "{}", decision.reason);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn decide(group: &Group<'_>, samples: &Samples, now: Timestamp) -> Decision {
     let policies: Vec<Evaluation> = group
