@@ -187,7 +187,8 @@ impl Request {
                 action,
                 recommended: past.recommended,
                 cooldown: past.cooldown,
-                settling: self.was_settling(past.at),
+                settling: self.was_any(&[InstanceState::Pending, InstanceState::Draining], past.at),
+                starting: self.was_any(&[InstanceState::Pending], past.at),
                 ..Decision::default()
             };
             history.record(&taken);
@@ -211,15 +212,14 @@ impl Request {
         moments
     }
 
-    /// Whether something was starting or draining then, as far as the instances show: one that came into service later was
-    /// starting.
-    fn was_settling(&self, at: Timestamp) -> bool {
-        let moves = |instance: &Instance| match instance.state {
-            InstanceState::Pending | InstanceState::Draining => instance.since <= at,
-            InstanceState::InService => instance.since > at,
-            _ => false,
+    /// Whether an instance was in one of these states then, as far as the instances show: one that came into service later
+    /// was starting.
+    fn was_any(&self, states: &[InstanceState], at: Timestamp) -> bool {
+        let was = |instance: &Instance| match instance.state {
+            InstanceState::InService if instance.since > at => states.contains(&InstanceState::Pending),
+            state => instance.since <= at && states.contains(&state),
         };
-        self.instances.iter().any(|instance| !instance.failed && moves(instance))
+        self.instances.iter().any(|instance| !instance.failed && was(instance))
     }
 }
 

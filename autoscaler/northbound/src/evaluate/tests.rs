@@ -160,7 +160,7 @@ fn a_cooldown_begins_when_what_was_begun_is_there() {
         (r#""since": "-2m""#, 4, "it cools down until 2026-11-25T08:03:00Z"),
         (r#""since": "-5m30s""#, 5, "CPU is 85.0 %"),
         (r#""state": "terminated", "since": "-6m""#, 5, "CPU is 85.0 %"),
-        (r#""state": "draining", "since": "-1m""#, 4, "its cooldown has not begun"),
+        (r#""state": "draining", "since": "-1m""#, 5, "CPU is 85.0 %"),
     ] {
         let found = answer(&COOLING.replace("STATE", state));
         assert_eq!(found.to, to, "{state}: {}", found.reason);
