@@ -12,7 +12,7 @@ use sluice_demo::world::HostSettings;
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{EventKind, Status};
-use sluice_tests::{Scene, TenantFile};
+use sluice_tests::{Scene, TenantFile, lb};
 
 const SEEN_WITHIN: Duration = Duration::from_secs(15);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -75,6 +75,20 @@ async fn a_directory_that_cannot_be_read_or_is_another_one_removes_nothing() -> 
 
     scene.settled(&web.name(), 2).await?;
     assert_eq!(instances(&scene, &web.name()), before);
+
+    // Nor where the state is lost too: whose the instances are is not known then.
+    scene.world.kill_daemon()?;
+    fs::rename(&place, &away)?;
+    let state = place.with_file_name("state");
+    fs::remove_dir_all(state.join("groups"))?;
+    fs::remove_dir_all(state.join("accepted"))?;
+    scene.world.start_daemon().await?;
+    until(&mut scene, "a problem", unread).await?;
+    // Longer than what is of no tenant stays.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fs::rename(&away, &place)?;
+    scene.settled(&web.name(), 2).await?;
+    assert_eq!(instances(&scene, &web.name()), before);
     held.close(&scene.observer).await?;
     scene.close().await
 }
@@ -93,6 +107,9 @@ async fn a_tenant_that_leaves_drains_and_is_whole_again_when_its_file_is_back() 
     let name = web.name();
     until(&mut scene, "a tenant that leaves", |status| is_leaving(status, &name)).await?;
     ensure!(scene.in_service(&web.name()).is_empty(), "they drain");
+    let backends = lb(&scene.world, &["backends"])?;
+    let mut states = backends.as_array().into_iter().flatten().map(|backend| &backend["state"]);
+    ensure!(states.all(|state| state == "draining"), "they take new flows: {backends:#}");
     scene.world.kill_daemon()?;
     scene.world.start_daemon().await?;
     until(&mut scene, "one that still leaves", |status| is_leaving(status, &name)).await?;
@@ -129,7 +146,11 @@ async fn more_than_a_half_at_once_wait_for_a_person() -> Result<()> {
     scene.world.remove_tenant(&web.file())?;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     scene.world.remove_tenant(&shop.file())?;
-    until(&mut scene, "two that are held", |status| status.held.len() == 2).await?;
+    let held = |status: &Status| {
+        status.held.len() == 2
+            && status.problems.iter().any(|problem| problem.what.contains("too many at once"))
+    };
+    until(&mut scene, "two that are held", held).await?;
     scene.world.kill_daemon()?;
     scene.world.start_daemon().await?;
     until(&mut scene, "two after a restart", |status| status.held.len() == 2).await?;

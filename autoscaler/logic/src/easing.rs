@@ -121,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_holds_no_step_up() {
+        let mut course = Course { desired: 12, easing: None };
+        course.at(3_600, 1);
+        if let Some(easing) = &mut course.easing {
+            easing.rewind(at(0));
+        }
+        assert_eq!([9, 10].map(|second| course.at(second, 1)), [12, 9]);
+    }
+
+    #[test]
     fn what_a_person_or_a_policy_says_meanwhile_counts() {
         let mut course = Course { desired: 12, easing: None };
         assert_eq!([0, 10].map(|second| course.at(second, 1)), [12, 9]);

@@ -50,6 +50,12 @@ fn the_name_scopes_the_paths() {
 }
 
 #[test]
+fn removals_are_confirmed_unless_the_host_says_otherwise() {
+    assert!(config("transit: {uplink: e}").confirm_removal);
+    assert!(!config("confirm_removal: false\ntransit: {uplink: e}").confirm_removal);
+}
+
+#[test]
 fn a_host_opens_ports_of_its_own() {
     let config = config(
         "transit: {uplink: e, open_to_clients: [22/tcp, '53/udp', 53/tcp], open_to_instances: [65535/udp]}",

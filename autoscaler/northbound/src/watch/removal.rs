@@ -216,6 +216,18 @@ mod tests {
         course.decide(31);
         course.gone(61, &["c"]);
         assert_eq!(course.decide(62), all(&["c"], Fate::Leaving), "the first was long ago");
+        for (second, fate) in [(59, Fate::Held), (60, Fate::Leaving)] {
+            let mut course = Course::of(3);
+            course.gone(0, &["a"]);
+            course.decide(1);
+            course.left("a");
+            course.gone(58, &["b"]);
+            assert_eq!(
+                course.decide(second),
+                all(&["b"], fate),
+                "{second} s after one that nothing is left of"
+            );
+        }
     }
 
     #[test]

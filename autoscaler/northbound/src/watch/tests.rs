@@ -132,6 +132,10 @@ fn a_text_is_taken_whole() {
     drop(writer);
     assert!(scene.look().is_empty(), "it may go on changing");
     assert_eq!(scene.tenants.next_look(), Some(scene.now + SETTLE));
+    let writer = fs::OpenOptions::new().append(true).open(scene.path("a.yml")).unwrap();
+    assert!(scene.look().is_empty());
+    assert_eq!(scene.tenants.next_look(), None, "nothing settles while somebody has it open");
+    drop(writer);
     // Written in two goes, `>` and `>>`.
     scene.write("a.yml", &good[..good.len() - 2]);
     scene.now += SETTLE;
@@ -258,6 +262,12 @@ fn an_edit_that_makes_a_conflict_waits() {
     let changes = scene.scan();
     assert!(changes.len() == 1 && changes[0].starts_with("…a.yml(a): "), "{changes:?}");
     assert_eq!(scene.in_force(), ["a.yml: a max 5", "b.yml: b max 5"]);
+    // What it still has is nobody else's.
+    scene.write("c.yml", tenant("c", 1, 5));
+    let changes = scene.scan();
+    assert!(changes.len() == 1 && changes[0].starts_with("…c.yml(-): "), "{changes:?}");
+    fs::remove_file(scene.path("c.yml")).unwrap();
+    assert!(scene.scan().is_empty());
     // When the other moves out of the way, the edit is good.
     scene.write("b.yml", tenant("b", 3, 5));
     assert_eq!(scene.scan(), ["~a", "~b"]);
@@ -273,6 +283,19 @@ fn two_tenants_can_swap_what_they_have() {
     scene.write("a.yml", tenant("a", 2, 5));
     scene.write("b.yml", tenant("b", 1, 5));
     assert_eq!(scene.scan(), ["~a", "~b"]);
+}
+
+#[test]
+fn what_is_freed_is_told_before_what_is_taken() {
+    let mut scene = Scene::new();
+    for (name, number) in ["k", "m", "z"].iter().zip(1..) {
+        scene.write(&format!("{name}.yml"), tenant(name, number, 5));
+    }
+    scene.scan();
+    scene.write("a.yml", tenant("a", 4, 5));
+    scene.write("m.yml", tenant("m", 2, 6));
+    fs::remove_file(scene.path("z.yml")).unwrap();
+    assert_eq!(scene.scan(), ["-z", "~m", "+a"]);
 }
 
 #[test]
@@ -376,6 +399,23 @@ fn all_at_once_are_held_until_a_person_confirms_also_over_a_restart() {
     assert_eq!(scene.look(), ["-b"]);
     scene.left("b");
     assert_eq!(scene.tenants.held().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn a_removal_goes_on_after_a_restart() {
+    let mut scene = Scene::new();
+    for (name, number) in ["a", "b", "c"].iter().zip(1..) {
+        scene.write(&format!("{name}.yml"), tenant(name, number, 5));
+    }
+    scene.scan();
+    fs::remove_file(scene.path("b.yml")).unwrap();
+    assert_eq!(scene.scan(), ["-b"]);
+    let b = "b".to_owned().try_into().unwrap();
+    scene.restart();
+    scene.tenants = scene.tenants.resuming(b, scene.now, true);
+    assert!(scene.scan().is_empty(), "it leaves already");
+    fs::remove_file(scene.path("c.yml")).unwrap();
+    assert_eq!(scene.scan(), ["-c"], "what a person has confirmed holds no other");
 }
 
 #[test]

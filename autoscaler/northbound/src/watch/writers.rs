@@ -57,6 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn network_filesystems_are_not_asked() {
+        let [nfs, tmpfs] = [0x6969, 0x0102_1994].map(FsType);
+        assert!(is_remote(nfs) && !is_remote(tmpfs));
+    }
+
+    #[test]
     fn a_file_has_a_writer_until_it_is_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.yml");
