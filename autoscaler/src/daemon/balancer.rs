@@ -121,3 +121,95 @@ impl Plane {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! On the real kernel. Needs root.
+
+    use std::path::PathBuf;
+
+    use lb_userspace::lb::{FlowTimeouts, Limits, OpenPorts, Settings, provide_bpffs};
+    use lb_userspace::net::{Links, MacAddr, Mark, Netns, VethEnd};
+    use sluice_logic::group::InstanceState;
+    use sluice_logic::spec::TenantSpec;
+
+    use super::*;
+    use crate::daemon::services::{Egress, services};
+    use crate::daemon::testing::{at, instance, name, tenant};
+
+    /// A load balancer in a namespace of its own.
+    struct Bed {
+        balancer: Balancer,
+        netns: String,
+        pins: PathBuf,
+    }
+
+    impl Bed {
+        async fn new() -> Self {
+            let netns = format!("slbal{}", std::process::id());
+            let pins = PathBuf::from("/sys/fs/bpf").join(&netns);
+            let transit = Netns::create(&netns).expect("this test needs root");
+            let links = Links::open(&transit).expect("netlink");
+            let mark = Mark { group: 7, alias: "a test's".to_owned() };
+            let [up, far] =
+                ["up0", "far0"].map(|name| VethEnd { links: &links, name, mac: None, master: None });
+            links.ensure_veth(&mark, &up, &far).await.expect("a veth");
+            provide_bpffs(&pins).expect("a bpffs");
+            let settings = Settings {
+                pin_root: pins.clone(),
+                transit,
+                uplink: up.name.to_owned(),
+                limits: Limits { flows: 1024, nascent_flows: 8192, services: 8, backends: 8 },
+                timeouts: FlowTimeouts::default(),
+                open_ports: OpenPorts::default(),
+            };
+            let balancer = LoadBalancer::open(&settings).expect("a load balancer");
+            Self { balancer: Balancer::spawn(balancer).expect("a thread"), netns, pins }
+        }
+
+        /// The files of these tenants are in force.
+        async fn claim(&self, tenants: &[&TenantSpec]) {
+            let claims = Claims::of(tenants.iter().copied(), true);
+            let (_, error) = self.balancer.claim(claims).await.expect("the thread");
+            assert!(error.is_none(), "{error:?}");
+        }
+
+        async fn services(&self) -> Vec<Service> {
+            self.balancer.call(|balancer| balancer.services()).await.expect("the thread")
+        }
+    }
+
+    impl Drop for Bed {
+        fn drop(&mut self) {
+            let _ = LoadBalancer::remove_pins(&self.pins);
+            let _ = Netns::delete(&self.netns);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_that_has_not_read_its_newest_file_is_given_nothing_of_anothers() {
+        let bed = Bed::new().await;
+        let (a, mut b) = (tenant("a"), tenant("b"));
+        b.networks[0].subnet = "19.0.1.0/24".parse().unwrap();
+        let egress = Egress { interface: 7, mac: MacAddr([2; 6]) };
+        let wanted = services(&a, &[instance(2, InstanceState::InService)], egress, false, at(0));
+
+        // The services are b's by now.
+        bed.claim(&[&b]).await;
+        let settled = bed.balancer.settle(name("a"), wanted.clone()).await.expect("the thread");
+        assert!(settled.error.is_none() && settled.services.is_empty(), "{settled:?}");
+        assert_eq!(bed.services().await, []);
+
+        bed.claim(&[&a]).await;
+        let settled = bed.balancer.settle(name("a"), wanted.clone()).await.expect("the thread");
+        assert!(settled.error.is_none(), "{settled:?}");
+        assert_eq!(settled.services, wanted);
+
+        bed.claim(&[&b]).await;
+        let left = bed.services().await;
+        assert!(
+            left.iter().all(|service| service.backends.is_empty()),
+            "taken before b is given it: {left:?}"
+        );
+    }
+}
