@@ -1,6 +1,10 @@
 //! VIPs beside the host's own addresses and other machines on the link.
 
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +14,9 @@ use sluice_demo::traffic::Arrivals;
 use sluice_demo::world::{CLIENT_LINK, GATEWAY, HostSettings};
 use sluice_northbound::api::EventKind;
 use sluice_tests::{Scene, TenantFile};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// A refused VIP is tried again within so long.
@@ -22,6 +28,7 @@ async fn a_vip_that_is_the_hosts_own_address_is_refused_and_the_host_goes_on() -
     assert_eq!(web.vip(), GATEWAY, "this test's tenant asks for the host's address");
     let mut scene = Scene::open("slt_ownvip", &HostSettings::default(), &[]).await?;
     let ssh = scene.world.network().transit().run(|| TcpListener::bind((GATEWAY, 22)))??;
+    let session = Session::begin(&scene, ssh.try_clone()?)?;
     scene.world.write_tenant(&web.file(), &web.text())?;
     scene.settled(&web.name(), 2).await?;
     let (problem, checked) = (
@@ -39,6 +46,7 @@ async fn a_vip_that_is_the_hosts_own_address_is_refused_and_the_host_goes_on() -
     let connect =
         scene.clients.handle().spawn(timeout(Duration::from_secs(3), TcpStream::connect((GATEWAY, 22))));
     connect.await??.context("the host's own service is cut off")?;
+    assert!(session.end().await? > 100, "too few answers to judge by");
     drop(ssh);
     scene.close().await
 }
@@ -75,7 +83,56 @@ async fn a_vip_of_another_machine_is_left_to_it_until_it_is_free() -> Result<()>
     assert_eq!((counts.failed, counts.sent), (0, counts.answered), "{:#?}", load.failures());
     scene.observer.look().await?;
     assert_eq!(problem(&scene, &web), "");
+
+    // The other machine takes it while no daemon runs: it stays for its flows, and that is said as long as it is so.
+    scene.world.kill_daemon()?;
+    other.add_address(CLIENT_LINK, &taken).await?;
+    scene.client = scene.world.start_daemon().await?;
+    scene.observer.until("a VIP that two have", RETRIED, refused).await?;
+    assert!(has_vip(&scene, web.vip()).await?, "it was taken from its flows");
+    other.remove_address(CLIENT_LINK, taken.net).await?;
+    let solved = |seen: &Observer| {
+        let tenants = seen.status().map_or(&[][..], |status| &status.tenants);
+        !tenants.is_empty() && tenants.iter().all(|tenant| tenant.problem.is_none())
+    };
+    scene.observer.until("the VIP of one alone", RETRIED, solved).await?;
     scene.close().await
+}
+
+/// A connection of a client to a process of the host itself, over which something goes all the time.
+struct Session {
+    ended: Arc<AtomicBool>,
+    client: JoinHandle<Result<usize>>,
+}
+
+impl Session {
+    fn begin(scene: &Scene, listener: TcpListener) -> Result<Self> {
+        let echo = move || {
+            let (mut stream, _) = listener.accept()?;
+            io::copy(&mut stream.try_clone()?, &mut stream)
+        };
+        thread::Builder::new().spawn(echo)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let is_ended = ended.clone();
+        let client = scene.clients.handle().spawn(async move {
+            let mut stream = TcpStream::connect((GATEWAY, 22)).await?;
+            let mut answers = 0;
+            while !is_ended.load(Ordering::Relaxed) {
+                stream.write_all(b"x").await?;
+                stream.read_exact(&mut [0]).await?;
+                answers += 1;
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok(answers)
+        });
+        Ok(Self { ended, client })
+    }
+
+    /// How many answers there were; an error where it was cut.
+    async fn end(self) -> Result<usize> {
+        self.ended.store(true, Ordering::Relaxed);
+        timeout(Duration::from_secs(10), self.client).await??.context("the host's own connection is cut off")
+    }
 }
 
 fn problem(scene: &Scene, tenant: &TenantFile) -> String {

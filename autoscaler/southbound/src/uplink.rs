@@ -292,6 +292,9 @@ mod tests {
         assert!(way_out(&port).contains("`br0`"));
         let jumbo = uplink(Link { mtu: 9000, xdp: Some(XdpAttached::Generic), ..link() });
         assert!(way_out(&jumbo).contains("`ip netns exec client ip link set cl0 mtu 1500`"));
+        let mut far = uplink(Link { xdp: Some(XdpAttached::Generic), ..link() });
+        far.peer.as_mut().unwrap().mtu = 9000;
+        assert!(far.faults()[0].what.contains("its MTU of 9000"), "the longer one of both ends counts");
         let generic = uplink(Link { xdp: Some(XdpAttached::Generic), ..link() });
         assert!(way_out(&generic).contains("ethtool -K up0 gro off"));
         let mut checksums = uplink(link());
