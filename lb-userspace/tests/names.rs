@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use lb_userspace::net::Netns;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -133,6 +134,25 @@ fn many_at_once_mount_the_directory_once() {
             ip_netns(&["del", &format!("other{number}")]);
         }
         assert_eq!(Netns::names().expect("names"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn the_directory_is_not_mounted_while_another_has_its_lock() {
+    with_plain_run(|| {
+        fs::create_dir_all("/run/netns").expect("the directory");
+        let held = File::open("/run/netns").expect("it opens");
+        held.lock().expect("locked");
+        let begun = Instant::now();
+        let creating = thread::spawn(|| Netns::create("ours").map(drop));
+        thread::sleep(Duration::from_millis(200));
+        let mounts = mounts_on("/run/netns");
+        // It waits for a second at most.
+        assert!(mounts == 0 || begun.elapsed() > Duration::from_millis(900), "another is about to mount it");
+        drop(held);
+        creating.join().expect("the thread").expect("a namespace");
+        assert_eq!(mounts_on("/run/netns"), 1);
+        Netns::delete("ours").expect("it goes");
     });
 }
 
