@@ -1,6 +1,7 @@
 //! What Sluice does to the world: providers of instances, their metrics, and the tenants' networks.
 
 pub mod addresses;
+pub mod bridge_filter;
 pub mod cgroup;
 pub mod descriptors;
 pub mod dhcp;

@@ -174,6 +174,7 @@ fn announce(event: &Event) {
         | EventKind::StepFailed
         | EventKind::TenantRefused
         | EventKind::ProblemFound
+        | EventKind::Drift
         | EventKind::DrainingServes
         | EventKind::FlowTableFull
         | EventKind::LogsMalformed

@@ -11,6 +11,7 @@ mod backoff;
 mod balancer;
 mod change;
 pub(crate) mod clouds;
+mod drift;
 mod events;
 mod export;
 #[cfg(test)]
@@ -49,7 +50,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use lb_userspace::lb;
 use sd_notify::NotifyState;
-use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer, XdpMode};
+use sluice_northbound::api::{DaemonStatus, EventKind, StopAnswer};
 use sluice_northbound::host::HostConfig;
 use sluice_northbound::watch::{FALLBACK, TenantDirectory, Watcher};
 use sluice_southbound::scope::Scope;
@@ -73,6 +74,7 @@ pub(crate) use self::events::name_of;
 /// Runs the daemon until it is told to end. What exists then stays: instances, networks, the data plane.
 pub(crate) async fn run(config: HostConfig, scope: Scope) -> Result<()> {
     let begun = Instant::now();
+    preflight::wait_for_uplink(config.transit.namespace.as_deref(), &config.transit.uplink).await;
     let transit =
         preflight::check(config.transit.namespace.as_deref(), &config.transit.uplink, &config.pins)?;
     let lock = match Lock::take(&scope.run_dir()).await? {
@@ -115,6 +117,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     uplink::poll(&host, &config.transit).await;
     let watching = tokio::spawn(uplink::watch(host.clone(), config.transit.clone()));
     let repairing = tokio::spawn(neighbours::watch(host.clone()));
+    let comparing = tokio::spawn(drift::watch(registry.clone()));
     // Before anybody can see that it runs: whoever does may end it.
     let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;
@@ -128,6 +131,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
     watching.abort();
     repairing.abort();
+    comparing.abort();
     keeping.end().await;
     let kept = host.clone();
     let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;
@@ -153,10 +157,7 @@ fn daemon_status(config: &HostConfig, mode: lb::XdpMode) -> DaemonStatus {
         name: config.name.clone(),
         transit: config.transit.namespace.clone().unwrap_or_default(),
         uplink: config.transit.uplink.clone(),
-        xdp_mode: match mode {
-            lb::XdpMode::Native => XdpMode::Native,
-            lb::XdpMode::Generic => XdpMode::Generic,
-        },
+        xdp_mode: registry::shown(mode),
     }
 }
 

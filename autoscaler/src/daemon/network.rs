@@ -10,6 +10,7 @@ use sluice_logic::spec::{NetworkSpec, Outbound, TenantName, TenantSpec};
 use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::InstanceSpec;
+use tokio::time::Instant;
 
 use super::host::Host;
 use super::services::Egress;
@@ -23,6 +24,8 @@ pub(crate) struct Attached {
     pub(crate) egress: Egress,
     /// What instances reach by the first network's gateway.
     pub(crate) outbound: Outbound,
+    /// Since when.
+    pub(crate) since: Instant,
 }
 
 impl Attached {
@@ -50,7 +53,12 @@ pub(crate) async fn ensure_first(host: &Host, spec: &TenantSpec, outbound: Outbo
     if outbound == Outbound::None {
         host.networks.dismiss_outbound(&spec.name, &first.name).await?;
     }
-    Ok(Attached { bridges: BTreeMap::from([(first.name.clone(), bridge)]), egress, outbound })
+    Ok(Attached {
+        bridges: BTreeMap::from([(first.name.clone(), bridge)]),
+        egress,
+        outbound,
+        since: Instant::now(),
+    })
 }
 
 /// Makes those of a tenant's networks that are not attached yet, or finds them as they should be.

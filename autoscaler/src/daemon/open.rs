@@ -12,8 +12,9 @@ use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, OpenPorts, Settings, 
 use lb_userspace::net::{Netns, NetnsPath};
 use lb_userspace::service::Protocol;
 use sluice_northbound::host::{HostConfig, OpenPort, TransitConfig};
+use sluice_southbound::bridge_filter;
 use sluice_southbound::management::{self, Management};
-use sluice_southbound::networks::{Networks, bridge_filter_warning};
+use sluice_southbound::networks::Networks;
 use sluice_southbound::scope::Scope;
 use sluice_store::logs::{LogBook, LogLimits};
 use sluice_store::{self as store, Store};
@@ -60,7 +61,7 @@ pub(crate) async fn open(
     transit: Netns,
     clouds: Clouds,
 ) -> Result<Opened> {
-    if let Some(warning) = bridge_filter_warning() {
+    if let Some(warning) = bridge_filter::warning() {
         tracing::warn!("{warning}");
     }
     let state = config.state.clone();

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lb_userspace::lb::provide_bpffs;
 use lb_userspace::net::Netns;
 use nix::sys::utsname::uname;
+use sd_notify::NotifyState;
 use sluice_southbound::uplink::{UplinkFault, without_ethernet};
+
+use super::tell_service_manager;
 
 /// What the compiled programs are fitted to this kernel with.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -16,6 +20,11 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// The rights that root may lack in a container, by their bit in `CapEff`, see `linux/capability.h`.
 const RIGHTS: [(u32, &str); 4] =
     [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// From one look for the uplink to the next.
+const UPLINK_POLL: Duration = Duration::from_millis(500);
+/// It is said again after so many.
+const SAID_EVERY: u32 = 60;
 
 /// Checks rights, kernel and uplink, and mounts a bpffs where there should be one. Returns the transit
 /// namespace.
@@ -57,6 +66,32 @@ fn old_kernel(release: &str) -> Option<String> {
     let version = (numbers.next()?, numbers.next()?);
     let (major, minor) = OLDEST_KERNEL;
     (version < OLDEST_KERNEL).then(|| format!("Linux {major}.{minor} or newer: this is {release}"))
+}
+
+/// Waits until there is an uplink, and says so: at the start of a host its driver, or what configures the network, may come later
+/// than the daemon. A namespace that isn't there is left to [`check`].
+pub(crate) async fn wait_for_uplink(namespace: Option<&str>, uplink: &str) {
+    let mut polls = 0_u32;
+    while namespace.map_or_else(Netns::current, Netns::open).is_ok_and(|netns| !has_interface(&netns, uplink))
+    {
+        if polls.is_multiple_of(SAID_EVERY) {
+            let place = namespace
+                .map_or_else(|| "on this host".to_owned(), |name| format!("in the namespace `{name}`"));
+            let message = format!(
+                "waiting for the uplink: there is no interface `{uplink}` {place}; make it, or name another one as \
+                 `transit.uplink` in the host file"
+            );
+            tracing::warn!("{message}");
+            tell_service_manager(NotifyState::Status(&message));
+        }
+        polls = polls.wrapping_add(1);
+        tokio::time::sleep(UPLINK_POLL).await;
+    }
+}
+
+fn has_interface(netns: &Netns, name: &str) -> bool {
+    let name = name.to_owned();
+    netns.run(move || nix::net::if_::if_nametoindex(name.as_str())).is_ok_and(|index| index.is_ok())
 }
 
 fn open_transit(namespace: Option<&str>, uplink: &str) -> Result<Netns> {

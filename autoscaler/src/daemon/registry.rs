@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use lb_userspace::lb::Counters;
+use lb_userspace::lb::{self, Counters};
 use sluice_logic::group::InstanceId;
 use sluice_logic::spec::TenantName;
 use sluice_northbound::api::{
-    ConfirmAnswer, DaemonStatus, HeldRemoval, RefusedFile, RescanAnswer, Status, StopAnswer,
+    ConfirmAnswer, DaemonStatus, HeldRemoval, RefusedFile, RescanAnswer, Status, StopAnswer, XdpMode,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,6 +43,16 @@ struct Inner {
     refused: BTreeMap<PathBuf, RefusedFile>,
     held: Vec<HeldRemoval>,
     drops: BTreeMap<String, u64>,
+    /// How the uplink's program runs, where that has changed since the daemon began.
+    mode: Option<lb::XdpMode>,
+}
+
+/// How the uplink's program runs, as the API says it.
+pub(super) fn shown(mode: lb::XdpMode) -> XdpMode {
+    match mode {
+        lb::XdpMode::Native => XdpMode::Native,
+        lb::XdpMode::Generic => XdpMode::Generic,
+    }
 }
 
 impl Registry {
@@ -55,7 +65,10 @@ impl Registry {
     pub(crate) fn status(&self) -> Status {
         let inner = self.read();
         Status {
-            daemon: self.daemon.clone(),
+            daemon: DaemonStatus {
+                xdp_mode: inner.mode.map_or(self.daemon.xdp_mode, shown),
+                ..self.daemon.clone()
+            },
             problems: self.host.problems.list(),
             tenants: inner.tenants.values().map(Handle::status).collect(),
             held: inner.held.clone(),
@@ -129,6 +142,11 @@ impl Registry {
     pub(crate) fn set_drops(&self, counters: &Counters) {
         let counted = counters.drops.iter().filter(|(_, count)| **count > 0);
         self.write().drops = counted.map(|(&reason, &count)| (reason.to_owned(), count)).collect();
+    }
+
+    /// How the uplink's program runs now.
+    pub(crate) fn set_mode(&self, mode: lb::XdpMode) {
+        self.write().mode = Some(mode);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {

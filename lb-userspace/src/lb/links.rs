@@ -1,6 +1,6 @@
 //! Where the programs are attached. Every link is pinned, so that it outlives the process that made it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,11 +63,24 @@ pub(super) fn interface_index(netns: &Netns, interface: &str) -> Result<u32, Err
     index.map_err(|error| Error::File { what: "no interface", path: interface.into(), source: error.into() })
 }
 
-/// The indexes of a namespace's interfaces.
-pub(super) fn interface_indexes(netns: &Netns) -> Result<BTreeSet<u32>, Error> {
-    let indexes = || if_nameindex().map(|listed| listed.iter().map(Interface::index).collect());
-    let indexes = netns.run(indexes).map_err(Error::file("entering", netns.to_string()))?;
-    indexes.map_err(|error| Error::file("listing the interfaces of", netns.to_string())(error.into()))
+/// A namespace's interfaces: their indexes, by their names.
+pub(super) fn interfaces(netns: &Netns) -> Result<BTreeMap<String, u32>, Error> {
+    let named = |interface: &Interface| (interface.name().to_string_lossy().into_owned(), interface.index());
+    let listed = || if_nameindex().map(|listed| listed.iter().map(named).collect());
+    let listed = netns.run(listed).map_err(Error::file("entering", netns.to_string()))?;
+    listed.map_err(|error| Error::file("listing the interfaces of", netns.to_string())(error.into()))
+}
+
+/// Whether the links that hold the programs on the uplink are pinned.
+pub(super) fn holds_uplink(pins: &Path, interface: &str, mode: XdpMode, hands_over: bool) -> bool {
+    let uplink = pin_path(pins, &format!("{UPLINK}{}", mode.name()), interface);
+    uplink.exists() && (!hands_over || !has_tcx() || pin_path(pins, "transmit", interface).exists())
+}
+
+/// Whether the links that hold the programs of a tenant's interface are pinned.
+pub(super) fn holds_tenant(pins: &Path, link: &TenantLink) -> bool {
+    let receive = pin_path(pins, "receive", &link.peer);
+    receive.exists() && (!has_tcx() || pin_path(pins, "answer", &link.interface).exists())
 }
 
 /// Attaches `uplink` in the fastest mode that the driver has.

@@ -7,6 +7,7 @@ mod bpffs;
 mod bridge;
 mod clsact;
 mod counters;
+mod drift;
 mod error;
 mod hints;
 mod layout;
@@ -30,6 +31,7 @@ mod sweep;
 mod tenants;
 mod uplink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,7 @@ use lb_common::hash::Seed;
 pub use bpffs::provide_bpffs;
 pub use bridge::{admit_own_addresses, close_bridge};
 pub use counters::{Counters, FlowCounters};
+pub use drift::Repaired;
 pub use error::Error;
 pub use links::{Receiver, XdpMode, attach_receiver};
 pub use memory::Memory;
@@ -68,6 +71,8 @@ pub struct LoadBalancer {
     /// The uplink's name there.
     uplink: String,
     mode: XdpMode,
+    /// The tenants' sides that this process has attached, by their interfaces.
+    tenants: BTreeMap<String, TenantLink>,
     adopted: bool,
     /// The flows' clock when tracked slots were last looked at.
     settled: u32,
@@ -116,19 +121,21 @@ impl LoadBalancer {
         let sets = (maps.recent_sets(), maps.attempt_sets());
         maps.set_control(&control(before, uplink, &settings.timeouts, sets))?;
         maps.set_open_ports(&settings.open_ports)?;
-        let mode = links::attach_uplink(&mut ebpf, &pins, &settings.transit, &settings.uplink)?;
-        let handing_over =
-            links::attach_transmit(&mut ebpf, &pins, &settings.transit, &settings.uplink, mode)?;
-        maps.set_control(&Control {
-            handing_over: if handing_over { uplink } else { 0 },
-            ..maps.control()?
-        })?;
         let transit = settings.transit.clone();
-        let settled = before.clock;
-        let uplink = settings.uplink.clone();
-        let prober = Prober::open(&transit)?;
-        let mut balancer =
-            Self { ebpf, maps, registry, pins, transit, uplink, mode, adopted, settled, prober };
+        let mode = drift::attach_uplink(&mut ebpf, &mut maps, &pins, (&transit, &settings.uplink, uplink))?;
+        let mut balancer = Self {
+            ebpf,
+            maps,
+            registry,
+            pins,
+            uplink: settings.uplink.clone(),
+            mode,
+            tenants: BTreeMap::new(),
+            adopted,
+            settled: before.clock,
+            prober: Prober::open(&transit)?,
+            transit,
+        };
         // From now on the flows' clock counts the time, whether the daemon lives or not.
         balancer
             .order(SweepOrder { with: sweep_order::TIME_PASSED, ..SweepOrder::of(sweep_order::CLOCK) })?;
@@ -175,11 +182,14 @@ impl LoadBalancer {
         if self.maps.set_tenant(index, link)? {
             self.forget_absent_tenants()?;
         }
-        links::attach_tenant(&mut self.ebpf, &self.pins, &self.transit, link)
+        links::attach_tenant(&mut self.ebpf, &self.pins, &self.transit, link)?;
+        self.tenants.insert(link.interface.clone(), link.clone());
+        Ok(())
     }
 
     /// Ends a tenant's side. Idempotent, also where the interface is gone already.
     pub fn detach_tenant(&mut self, interface: &str, peer: &str) -> Result<(), Error> {
+        self.tenants.remove(interface);
         links::detach_tenant(&self.pins, &self.transit, interface, peer)?;
         if let Ok(index) = links::interface_index(&self.transit, interface) {
             self.maps.remove_tenant(index)?;
@@ -189,7 +199,7 @@ impl LoadBalancer {
 
     /// Forgets tenants whose interface is gone: by its name it can't be found any more.
     fn forget_absent_tenants(&mut self) -> Result<(), Error> {
-        let there = links::interface_indexes(&self.transit)?;
+        let there = links::interfaces(&self.transit)?.into_values().collect();
         let absent: Vec<u32> = self.maps.tenant_interfaces()?.difference(&there).copied().collect();
         absent.into_iter().try_for_each(|interface| self.maps.remove_tenant(interface))
     }

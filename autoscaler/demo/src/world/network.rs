@@ -37,12 +37,26 @@ impl Network {
         let client = Netns::create(&client_name(name)).context("no client namespace")?;
         let transit = Netns::create(&transit_name(name)).context("no transit namespace")?;
         let network = Self { name: name.to_owned(), client, transit };
-        network.join().await?;
+        join(&network.name, &network.client, &network.transit).await?;
         // Ping sockets are for nobody by default, not even for root.
         network.client.set_sysctl("ipv4/ping_group_range", "0 2147483647")?;
         // XDP on the uplink sees what the client sends as it is: its checksums must be whole.
         network.client.disable_offloads(CLIENT_LINK)?;
         Ok(network)
+    }
+
+    /// Removes the uplink, and with it the clients' link.
+    pub async fn cut(&self) -> Result<()> {
+        Ok(Links::open(&self.transit)?.delete(UPLINK).await?)
+    }
+
+    /// Makes the uplink anew, as it was.
+    pub fn rejoin(&self) -> impl Future<Output = Result<()>> + use<> {
+        let (name, client, transit) = (self.name.clone(), self.client.clone(), self.transit.clone());
+        async move {
+            join(&name, &client, &transit).await?;
+            Ok(client.disable_offloads(CLIENT_LINK)?)
+        }
     }
 
     /// The name of the transit namespace.
@@ -78,21 +92,6 @@ impl Network {
     pub fn remove(&self) -> Result<()> {
         remove(&self.name)
     }
-
-    async fn join(&self) -> Result<()> {
-        let (client, transit) = (Links::open(&self.client)?, Links::open(&self.transit)?);
-        let mark = Mark { group: GROUP, alias: format!("{}: clients", self.name) };
-        let end = |links, name| VethEnd { links, name, mac: None, master: None };
-        client.ensure_veth(&mark, &end(&client, CLIENT_LINK), &end(&transit, UPLINK)).await?;
-        for host in CLIENTS {
-            client.add_address(CLIENT_LINK, &address(client_address(host))?).await?;
-        }
-        transit.add_address(UPLINK, &address(GATEWAY)?).await?;
-        client.set_up(CLIENT_LINK).await?;
-        transit.set_up(UPLINK).await?;
-        client.set_default_route(CLIENT_LINK, GATEWAY).await?;
-        Ok(())
-    }
 }
 
 impl Drop for Network {
@@ -101,6 +100,21 @@ impl Drop for Network {
             tracing::warn!(world = self.name, %error, "the world's namespaces are not removed");
         }
     }
+}
+
+async fn join(name: &str, client: &Netns, transit: &Netns) -> Result<()> {
+    let (client, transit) = (Links::open(client)?, Links::open(transit)?);
+    let mark = Mark { group: GROUP, alias: format!("{name}: clients") };
+    let end = |links, name| VethEnd { links, name, mac: None, master: None };
+    client.ensure_veth(&mark, &end(&client, CLIENT_LINK), &end(&transit, UPLINK)).await?;
+    for host in CLIENTS {
+        client.add_address(CLIENT_LINK, &address(client_address(host))?).await?;
+    }
+    transit.add_address(UPLINK, &address(GATEWAY)?).await?;
+    client.set_up(CLIENT_LINK).await?;
+    transit.set_up(UPLINK).await?;
+    client.set_default_route(CLIENT_LINK, GATEWAY).await?;
+    Ok(())
 }
 
 /// Removes both namespaces, and with them the veth. Nothing there is a success.

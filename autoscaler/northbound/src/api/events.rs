@@ -62,6 +62,9 @@ pub enum EventKind {
     ProblemFound,
     /// What was not as it should be is mended.
     ProblemSolved,
+    /// Something that the daemon has made was not as it should be, whoever did that: it is put right. Where it can't be, a
+    /// [`ProblemFound`](Self::ProblemFound) or [`StepFailed`](Self::StepFailed) follows.
+    Drift,
     /// A cloud does not answer any more.
     CloudLost,
     /// A cloud answers again.

@@ -13,9 +13,10 @@
 //! the network ([`Networks::admit`]).
 //!
 //! A trap: where `br_netfilter` is loaded (Docker does it), bridged frames pass the host's iptables `FORWARD`
-//! chain, whose policy Docker sets to `DROP`. [`bridge_filter_warning`] looks for it.
+//! chain, whose policy Docker sets to `DROP`. [`bridge_filter`](crate::bridge_filter) looks for it.
 
 mod instances;
+mod view;
 mod vips;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use crate::scope::{Labelled, NetworkLinks, Scope};
 use crate::tags::{ShownTags, TagError};
 use crate::uplink::{ObserveError, Uplink};
 
+pub use view::{NetworkView, Port, PortState};
 use vips::is_our_vip;
 pub use vips::{Claim, host_addresses};
 
@@ -347,20 +349,6 @@ impl Networks {
         ];
         set(self.transit.netns(), interface, &settings).await
     }
-}
-
-/// What to say at start when the host's packet filter sees the tenants' bridged frames; `None` when it does not.
-#[must_use]
-pub fn bridge_filter_warning() -> Option<String> {
-    const KEY: &str = "bridge/bridge-nf-call-iptables";
-    let on = Netns::current().and_then(|host| host.sysctl(KEY)).is_ok_and(|value| value != "0");
-    on.then(|| {
-        "net.bridge.bridge-nf-call-iptables is 1: frames between instances and the transit namespace pass \
-         iptables' FORWARD chain, and are lost where its policy is DROP, as Docker sets it. Allow them with \
-         `iptables -I FORWARD -i sl+ -o sl+ -j ACCEPT`, or switch it off with \
-         `sysctl -w net.bridge.bridge-nf-call-iptables=0`"
-            .to_owned()
-    })
 }
 
 /// The host is no neighbour of the instances on a bridge.

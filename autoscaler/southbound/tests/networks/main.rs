@@ -15,7 +15,8 @@ use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use nix::sys::socket::{setsockopt, sockopt};
 use sluice_logic::spec::{NetworkSpec, TenantName};
-use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork, bridge_filter_warning};
+use sluice_southbound::bridge_filter;
+use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork};
 use sluice_southbound::provider::NicSpec;
 use sluice_southbound::scope::Scope;
 
@@ -400,7 +401,7 @@ async fn the_host_hears_no_broadcast_of_a_tenant() {
 fn a_packet_filter_on_bridges_is_told() {
     let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
     let on = setting.is_ok_and(|text| text.trim() != "0");
-    let warning = bridge_filter_warning();
+    let warning = bridge_filter::warning();
     assert_eq!(warning.is_some(), on);
     assert!(warning.is_none_or(|text| text.contains("iptables -I FORWARD")));
 }

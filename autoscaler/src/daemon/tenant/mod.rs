@@ -6,6 +6,7 @@
 
 mod ahead;
 mod commands;
+mod drift;
 mod explain;
 mod holds;
 mod instances;
@@ -56,6 +57,7 @@ use self::sources::SourceState;
 use self::vips::Vips;
 use super::backoff::Backoff;
 use super::clouds::Sight;
+use super::drift::View;
 use super::events::NewEvent;
 use super::flow_table::Refusals;
 use super::host::Host;
@@ -87,6 +89,8 @@ pub(crate) struct Tick {
 pub(crate) enum Message {
     /// A look at the host.
     Tick(Arc<Tick>),
+    /// What there is of networks.
+    Compare(Arc<View>),
     /// Its file has changed.
     Changed(Box<TenantSpec>),
     /// A person sets the desired count.
@@ -137,6 +141,11 @@ impl Handle {
     /// Shows it what is there; not when it has not yet read what it was told before.
     pub(crate) fn show(&self, tick: Arc<Tick>) {
         let _ = self.mailbox.try_send(Message::Tick(tick));
+    }
+
+    /// Has it compare its networks with what is there; not when it has not yet read what it was told before.
+    pub(crate) fn compare(&self, view: Arc<View>) {
+        let _ = self.mailbox.try_send(Message::Compare(view));
     }
 
     /// What it is doing.
@@ -201,6 +210,8 @@ pub(crate) struct Tenant {
     holds: Holds,
     attached: Option<Attached>,
     old_networks: OldNetworks,
+    /// Instances whose port was absent, and since when.
+    portless: BTreeMap<InstanceId, Instant>,
     /// Its public addresses.
     vips: Vips,
     /// The tenant's services as the load balancer has them, as far as is known.
@@ -274,6 +285,7 @@ impl Tenant {
             holds: Holds::default(),
             attached: None,
             old_networks: OldNetworks::Perhaps,
+            portless: BTreeMap::new(),
             vips: Vips::default(),
             // What an earlier daemon has left is settled in the first round, also where nothing differs.
             services: Vec::new(),
@@ -336,6 +348,7 @@ impl Tenant {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Tick(tick) => self.look(&tick),
+            Message::Compare(view) => self.find_drift(&view),
             Message::Changed(spec) => self.change(*spec),
             Message::Scale(count, reply) => {
                 let answer = self.scale(count);

@@ -15,6 +15,8 @@ pub(super) enum Work {
     Outbound,
     /// Making its other networks.
     OtherNetworks,
+    /// Joining its instances to their networks again.
+    Ports,
     /// Removing networks that its file has no more.
     OldNetworks,
     /// Setting its services in the load balancer.
@@ -35,6 +37,7 @@ impl fmt::Display for Work {
             Self::Network => "its network",
             Self::Outbound => "its instances' outbound connections",
             Self::OtherNetworks => "its other networks",
+            Self::Ports => "its instances' ports",
             Self::OldNetworks => "the networks that its file has no more",
             Self::Services => "its services in the load balancer",
             Self::Addresses => "its public addresses",

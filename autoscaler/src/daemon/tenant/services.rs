@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::problems::Work;
 use super::{OldNetworks, Tenant};
 use crate::daemon::network;
+use crate::daemon::roster::Member;
 use crate::daemon::services::{closes, services, steps};
 
 impl Tenant {
@@ -19,17 +20,33 @@ impl Tenant {
         if self.has_withdrawn() {
             return;
         }
+        let mut is_new = false;
         if self.attached.as_ref().is_none_or(|attached| attached.outbound != self.spec.outbound) {
             let admitted = network::admit_outbound(&self.host, &self.spec).await;
             // Clients are served also where instances can't reach the outside.
             let outbound = self.outcome(Work::Outbound, admitted).unwrap_or_default();
             let made = network::ensure_first(&self.host, &self.spec, outbound).await;
             self.attached = self.outcome(Work::Network, made);
+            is_new = true;
         }
         if let Some(attached) = &mut self.attached {
             let made = network::ensure_others(&self.host, &self.spec, attached).await;
             self.outcome(Work::OtherNetworks, made);
         }
+        if is_new && self.attached.is_some() {
+            self.plug().await;
+        }
+    }
+
+    /// Makes the ports of instances what they should be: a bridge that was made anew has none.
+    async fn plug(&mut self) {
+        let has_ports = |member: &&Member| {
+            matches!(member.instance.state, InstanceState::InService | InstanceState::Draining)
+        };
+        let members = self.members.values().filter(has_ports);
+        let ports: Vec<_> = members.flat_map(|member| self.host.networks.ports(&member.spec)).collect();
+        let plugged = self.host.networks.plug(&ports).await;
+        self.outcome(Work::Ports, plugged.map_err(Into::into));
     }
 
     /// Removes networks that its file has no more, once no instance is on them.

@@ -40,8 +40,8 @@ enum Step {
     Wait(Instant),
     /// A job asks the link, and puts it on the uplink.
     Claiming(AbortHandle),
-    /// It is on the uplink.
-    Claimed,
+    /// It is on the uplink, since then.
+    Claimed(Instant),
 }
 
 impl Vips {
@@ -64,6 +64,18 @@ impl Vips {
         }
     }
 
+    /// Those that are not on the uplink any more, by a list that began at that time: they are claimed again.
+    pub(super) fn missing(&mut self, began: Instant, is_there: impl Fn(Ipv4Addr) -> bool) -> Vec<Ipv4Addr> {
+        let mut missing = Vec::new();
+        for (&vip, known) in &mut self.0 {
+            if matches!(known.step, Step::Claimed(since) if since < began) && !is_there(vip) {
+                known.step = Step::Wait(Instant::now());
+                missing.push(vip);
+            }
+        }
+        missing
+    }
+
     fn is_due(&self, vip: Ipv4Addr, now: Instant) -> bool {
         self.0.get(&vip).is_none_or(|known| matches!(known.step, Step::Wait(until) if until <= now))
     }
@@ -78,7 +90,7 @@ impl Vips {
         if !faults.is_empty() {
             return Some(Err(anyhow!(faults.join("; "))));
         }
-        self.0.values().all(|known| matches!(known.step, Step::Claimed)).then_some(Ok(()))
+        self.0.values().all(|known| matches!(known.step, Step::Claimed(_))).then_some(Ok(()))
     }
 }
 
@@ -140,7 +152,7 @@ impl Tenant {
         let Some(known) = self.vips.0.get_mut(&vip) else { return };
         let again = Instant::now() + RETRY;
         match result {
-            Ok(Claim::Ours) => (known.step, known.fault) = (Step::Claimed, None),
+            Ok(Claim::Ours) => (known.step, known.fault) = (Step::Claimed(Instant::now()), None),
             Ok(Claim::Contested(mac)) => {
                 known.step = Step::Wait(again);
                 known.fault = Some(format!(
