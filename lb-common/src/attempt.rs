@@ -162,8 +162,8 @@ pub const fn set(service: u16, flow_hash: u64, mask: u32) -> u32 {
     service as u32 * (mask + 1) + (flow_hash as u32 & mask)
 }
 
-/// The first of some ways of a set, a bit each; 0 of none. Looked up: the kernel's verifier follows both sides of every branch, and a
-/// set has sixteen ends.
+/// The first of some ways of a set, a bit each; 0 of none. Looked up: the kernel's verifier follows both sides of
+/// every branch, and a set has sixteen ends.
 #[inline(always)]
 #[must_use]
 pub const fn first(ways: u64) -> usize {
@@ -172,8 +172,9 @@ pub const fn first(ways: u64) -> usize {
     (FIRST >> (2 * (ways & 15)) & 3) as usize
 }
 
-/// The way in which a new attempt is to be written, and its phase. Ways are filled one after the other, with a phase that changes when
-/// all are full: so the next is the first whose phase isn't that of the way in front, and the oldest attempt goes.
+/// The way in which a new attempt is to be written, and its phase. Ways are filled one after the other, with a phase
+/// that changes when all are full: so the next is the first whose phase isn't that of the way in front, and the
+/// oldest attempt goes.
 #[inline(always)]
 #[must_use]
 pub const fn next(numbers: [u64; ATTEMPTS_A_SET]) -> (usize, u64) {

@@ -1,6 +1,6 @@
 //! Sluice's programs for the kernel: `uplink` (XDP) brings clients' packets to backends, `answer` (tc) brings the
-//! answers back, `transmit` (tc) sends replies back where XDP can't, `receive` (XDP) lets a veth's end take redirected frames, and
-//! `sweep` ages the flow table.
+//! answers back, `transmit` (tc) sends replies back where XDP can't, `receive` (XDP) lets a veth's end take
+//! redirected frames, and `sweep` ages the flow table.
 //!
 //! What a packet means and becomes is decided by `lb-common`; here are the maps and the wiring.
 #![no_std]

@@ -1,7 +1,7 @@
 //! The flow table: what is recorded, within each service's quota, and what gives its place to another.
 //!
-//! A daemon sweeps the table once a second. Where none does, a place is wanted before one is given back; so a flow for which there is
-//! none has its part of the table swept.
+//! A daemon sweeps the table once a second. Where none does, a place is wanted before one is given back; so a flow
+//! for which there is none has its part of the table swept.
 
 use core::ffi::c_void;
 use core::ptr;

@@ -235,8 +235,8 @@ fn an_end_counts_when_the_backend_bears_it_out() {
     }
 }
 
-/// A backend that takes a RST says nothing, nor does one that ignores it: it is asked, and has ended the flow when it leaves all that
-/// unanswered. What it sends afterwards shows that it hasn't.
+/// A backend that takes a RST says nothing, nor does one that ignores it: it is asked, and has ended the flow when it
+/// leaves all that unanswered. What it sends afterwards shows that it hasn't.
 #[test]
 fn a_reset_stands_when_its_backend_stays_silent_and_its_next_packet_belies_it() {
     let mut bed = two_backends();
@@ -315,8 +315,8 @@ fn a_slot_that_is_given_back_does_not_rest_before_handshakes_are_over() {
     assert_eq!(live(&mut bed), 50);
 }
 
-/// A backend whose client has repeated its SYN repeats its answer twice: for that, and since its own timer runs out at that time. The
-/// second one may come after the client's ACK of the first.
+/// A backend whose client has repeated its SYN repeats its answer twice: for that, and since its own timer runs out
+/// at that time. The second one may come after the client's ACK of the first.
 #[test]
 fn a_handshake_that_is_repeated_after_its_end_ends_no_flow() {
     let mut bed = two_backends();

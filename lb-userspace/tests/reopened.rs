@@ -70,8 +70,8 @@ fn an_answer_is_heard_though_the_connection_before_has_ended_since_it_was_asked_
     }
 }
 
-/// A backend with an older connection of the same ends, which isn't known here, acknowledges that instead of the SYN. The client's RST
-/// to that has to reach it, or it never takes the new one (RFC 9293, 3.5.1).
+/// A backend with an older connection of the same ends, which isn't known here, acknowledges that instead of the SYN.
+/// The client's RST to that has to reach it, or it never takes the new one (RFC 9293, 3.5.1).
 #[test]
 fn a_reset_goes_to_the_backend_that_has_asked_for_it() {
     let flows: Vec<Flow> = (0..40).map(Flow::numbered).collect();

@@ -14,8 +14,8 @@ use sluice_southbound::scope::Scope;
 
 use crate::lb;
 
-/// The maps that have an entry for each service, backend or address of its own that there is. Flows end by their timeouts, whatever
-/// becomes of their backends.
+/// The maps that have an entry for each service, backend or address of its own that there is. Flows end by their
+/// timeouts, whatever becomes of their backends.
 const MAPS: [&str; 3] = ["answers", "services", "local_addresses"];
 
 /// How many of each kind of thing there are, those included of which there is none.

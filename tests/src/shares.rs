@@ -22,8 +22,9 @@ const AT_ONCE: usize = 64;
 pub struct Shares(pub BTreeMap<InstanceId, u32>);
 
 impl Shares {
-    /// Opens `flows` connections, each from another source address and port, asks who answers, and resets it. `ports` are those that
-    /// are left: flows that have ended a short time ago may be with their backends still, and would be again.
+    /// Opens `flows` connections, each from another source address and port, asks who answers, and resets it. `ports`
+    /// are those that are left: flows that have ended a short time ago may be with their backends still, and would be
+    /// again.
     pub async fn measure(
         thread: &ClientThread,
         target: SocketAddrV4,

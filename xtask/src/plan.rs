@@ -77,7 +77,8 @@ impl Step {
             }
             Self::NightlyClippy => Some(words("rustup component add clippy --toolchain nightly")),
             Self::Linker(Some(llvm)) => Some(words(&format!(
-                "cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force --no-default-features --features llvm-{llvm}"
+                "cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force \
+                 --no-default-features --features llvm-{llvm}"
             ))),
             Self::Linker(None) => None,
         }

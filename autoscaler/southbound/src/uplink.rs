@@ -196,8 +196,8 @@ impl Uplink {
              off: frames of a VLAN are balanced as if they had no tag"
         );
         let way_out = format!(
-            "`{netns}ethtool -K {interface} {name} off`; where the driver refuses that, have the switch send frames without tags only, \
-             or use another card"
+            "`{netns}ethtool -K {interface} {name} off`; where the driver refuses that, have the switch send \
+             frames without tags only, or use another card"
         );
         Some(fault(&what, &way_out))
     }

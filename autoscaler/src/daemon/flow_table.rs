@@ -127,8 +127,8 @@ impl Refused {
         let Self { service, flows, usage } = self;
         let ServiceUse { flow_entries, flow_quota, .. } = usage;
         format!(
-            "{flows} flows of {service} were not recorded, as its quota of the flow table or the table is full ({flow_entries} entries of \
-             at most {flow_quota}): they may break when the instances change; {WAY_OUT}"
+            "{flows} flows of {service} were not recorded, as its quota of the flow table or the table is full \
+             ({flow_entries} entries of at most {flow_quota}): they may break when the instances change; {WAY_OUT}"
         )
     }
 }
@@ -137,7 +137,12 @@ impl Refused {
     /// For programs.
     pub(crate) fn details(&self) -> Value {
         let Self { service, flows, usage } = self;
-        json!({ "service": service.to_string(), "refused": flows, "flow_entries": usage.flow_entries, "flow_quota": usage.flow_quota })
+        json!({
+            "service": service.to_string(),
+            "refused": flows,
+            "flow_entries": usage.flow_entries,
+            "flow_quota": usage.flow_quota,
+        })
     }
 }
 

@@ -17,8 +17,9 @@ pub fn close_bridge(netns: &Netns, bridge: &str) -> Result<(), Error> {
     attach("closed", netns, bridge)
 }
 
-/// Lets an interface on a bridge take IPv4 packets only from those instances that they say to be from. To be used where the bridge's
-/// ports check Ethernet addresses ([`Links::seal_port`](crate::net::Links::seal_port)). Idempotent. It ends with the interface.
+/// Lets an interface on a bridge take IPv4 packets only from those instances that they say to be from. To be used
+/// where the bridge's ports check Ethernet addresses ([`Links::seal_port`](crate::net::Links::seal_port)).
+/// Idempotent. It ends with the interface.
 pub fn admit_own_addresses(netns: &Netns, interface: &str) -> Result<(), Error> {
     attach("own_address", netns, interface)
 }

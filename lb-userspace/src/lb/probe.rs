@@ -1,9 +1,10 @@
 //! Backends are asked whether they still have a flow that its client is said to have reset.
 //!
-//! A backend that has taken a RST says nothing, and one that has ignored it, since it was forged, says nothing either. A segment out
-//! of the window tells them apart: where the flow lives it is answered with an ACK, and where there is none with a RST (RFC 9293,
-//! 3.10.7.4 and 3.10.7.1). The reply takes the path of all egress traffic, where the flow learns from it; for the client it is
-//! one ACK more of what it knows, or the RST of a flow that isn't there.
+//! A backend that has taken a RST says nothing, and one that has ignored it, since it was forged, says nothing
+//! either. A segment out of the window tells them apart: where the flow lives it is answered with an ACK, and where
+//! there is none with a RST (RFC 9293, 3.10.7.4 and 3.10.7.1). The reply takes the path of all egress traffic, where
+//! the flow learns from it; for the client it is one ACK more of what it knows, or the RST of a flow that isn't
+//! there.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Who has how much of the flow table.
 //!
-//! The programs count entries as they are made and deleted, and keep each service within its quota. Here the quota is made from the
-//! number of services, and what was counted is compared with what a sweep has found.
+//! The programs count entries as they are made and deleted, and keep each service within its quota. Here the quota is
+//! made from the number of services, and what was counted is compared with what a sweep has found.
 
 use lb_common::abi::{Control, FlowUse, Quota, SweepOrder, sweep_order};
 use serde::{Deserialize, Serialize};

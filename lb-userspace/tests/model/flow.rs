@@ -190,8 +190,9 @@ impl Flow {
         std::mem::take(&mut self.traces)
     }
 
-    /// All that the flow may look like to the programs, where others may have left this in the places that it shares: their traces
-    /// look like its own, and as many attempts as a set has push its own out. The cache of flows in use is free to miss any.
+    /// All that the flow may look like to the programs, where others may have left this in the places that it shares:
+    /// their traces look like its own, and as many attempts as a set has push its own out. The cache of flows in use
+    /// is free to miss any.
     pub(crate) fn with_strays(self, strays: Strays) -> impl Iterator<Item = Self> {
         let each = |is_so: bool, other: Self| std::iter::once(other).filter(move |_| is_so);
         let awaited = std::iter::once(self)

@@ -1,5 +1,5 @@
-//! Random packets: half of them what ends of a few flows may send, and those who speak in their name; the others of all kinds, many
-//! changed or cut afterwards.
+//! Random packets: half of them what ends of a few flows may send, and those who speak in their name; the others of
+//! all kinds, many changed or cut afterwards.
 
 use fastrand::Rng;
 

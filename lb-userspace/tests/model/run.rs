@@ -351,7 +351,8 @@ impl Run {
 
     fn fail(&self, number: u64, frame: &[u8], (verdict, out): (Verdict, &[u8]), what: &str) -> ! {
         panic!(
-            "seed {}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): {what}\n  in:  {}\n  out: {verdict:?} {}",
+            "seed {}, packet {} ({number} of SLUICE_FUZZ_SEED={} SLUICE_FUZZ_PACKETS=1000): \
+             {what}\n  in:  {}\n  out: {verdict:?} {}",
             self.seed,
             self.batch * BATCH + number,
             self.seed.wrapping_add(self.batch),

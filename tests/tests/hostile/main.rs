@@ -1,5 +1,6 @@
-//! One tenant attacks, from the uplink's link and from an instance of its own; the other holds its connections and pings, its slots
-//! move, and none of them breaks, moves or is forgotten. Meanwhile it gets new clients, each of which is served.
+//! One tenant attacks, from the uplink's link and from an instance of its own; the other holds its connections and
+//! pings, its slots move, and none of them breaks, moves or is forgotten. Meanwhile it gets new clients, each of
+//! which is served.
 //!
 //! `SLUICE_FLOOD_SECONDS` is how long each flood takes, 2 by default.
 

@@ -196,9 +196,8 @@ mod tests {
     #[test]
     fn tests_become_jobs_and_examples_come_along() {
         let message = |folder: &str, test: bool| {
-            format!(
-                r#"{{"reason":"compiler-artifact","profile":{{"test":{test}}},"executable":"/work/target/debug/{folder}/flows-1f"}}"#
-            )
+            let file = format!("/work/target/debug/{folder}/flows-1f");
+            format!(r#"{{"reason":"compiler-artifact","profile":{{"test":{test}}},"executable":"{file}"}}"#)
         };
         let programs = [
             Program::parse(&message("deps", true)).expect("a program"),

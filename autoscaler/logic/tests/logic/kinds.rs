@@ -211,7 +211,8 @@ proptest! {
 
     #[test]
     fn no_forecast_is_too_odd_to_decide_by(
-        (spec, policies) in any_world(), demand in 0.0..=f64::MAX, ahead in any::<f64>(), kept in any::<f64>(), load in 0.0..200.0_f64
+        (spec, policies) in any_world(), demand in 0.0..=f64::MAX,
+        ahead in any::<f64>(), kept in any::<f64>(), load in 0.0..200.0_f64
     ) {
         let case = Case { spec, policies, ..Case::of(4, load) };
         let expected = Outlook::Expected { demand, at: at(60), error: None, ahead: Some(ahead), kept: Some(kept) };

@@ -73,8 +73,8 @@ pub enum EventKind {
     LogsMalformed,
     /// Lines of a tenant's log could not be kept, as its day is full, or the disk; as seldom.
     LogsLost,
-    /// Flows of a tenant's service were not recorded, as its quota of the flow table is full, or the table; at most one such event
-    /// of a service in ten minutes.
+    /// Flows of a tenant's service were not recorded, as its quota of the flow table is full, or the table; at most
+    /// one such event of a service in ten minutes.
     FlowTableFull,
 }
 

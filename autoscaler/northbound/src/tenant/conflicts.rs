@@ -54,7 +54,8 @@ pub fn check_reserved(tenants: &[&Tenant], reserved: Ipv4Net) -> Vec<Conflict> {
         let within = |vip: IpAddr| {
             within(vip, reserved).then(|| format!("the VIP {vip} is in the management network {reserved}"))
         };
-        let help = "a VIP is an address that clients reach over the uplink; or choose another `management.subnet` in the host file";
+        let help = "a VIP is an address that clients reach over the uplink; or choose another \
+                    `management.subnet` in the host file";
         conflicts
             .extend(check_vips(tenant, within, help).map(|diagnostic| Conflict { offender, diagnostic }));
     }

@@ -204,7 +204,9 @@ mod tests {
         }
 
         #[test]
-        fn counted_messages_come_through(texts in prop::collection::vec("<[0-9]{1,2}>[a-z \n]{0,20}[a-z]", 0..10), pieces in 1..30_usize) {
+        fn counted_messages_come_through(
+            texts in prop::collection::vec("<[0-9]{1,2}>[a-z \n]{0,20}[a-z]", 0..10), pieces in 1..30_usize
+        ) {
             let counted = texts.iter().map(|text| format!("{} {text}", text.len()));
             let stream = counted.collect::<Vec<_>>().concat();
             prop_assert_eq!(messages(stream.as_bytes(), pieces), texts);

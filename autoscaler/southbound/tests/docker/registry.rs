@@ -103,7 +103,10 @@ fn answer(content: &Content, asked: &Asked, credentials: &str) -> Response<Full<
 }
 
 fn content(image: &Image) -> Content {
-    let described = |kind: &str, bytes: &[u8]| serde_json::json!({ "mediaType": kind, "size": bytes.len(), "digest": digest(bytes) });
+    let described = |kind: &str, bytes: &[u8]| {
+        let digest = digest(bytes);
+        serde_json::json!({ "mediaType": kind, "size": bytes.len(), "digest": digest })
+    };
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,

@@ -37,8 +37,8 @@ pub(crate) struct LbArgs {
 pub(crate) enum LbCommand {
     /// Show the services: backends, flows, what each has of the flow table, packets, bytes.
     ///
-    /// A service may have as many entries of the flow table as its quota says. REFUSED counts flows that weren't recorded since the
-    /// quota or the table was full: they may break when the service's backends change.
+    /// A service may have as many entries of the flow table as its quota says. REFUSED counts flows that weren't
+    /// recorded since the quota or the table was full: they may break when the service's backends change.
     Services,
     /// Show the backends: state, the share of each service's new flows, flows, packets, bytes.
     Backends,

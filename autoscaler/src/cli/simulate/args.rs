@@ -22,8 +22,8 @@ unit, at even intervals, give or take some seconds. A timestamp is RFC 3339, `20
 milliseconds since 1970. Cells may be separated by `,`, `;`, tabs or `|`; an empty one, `null` or `NaN` is a gap.
 
 An instance is sized so that the peak needs 20 of them, unless --capacity or --peak-needs says otherwise. A policy on
-`cpu` or `memory` sees the load as a share of that capacity, one on any other metric sees it in the trace's unit: each instance its
-even share, and with `of: group` the whole of it.
+`cpu` or `memory` sees the load as a share of that capacity, one on any other metric sees it in the trace's unit: each instance
+its even share, and with `of: group` the whole of it.
 
 Demand is the same for all that are compared: at least the least of their minimums, and more than a group's maximum where the
 load needs it.

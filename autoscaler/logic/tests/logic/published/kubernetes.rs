@@ -88,8 +88,8 @@ fn assuming(target: f64) -> TargetTracking {
     }
 }
 
-/// The same section through a decision: what is not ready yet counts at 0 on the way up. Three at 85 % of a target of 60 % would need
-/// five; as 255 % on four they are within the tolerance.
+/// The same section through a decision: what is not ready yet counts at 0 on the way up. Three at 85 % of a target of
+/// 60 % would need five; as 255 % on four they are within the tolerance.
 #[test]
 fn an_instance_that_is_not_ready_counts_at_0_on_the_way_out() {
     let minute = Duration::from_mins(1);

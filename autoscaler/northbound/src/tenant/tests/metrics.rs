@@ -24,7 +24,8 @@ fn every_source_with_its_defaults() {
     let found = metrics(
         "  - {name: queue, push: true}
   - {name: load, exporter: {port: 9100, series: node_load1}}
-  - {name: busy, interval: 2s, stale_after: 10s, exporter: {port: 9100, path: /m, series: cpu_total, labels: {mode: user}, rate: true}}
+  - {name: busy, interval: 2s, stale_after: 10s, \
+exporter: {port: 9100, path: /m, series: cpu_total, labels: {mode: user}, rate: true}}
   - {name: rps, timeout: 1s, prometheus: {url: 'http://127.0.0.1:9090/', query: 'sum(rate(x[1m]))', by: instance}}
 ",
     );

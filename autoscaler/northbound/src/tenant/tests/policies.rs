@@ -126,7 +126,8 @@ fn schedules() {
         (entry("{at: 2027-01-01 08:00, cron: »\"0 8 * * *\", duration: 1h, count: 2}"), "exclude each other"),
         (entry("{at: 2027-01-01 08:00, duration: »0, count: 2}"), "out of range"),
         (entry("{at: 2027-01-01 08:00, duration: 1h, count: »3}"), "above the group's max, which is 2 on line 4"),
-        ("[{static: {time_zone: »Mars/Olympus, entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "is not a time zone"),
+        ("[{static: {time_zone: »Mars/Olympus, entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(),
+            "is not a time zone"),
         ("[{static: {»entries: []}}]".into(), "`entries` is empty"),
         ("[{custom: »{entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}]}}]".into(), "the key `dynamic` is missing"),
         ("[{custom: {entries: [{at: 2027-01-01 08:00, duration: 1h, count: 2}], dynamic: {»step: {}}}}]".into(),
@@ -227,7 +228,8 @@ fn policies_that_contradict_each_other() {
                 "a second `rules`",
             ),
             (
-                "[{step: {threshold: 30%, steps: [{from: 0, change: 1}]}}, »{step: {threshold: 80%, steps: [{to: 0, change: -1}]}}]",
+                "[{step: {threshold: 30%, steps: [{from: 0, change: 1}]}}, \
+                 »{step: {threshold: 80%, steps: [{to: 0, change: -1}]}}]",
                 "fire at the same load",
             ),
             (
@@ -310,10 +312,13 @@ fn policies_that_leave_each_other_room_are_not_reported() {
         "[{target_tracking: {target: 60%}}, {step: {threshold: 60%, steps: [{from: 20, change: 1}]}}]",
         "[{step: {threshold: 80%, steps: [{from: 0, change: 1}]}}, {step: {threshold: 30%, steps: [{to: 0, change: -1}]}}]",
         "[{step: {threshold: 50%, adjustment: exact, steps: [{from: 0, change: 2}, {to: 0, change: 1}]}}]",
-        "[{simple: {when: above, threshold: 80%, adjustment: exact, change: 2}}, {simple: {when: above, threshold: 50%, change: 1}}]",
+        "[{simple: {when: above, threshold: 80%, adjustment: exact, change: 2}}, \
+         {simple: {when: above, threshold: 50%, change: 1}}]",
         "[{target_tracking: {target: 80%, disable_scale_in: true}}, {target_tracking: {target: 30%}}]",
-        "[{simple: {when: above, threshold: 30%, change: 1}}, {simple: {metric: memory, when: below, threshold: 50%, change: -1}}]",
-        "[{simple: {when: above, threshold: 30%, change: 1}}, {simple: {when: below, threshold: 50, aggregation: count, change: -1}}]",
+        "[{simple: {when: above, threshold: 30%, change: 1}}, \
+         {simple: {metric: memory, when: below, threshold: 50%, change: -1}}]",
+        "[{simple: {when: above, threshold: 30%, change: 1}}, \
+         {simple: {when: below, threshold: 50, aggregation: count, change: -1}}]",
     ];
     for policies in table {
         let found = faults(&structured(NET, TCP, &format!("{GROUP}\npolicies: {policies}")));

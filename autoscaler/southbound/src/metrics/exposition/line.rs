@@ -1,9 +1,10 @@
 //! One line of a page of metrics: pure.
 //!
-//! Two formats, read as Prometheus reads them: its text format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats>)
-//! and `OpenMetrics` 1.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec>), both with the quoted names of
-//! Prometheus 3. Blanks are taken in `OpenMetrics` too where its grammar has exactly one, and comments are not judged:
-//! neither changes a value.
+//! Two formats, read as Prometheus reads them: its text format 0.0.4
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats>) and `OpenMetrics` 1.0
+//! (<https://prometheus.io/docs/specs/om/open_metrics_spec>), both with the quoted names of Prometheus 3. Blanks are
+//! taken in `OpenMetrics` too where its grammar has exactly one, and comments are not judged: neither changes a
+//! value.
 
 use std::borrow::Cow;
 

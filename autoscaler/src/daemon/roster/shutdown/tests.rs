@@ -54,7 +54,8 @@ impl World {
         self.member = adopt(&found, &self.balancer, &saved, false, at(self.clock));
     }
 
-    /// One thing that the daemon does, as [`Tenant::reconcile`](crate::daemon::tenant) would next. `false` where nothing is left to do.
+    /// One thing that the daemon does, as [`Tenant::reconcile`](crate::daemon::tenant) would next. `false` where
+    /// nothing is left to do.
     fn step(&mut self) -> bool {
         self.clock += 1;
         let (now, clock) = (Instant::now(), at(self.clock));
