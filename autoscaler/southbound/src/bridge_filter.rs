@@ -1,7 +1,7 @@
 //! Whether the host's packet filter sees the tenants' bridged frames, and drops them.
 //!
-//! Where `br_netfilter` is loaded, as Docker does, frames that go from port to port of a bridge pass iptables' `FORWARD` chain. The
-//! daemon changes nothing of another's packet filter: it says what is wrong, and what mends it.
+//! Where `br_netfilter` is loaded, as Docker does, frames that go from port to port of a bridge pass iptables' `FORWARD`
+//! chain. The daemon changes nothing of another's packet filter: it says what is wrong, and what mends it.
 
 use std::io;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! Drift: what the daemon has made and somebody else has changed. It is compared with what should be every two seconds, put right,
-//! and told as an event; what can't be put right is a problem.
+//! Drift: what the daemon has made and somebody else has changed. It is compared with what should be every two seconds,
+//! put right, and told as an event; what can't be put right is a problem.
 //!
 //! Here is what belongs to all tenants; each tenant's task compares its own networks, ports and VIPs with the same view.
 

@@ -22,8 +22,9 @@ pub enum Repaired {
 }
 
 impl LoadBalancer {
-    /// Compares pins and attached programs with what should be, and puts back what is missing. Returns what was. An interface that
-    /// is not there now is left alone. To be called every few seconds: it takes well under a millisecond where nothing is missing.
+    /// Compares pins and attached programs with what should be, and puts back what is missing. Returns what was. An
+    /// interface that is not there now is left alone. To be called every few seconds: it takes well under a millisecond
+    /// where nothing is missing.
     ///
     /// # Errors
     /// The first thing that can't be put back. What comes before it is put back; the call is to be made again.
