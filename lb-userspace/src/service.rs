@@ -39,6 +39,16 @@ impl Protocol {
 }
 
 /// What clients address.
+///
+/// ```
+/// use lb_userspace::service::{Protocol, ServiceKey};
+///
+/// let web: ServiceKey = "45.45.45.45:80/tcp".parse()?;
+/// assert_eq!((web.protocol, web.port), (Protocol::Tcp, Some(80)));
+/// let ping: ServiceKey = "45.45.45.45/icmp".parse()?;
+/// assert_eq!(ping.to_string(), "45.45.45.45/icmp");
+/// # Ok::<(), lb_userspace::service::BadServiceKey>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceKey {
     /// The public address.
@@ -122,6 +132,30 @@ pub struct Service {
 
 impl Service {
     /// Whether its draining backends take its new flows, as none is active: one that still serves is better than none.
+    ///
+    /// ```
+    /// use lb_userspace::net::MacAddr;
+    /// use lb_userspace::service::{Backend, BackendState, Reach, Service};
+    ///
+    /// let reach = Reach::Link {
+    ///     interface: 7,
+    ///     source_mac: "02:00:00:00:00:01".parse()?,
+    ///     mac: MacAddr::of_instance("19.0.0.2".parse()?),
+    /// };
+    /// let backend = |address: &str, state| {
+    ///     address.parse().map(|address| Backend { address, reach, weight: 1, state })
+    /// };
+    /// let mut service = Service {
+    ///     key: "45.45.45.45:80/tcp".parse()?,
+    ///     target_port: None,
+    ///     closing: false,
+    ///     backends: vec![backend("19.0.0.2", BackendState::Draining)?],
+    /// };
+    /// assert!(service.draining_serve());
+    /// service.backends.push(backend("19.0.0.3", BackendState::Active)?);
+    /// assert!(!service.draining_serve());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn draining_serve(&self) -> bool {
         let is_there =

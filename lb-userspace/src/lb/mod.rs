@@ -62,6 +62,24 @@ use registry::Registry;
 ///
 /// Calls are synchronous and take well under a millisecond, but for [`apply`](Self::apply) and
 /// [`remove`](Self::remove), which wait up to about 20 ms for the kernel to finish with what they replaced.
+///
+/// ```no_run
+/// use lb_userspace::lb::{FlowTimeouts, Limits, LoadBalancer, OpenPorts, Settings};
+/// use lb_userspace::net::Netns;
+/// use lb_userspace::service::Service;
+///
+/// let mut balancer = LoadBalancer::open(&Settings {
+///     pin_root: "/sys/fs/bpf/example".into(),
+///     transit: Netns::open("transit")?,
+///     uplink: "eth1".to_owned(),
+///     limits: Limits::default(),
+///     timeouts: FlowTimeouts::default(),
+///     open_ports: OpenPorts::default(),
+/// })?;
+/// let key = "45.45.45.45:80/tcp".parse()?;
+/// balancer.apply(&Service { key, target_port: None, closing: false, backends: Vec::new() })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct LoadBalancer {
     ebpf: Ebpf,
     maps: Maps,
