@@ -47,11 +47,21 @@ impl Easing {
 ///
 /// A maximum below the desired number comes down by a quarter of it (at least one) in each buffer time, the first of which
 /// begins with the edit. When the maximum is raised again, the number goes back with it, up to what it was; unless a policy
-/// or a person has lowered it meanwhile.
+/// or a person has lowered it meanwhile. What a policy has raised beyond the maximum (`exceeds_by_policy`) comes down by the
+/// policies.
 #[must_use]
-pub fn ease(spec: &GroupSpec, desired: u32, easing: Option<Easing>, now: Timestamp) -> Eased {
+pub fn ease(
+    spec: &GroupSpec,
+    desired: u32,
+    exceeds_by_policy: bool,
+    easing: Option<Easing>,
+    now: Timestamp,
+) -> Eased {
     let max = spec.max;
     let free = Eased { easing: None, max, restored: None };
+    if exceeds_by_policy {
+        return free;
+    }
     let Some(mut easing) = easing.filter(|easing| desired == easing.max) else {
         let begun = (max < desired).then_some(Easing { from: desired, max: desired, since: now });
         return Eased { easing: begun, max: max.max(desired), restored: None };
@@ -94,7 +104,7 @@ mod tests {
 
     impl Course {
         fn at(&mut self, second: i64, max: u32) -> u32 {
-            let eased = ease(&limits(max), self.desired, self.easing, at(second));
+            let eased = ease(&limits(max), self.desired, false, self.easing, at(second));
             self.easing = eased.easing;
             self.desired = eased.restored.unwrap_or(self.desired).min(eased.max);
             self.desired
@@ -128,6 +138,15 @@ mod tests {
             easing.rewind(at(0));
         }
         assert_eq!([9, 10].map(|second| course.at(second, 1)), [12, 9]);
+    }
+
+    #[test]
+    fn what_a_policy_has_raised_comes_down_by_the_policies() {
+        let free = Eased { easing: None, max: 8, restored: None };
+        assert_eq!(ease(&limits(8), 12, true, None, at(0)), free);
+        let eased = ease(&limits(8), 12, false, None, at(0));
+        assert_eq!(eased.max, 12);
+        assert_eq!(ease(&limits(8), 12, true, eased.easing, at(10)), free);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 use sluice_logic::decision::{self, Action, Decision, Group};
-use sluice_logic::easing::ease;
+use sluice_logic::easing::{Eased, ease};
 use sluice_logic::group::Instance;
 use sluice_logic::spec::GroupSpec;
 use sluice_northbound::api::EventKind;
@@ -13,11 +13,13 @@ use super::Tenant;
 impl Tenant {
     /// The group's limits as they hold now.
     pub(super) fn limits(&self, now: Timestamp) -> GroupSpec {
-        let mut limits = self.spec.group.clone();
-        if !self.group.history.exceeds_by_policy(limits.max) {
-            limits.max = ease(&limits, self.desired(), self.group.easing, now).max;
-        }
-        limits
+        GroupSpec { max: self.eased(now).max, ..self.spec.group.clone() }
+    }
+
+    fn eased(&self, now: Timestamp) -> Eased {
+        let limits = &self.spec.group;
+        let exceeds = self.group.history.exceeds_by_policy(limits.max);
+        ease(limits, self.desired(), exceeds, self.group.easing, now)
     }
 
     /// Decides by these limits. A step on the way down to the file's maximum says that it is one.
@@ -41,16 +43,9 @@ impl Tenant {
 
     /// The group's limits as they hold now; where a maximum that had come down is raised again, the number goes back first.
     pub(super) fn ease(&mut self, now: Timestamp) -> GroupSpec {
-        let mut limits = self.spec.group.clone();
-        // What a policy has raised comes down by the policies.
-        if self.group.history.exceeds_by_policy(limits.max) {
-            self.group.easing = None;
-            return limits;
-        }
         let desired = self.desired();
-        let eased = ease(&limits, desired, self.group.easing, now);
+        let eased = self.eased(now);
         self.group.easing = eased.easing;
-        limits.max = eased.max;
         if let Some(restored) = eased.restored {
             let reason = format!(
                 "{desired} → {restored}: the maximum is {} again, and {restored} were desired before it came down",
@@ -68,6 +63,6 @@ impl Tenant {
             self.host.events.record(self.event(EventKind::ScaleOut, &decision.reason).with(json!(decision)));
             self.accept(decision);
         }
-        limits
+        GroupSpec { max: eased.max, ..self.spec.group.clone() }
     }
 }
