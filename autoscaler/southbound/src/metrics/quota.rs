@@ -69,3 +69,65 @@ pub(super) async fn work<T: Send + 'static>(
     });
     done.await.unwrap_or_else(|error| Err(format!("what made its reader fail: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_leaves_the_runtime_free_and_is_done_one_at_a_time() {
+        let (release, released) = mpsc::channel();
+        let long = move || released.recv_timeout(Duration::from_secs(5)).map_err(|error| error.to_string());
+        let begun = Arc::new(AtomicBool::new(false));
+        let next = {
+            let begun = begun.clone();
+            move || {
+                begun.store(true, Relaxed);
+                Ok(())
+            }
+        };
+        // On the runtime's one thread: while that is busy nobody lets the work end.
+        let meanwhile = async {
+            sleep(Duration::from_millis(50)).await;
+            assert!(!begun.load(Relaxed), "two are done at once");
+            release.send(())
+        };
+        let (long, next, released) = tokio::join!(work(long), work(next), meanwhile);
+        released.expect("it waits");
+        long.expect("the runtime was free meanwhile");
+        next.expect("done");
+        assert!(begun.load(Relaxed));
+    }
+
+    /// Whether it can't be had at once.
+    async fn waits(permit: impl Future) -> bool {
+        timeout(Duration::from_millis(20), permit).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_read_at_once_are_bounded_by_tenant_and_for_all() {
+        let tenants: Vec<Quota> = (0..=READ_BY_ALL / READ).map(|_| Quota::default()).collect();
+        let (last, others) = tenants.split_last().expect("some");
+        let first = join_all((0..READ).map(|_| others[0].read())).await;
+        assert!(waits(others[0].read()).await, "a tenant's own bound");
+        let rest = others[1..].iter().flat_map(|quota| (0..READ).map(|_| quota.read()));
+        let rest = join_all(rest).await;
+        assert!(waits(last.read()).await, "the bound of all");
+        drop(first);
+        assert!(!waits(last.read()).await);
+        drop(rest);
+
+        let asked = join_all((0..ASKED).map(|_| last.ask())).await;
+        assert!(waits(last.ask()).await, "connections of a tenant");
+        assert!(!waits(others[0].ask()).await, "of another");
+        drop(asked);
+    }
+}
