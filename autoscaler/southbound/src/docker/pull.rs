@@ -230,6 +230,15 @@ mod tests {
 
     /// A dockerd that has pulled 41 of 100 bytes until it is released; and how often it was asked.
     fn dockerd(socket: &std::path::Path, release: Arc<Notify>) -> (Docker, Arc<AtomicUsize>) {
+        dockerd_that_says_so_every(socket, Duration::from_hours(1), release)
+    }
+
+    /// One that says the same again and again until then.
+    fn dockerd_that_says_so_every(
+        socket: &std::path::Path,
+        pause: Duration,
+        release: Arc<Notify>,
+    ) -> (Docker, Arc<AtomicUsize>) {
         let listener = UnixListener::bind(socket).expect("a socket");
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
@@ -240,12 +249,17 @@ mod tests {
                 tokio::spawn(async move {
                     let said = "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":41,\"total\":100}}\n";
                     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-                    let text = format!("{head}{:x}\r\n{said}\r\n", said.len());
+                    let chunk = format!("{:x}\r\n{said}\r\n", said.len());
                     let asked = stream.read(&mut [0; 4_096]).await.expect("a request");
                     assert!(asked > 0, "a request");
-                    stream.write_all(text.as_bytes()).await.expect("sent");
-                    release.notified().await;
-                    stream.write_all(b"0\r\n\r\n").await.expect("sent");
+                    stream.write_all(head.as_bytes()).await.expect("sent");
+                    // Who asked may have gone.
+                    while stream.write_all(chunk.as_bytes()).await.is_ok() {
+                        if timeout(pause, release.notified()).await.is_ok() {
+                            stream.write_all(b"0\r\n\r\n").await.expect("sent");
+                            break;
+                        }
+                    }
                 });
             }
         });
@@ -269,20 +283,25 @@ mod tests {
             }
             release.notify_one();
         };
-        let (pulled, ()) = tokio::join!(timeout(patience, join(&ids[1])), finish);
-        pulled.expect("in time").expect("pulled");
+        let both = async { tokio::join!(join(&ids[1]), finish) };
+        let (pulled, ()) = timeout(patience, both).await.expect("in time");
+        pulled.expect("pulled");
         assert_eq!(asked.load(Ordering::Relaxed), 1, "it was not begun again");
     }
 
     #[tokio::test]
     async fn a_pull_that_stands_still_fails() {
-        let directory = tempfile::tempdir().unwrap();
-        let (docker, _) = dockerd(&directory.path().join("sock"), Arc::new(Notify::new()));
-        let (pulls, id) = (Pulls::default(), InstanceId::from_label("demo-00000001"));
-        let patience = Duration::from_secs(1);
-        let stalled = pulls.join(&docker, &id, Wanted::new("shop:1", None), None, patience).await;
-        let stalled = stalled.expect_err("nothing comes any more");
-        assert!(matches!(&*stalled, PullError::Stalled(_)), "{stalled:?}");
+        for pause in [Duration::from_hours(1), Duration::from_millis(50)] {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("sock");
+            let (docker, _) = dockerd_that_says_so_every(&socket, pause, Arc::new(Notify::new()));
+            let (pulls, id) = (Pulls::default(), InstanceId::from_label("demo-00000001"));
+            let patience = Duration::from_secs(1);
+            let pulled = pulls.join(&docker, &id, Wanted::new("shop:1", None), None, patience);
+            let pulled = timeout(10 * patience, pulled).await.expect("it is given up");
+            let stalled = pulled.expect_err("nothing more comes");
+            assert!(matches!(&*stalled, PullError::Stalled(_)), "{stalled:?}");
+        }
     }
 
     #[test]
