@@ -101,6 +101,8 @@ fn presence(state: Option<ContainerSummaryStateEnum>) -> Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use sluice_logic::spec::RegistryLogin;
 
     use super::*;
@@ -138,6 +140,10 @@ mod tests {
         assert!(!format!("{summary:?}").contains("hunter2"), "{summary:?}");
         let private = Private::of(&scope);
         private.write(&spec).expect("written: this test needs root");
+        let files = scope.containers_dir().read_dir().unwrap();
+        let modes: Vec<u32> = files.map(|file| file.unwrap().metadata().unwrap().mode() & 0o777).collect();
+        assert_eq!(modes, [0o600]);
+        assert_eq!(scope.containers_dir().metadata().unwrap().mode() & 0o777, 0o700);
         let found = observed(&summary, &Private::of(&scope)).unwrap().spec;
         private.remove(&spec.id).unwrap();
         assert_eq!(found, Some(spec.clone()));

@@ -162,7 +162,9 @@ async fn what_does_not_end_when_asked_is_killed() {
     spec.template.docker = Some(runs("trap '' TERM; while :; do sleep 1; done"));
     bed.provider.create(&spec).await.expect("created");
     bed.provider.start(&spec.id).await.expect("started");
+    let begun = std::time::Instant::now();
     bed.provider.stop(&spec.id, std::time::Duration::from_millis(200)).await.expect("stopped");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "not when it was to: {:?}", begun.elapsed());
     assert_eq!(bed.presence(&spec.id).await, Some(Presence::Exited));
     bed.down().await;
 }
