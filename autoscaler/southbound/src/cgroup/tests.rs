@@ -107,6 +107,35 @@ fn version_1_with_an_empty_version_2_beside_it() {
 }
 
 #[test]
+fn a_limit_of_memory_leaves_no_swap_beside_it() {
+    let host = Host::new(&[("all", "cgroup2", "rw")]);
+    host.put("all/cgroup.controllers", "cpu memory\n");
+    for file in ["memory.max", "memory.swap.max"] {
+        host.put(&format!("all/x/{file}"), "max\n");
+    }
+    let found = host.hierarchies();
+    found.group("x".into()).limit_memory(Some(1 << 20)).expect("limited");
+    assert_eq!(
+        (host.text("all/x/memory.max"), host.text("all/x/memory.swap.max")),
+        ("1048576".into(), "0".into())
+    );
+    assert_eq!(host.text("all/x/memory.oom.group"), "1", "all of it ends");
+
+    let host = Host::new(&[("both", "cgroup", "rw,cpu,cpuacct"), ("memory", "cgroup", "rw,memory")]);
+    let files =
+        ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|file| format!("memory/x/{file}"));
+    for file in &files {
+        host.put(file, "-1\n");
+    }
+    let found = host.hierarchies();
+    let group = found.group("x".into());
+    group.limit_memory(Some(1 << 20)).expect("limited");
+    assert_eq!(files.each_ref().map(|file| host.text(file)), ["1048576", "1048576"]);
+    group.limit_memory(None).expect("lifted");
+    assert_eq!(files.each_ref().map(|file| host.text(file)), ["-1", "-1"]);
+}
+
+#[test]
 fn a_host_without_the_controller_is_told_how_to_get_it() {
     let host = Host::new(&[("unified", "cgroup2", "rw"), ("cpuset", "cgroup", "rw,cpuset")]);
     host.put("unified/cgroup.controllers", "memory pids\n");
