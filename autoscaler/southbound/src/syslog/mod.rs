@@ -267,6 +267,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_kernel_drops_counts_as_lost() {
+        const SENT: usize = 5_000;
+        let intake = Intake::new(IntakeLimits::default());
+        let (here, address) = (Netns::current().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut listener = Listener::open(&here, address, &intake, |_| Some(())).unwrap();
+        let sender = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // The listener is on this thread, and takes nothing meanwhile.
+        for _ in 0..SENT {
+            sender.send_to(&[b'x'; 1_000], listener.address).unwrap();
+        }
+        let mut kept = 0;
+        let all = async {
+            loop {
+                while listener.messages.try_recv().is_ok() {
+                    kept += 1;
+                }
+                if kept + usize::try_from(intake.counts().lost).unwrap() == SENT {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all).await.expect("each is kept or counted");
+        assert!(kept < SENT, "the buffer holds more than this");
+    }
+
+    #[tokio::test]
     async fn a_silent_sender_is_asked_whether_it_is_there() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
