@@ -33,3 +33,30 @@ pub fn provide_bpffs(pin_root: &Path) -> Result<bool, Error> {
         .map_err(|error| Error::file("mounting a bpffs on", USUAL_PLACE)(error.into()))?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::{fs, thread};
+
+    use nix::mount::{MntFlags, umount2};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_write_in_it() {
+        // In a mount namespace of its own, which ends with the thread.
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("this test needs root");
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+            while umount2(USUAL_PLACE, MntFlags::MNT_DETACH).is_ok() {}
+            let pins = Path::new(USUAL_PLACE).join("sluice");
+            assert!(provide_bpffs(&pins).expect("mounted"), "there was none");
+            assert!(!provide_bpffs(&pins).expect("found"), "there is one");
+            fs::metadata(USUAL_PLACE).expect("a directory").mode()
+        });
+        assert_eq!(made.join().expect("mounted") & 0o777, 0o700);
+    }
+}
