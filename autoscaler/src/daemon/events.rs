@@ -319,6 +319,36 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_has_jumped_deletes_no_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path()).unwrap();
+        log.record(hold("of today"));
+        let old = dir.path().join("2020-01-01.jsonl");
+        fs::write(&old, "").unwrap();
+        let mut inner = log.inner.lock().unwrap();
+        let mut event = inner.recent[0].clone();
+        event.at = event.at.checked_add(9_000.hours()).unwrap();
+        inner.append(&event).unwrap();
+        assert!(old.exists(), "the clock is a year ahead all at once");
+    }
+
+    #[test]
+    fn what_fails_is_a_warning_in_the_daemons_own_log() {
+        let (dir, log) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let events = EventLog::open(dir.path()).unwrap();
+        let writer = std::sync::Arc::new(log.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            events.record(NewEvent::new(EventKind::InstanceFailed, "has failed"));
+            events.record(NewEvent::new(EventKind::StepFailed, "can't be done"));
+            events.record(hold("stays"));
+        });
+        let text = fs::read_to_string(log.path()).unwrap();
+        let levels: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        assert_eq!(levels, ["WARN", "WARN", "INFO"], "{text}");
+    }
+
+    #[test]
     fn old_files_go_and_a_full_one_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let today = day_of(at(0));

@@ -405,6 +405,16 @@ mod tests {
         assert!(found[0].message.contains("it is full"), "{}", found[0].message);
     }
 
+    #[test]
+    fn a_clock_that_is_far_ahead_of_what_is_kept_is_not_believed() {
+        let (_directory, logs, events) = logs(1 << 20);
+        logs.write(vec![line("of then")], &events);
+        let (then, now) = (at(0), std::time::Instant::now());
+        let ahead = then.checked_add(jiff::SignedDuration::from_hours(9_000)).unwrap();
+        let mut clock = clock(&logs.book);
+        assert!(clock.believes(then, now) && !clock.believes(ahead, now));
+    }
+
     #[tokio::test]
     async fn what_is_too_old_goes_while_nothing_comes() {
         let (_directory, logs, events) = logs(1 << 20);
