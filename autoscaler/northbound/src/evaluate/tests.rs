@@ -122,6 +122,11 @@ fn faults_have_their_place_and_a_way_out() {
         (QUESTION.replace("SAMPLES", r#"{"metric": "cpu", "value": 1, "at": "-x"}"#), 5, "`-5m`"),
         (QUESTION.replace("SAMPLES]", ""), 6, "not valid YAML"),
         (QUESTION.replace("\"min\": 1", "\"min\": 0"), 3, "the smallest is 1"),
+        (
+            QUESTION.replace("\"max\": 20", "\"max\": 20, \"scale_in_control\": {\"most\": \"101%\"}"),
+            3,
+            "no more than 100% to go",
+        ),
     ];
     for (text, line, fragment) in table {
         let text = text.replace("SAMPLES", "");
