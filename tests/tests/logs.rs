@@ -225,7 +225,7 @@ async fn how_an_instance_ended_and_what_it_said_are_told() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flag = folder.path().join("end");
     let script = format!(
-        "{} responder & while ! test -e {}; do sleep .1; done; echo PANIC: out of cheese >&2; kill %1; exit 9",
+        "echo at work; {} responder & while ! test -e {}; do sleep .1; done; echo PANIC: out of cheese >&2; kill %1; exit 9",
         sluice()?.display(),
         flag.display()
     );
@@ -240,8 +240,23 @@ async fn how_an_instance_ended_and_what_it_said_are_told() -> Result<()> {
     let client = world.start_daemon().await?;
     let mut observer = Observer::new(client.clone()).await?;
     observer.until("the instance", PATIENCE, |seen| instance(seen, "said").is_some()).await?;
+    let config = world.host_file().display().to_string();
+    let shown = |world: &World| {
+        let shown = world.sluice(&["logs", "said", "--instance", said.as_str(), "--config", &config])?;
+        anyhow::Ok(String::from_utf8(shown.stdout)?)
+    };
+    let asked = Instant::now();
+    while !shown(&world)?.contains("at work") {
+        ensure!(asked.elapsed() < PATIENCE, "what it says is not there while it runs");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     fs::write(&flag, "")?;
     observer.until("its end", PATIENCE, |seen| seen.count(EventKind::Terminated) > 0).await?;
+    // The next one ends so too, and nothing has come to work since.
+    let status = world.sluice(&["status", "said", "--config", &config])?;
+    let status = String::from_utf8(status.stdout)?;
+    let told = status.lines().find(|line| line.starts_with("failed: "));
+    assert!(told.is_some_and(|line| line.contains("exit code 9")), "{status}");
     fs::remove_file(&flag)?;
     let events = client.events(&EventQuery { limit: Some(1_000), ..EventQuery::default() }).await?.events;
     let is_end =
@@ -252,11 +267,6 @@ async fn how_an_instance_ended_and_what_it_said_are_told() -> Result<()> {
     assert!(failed.details["last_lines"].to_string().contains("out of cheese"), "{failed:?}");
 
     // With a daemon, and without.
-    let config = world.host_file().display().to_string();
-    let shown = |world: &World| {
-        let shown = world.sluice(&["logs", "said", "--instance", said.as_str(), "--config", &config])?;
-        anyhow::Ok(String::from_utf8(shown.stdout)?)
-    };
     let text = shown(&world)?;
     assert!(text.contains(said.as_str()) && text.contains("PANIC: out of cheese"), "{text}");
     world.kill_daemon()?;
