@@ -72,7 +72,7 @@ pub fn ease(
         let easing = goes_on.then_some(Easing { max: restored, since: now, ..easing });
         return Eased { easing, restored: Some(restored), ..free };
     }
-    if max < easing.max && elapsed(easing.since, now) >= spec.buffer_time.max(LEAST_PAUSE) {
+    if max < easing.max && elapsed(easing.since, now) >= spec.buffer_time_in().max(LEAST_PAUSE) {
         easing.max = max.max(easing.max - easing.max.div_ceil(PART));
         easing.since = now;
     }

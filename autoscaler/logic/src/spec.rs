@@ -143,11 +143,26 @@ pub struct GroupSpec {
     pub min: u32,
     /// Most instances.
     pub max: u32,
-    /// After a scaling action no further one starts for so long.
+    /// After a scaling action no further one starts for so long, where its direction has no time of its own:
+    /// [`buffer_time_out`](Self::buffer_time_out), [`buffer_time_in`](Self::buffer_time_in).
     pub buffer_time: Duration,
     /// How long a draining instance keeps its flows before it is shut down.
     pub cool_down: Duration,
     /// What tames it beyond that.
     #[serde(default)]
     pub pace: Pace,
+}
+
+impl GroupSpec {
+    /// After a scaling action, in either direction, the number goes up no sooner than after so long.
+    #[must_use]
+    pub fn buffer_time_out(&self) -> Duration {
+        self.pace.out.buffer_time.unwrap_or(self.buffer_time)
+    }
+
+    /// After a scaling action, in either direction, the number goes down no sooner than after so long.
+    #[must_use]
+    pub fn buffer_time_in(&self) -> Duration {
+        self.pace.r#in.buffer_time.unwrap_or(self.buffer_time)
+    }
 }

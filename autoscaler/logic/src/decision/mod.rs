@@ -139,7 +139,7 @@ pub enum ManualError {
 /// - Out if any policy wants out, and the largest wish wins. In only if all agree, and the smallest wins; a policy
 ///   without data agrees to nothing.
 /// - The pace of the direction then tames it: stabilization, rate limits, scale-in control.
-/// - Within the buffer time of the last scaling action the number stays.
+/// - Within the buffer time of the last scaling action the number stays; the time may be another one for each direction.
 /// - A `last_action` of the future means that the clock was set back. It counts as now, and the decision's own
 ///   `last_action` says so: the group waits for one buffer time, not until the clock has caught up.
 ///
@@ -379,7 +379,8 @@ fn follow(
     let recommended = Some(within).filter(|_| combined.wish != Wish::Unknown);
     let mut clips: Vec<Clip> = limits.clip(wanted).into_iter().collect();
     let to = pace::tame(group, within, now, &mut clips);
-    let waits = last_action.map(|at| at.checked_add(group.spec.buffer_time).unwrap_or(Timestamp::MAX));
+    let buffer_time = if to > from { group.spec.buffer_time_out() } else { group.spec.buffer_time_in() };
+    let waits = last_action.map(|at| at.checked_add(buffer_time).unwrap_or(Timestamp::MAX));
     let waits = waits.filter(|&until| to != from && now < until);
     clips.extend(waits.map(|until| Clip::BufferTime { until }));
     let limited: String = clips.iter().map(Clip::words).collect();

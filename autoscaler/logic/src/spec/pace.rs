@@ -35,6 +35,10 @@ pub struct Direction {
     pub limits: Vec<RateLimit>,
     /// Which of several limits holds.
     pub select: Select,
+    /// After a scaling action no further one in this direction starts for so long; `None`: as the group's
+    /// [`buffer_time`](super::GroupSpec::buffer_time) says.
+    #[serde(with = "span::option", skip_serializing_if = "Option::is_none")]
+    pub buffer_time: Option<Duration>,
 }
 
 /// At most so much change within a period.

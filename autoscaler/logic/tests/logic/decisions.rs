@@ -215,6 +215,23 @@ fn within_the_buffer_time_nothing_begins() {
 }
 
 #[test]
+fn each_direction_may_have_a_buffer_time_of_its_own() {
+    let after = |load, out: u64, r#in: u64, passed: i64| {
+        let mut case = Case::of(9, load);
+        case.spec.pace.out.buffer_time = Some(Duration::from_secs(out));
+        case.spec.pace.r#in.buffer_time = Some(Duration::from_secs(r#in));
+        case.last_action = Some(at(1) - SignedDuration::from_secs(passed));
+        case.decide().to
+    };
+    assert_eq!([after(80.0, 10, 300, 9), after(80.0, 10, 300, 10)], [9, 12], "out");
+    assert_eq!([after(20.0, 10, 300, 299), after(20.0, 10, 300, 300)], [9, 3], "in");
+    let mut case = Case::of(9, 80.0);
+    case.spec.pace.r#in.buffer_time = Some(Duration::ZERO);
+    case.last_action = Some(at(0));
+    assert_eq!(case.decide().to, 9, "the group's holds where a direction has none");
+}
+
+#[test]
 fn an_action_within_the_maximum_and_the_buffer_time_names_both() {
     let mut case = Case::of(4, 600.0);
     case.spec = limits(2, 5);

@@ -145,8 +145,10 @@ proptest! {
             let unknown = asked().any(|it| it.wish == Wish::Unknown);
             prop_assert!(!(blind || unknown) || decision.action != Action::In, "missing data: {}", decision.reason);
             let acts = matches!(decision.action, Action::Out | Action::In);
+            let direction = if decision.to > decision.from { &spec.pace.out } else { &spec.pace.r#in };
+            let buffer_time = direction.buffer_time.unwrap_or(spec.buffer_time);
             let waited = round.last_action_before.is_none_or(|last| {
-                decision.at.duration_since(last).unsigned_abs() >= spec.buffer_time
+                decision.at.duration_since(last).unsigned_abs() >= buffer_time
             });
             prop_assert!(!acts || waited, "the buffer time: {}", decision.reason);
             prop_assert_eq!(decision, &round.decided_again);

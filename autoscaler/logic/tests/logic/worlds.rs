@@ -182,6 +182,7 @@ fn any_pace() -> impl Strategy<Value = Pace> {
                 .map(|most| RateLimit { most, period: Duration::from_mins(1) })
                 .collect(),
             select: if max { Select::Max } else { Select::Min },
+            buffer_time: max.then_some(Duration::from_secs(stabilization)),
         },
     );
     let control =

@@ -47,6 +47,8 @@ fn direction(faults: &mut Faults<'_>, fields: &mut Fields<'_>, name: &'static st
     let choices = [("max", Select::Max), ("min", Select::Min), ("disabled", Select::Disabled)];
     let select =
         fields.defaulted(faults, &["select"], Select::Max, |node| value::choice(&choices, &[], node));
+    let wait = |node: &Node| value::duration(Duration::ZERO..=value::LONGEST_WAIT, node);
+    let buffer_time = fields.optional(faults, &["buffer_time"], wait);
     let items = fields.optional_list(faults, "limits");
     fields.end(faults);
     let limits: Vec<_> =
@@ -55,6 +57,7 @@ fn direction(faults: &mut Faults<'_>, fields: &mut Fields<'_>, name: &'static st
         stabilization: stabilization?,
         limits: limits.into_iter().collect::<Option<_>>()?,
         select: select?,
+        buffer_time: buffer_time?.map(|time| time.value),
     })
 }
 

@@ -46,7 +46,7 @@ fn pace(pace: &Pace) -> String {
     }
     for (name, direction) in [("out", out), ("in", r#in)] {
         if *direction != Direction::default() {
-            let Direction { stabilization, limits, select } = direction;
+            let Direction { stabilization, limits, select, buffer_time } = direction;
             let limit =
                 |limit: &RateLimit| format!("{{most: {}, per: {}}}", amount(limit.most), time(limit.period));
             let limits: Vec<String> = limits.iter().map(limit).collect();
@@ -58,8 +58,12 @@ fn pace(pace: &Pace) -> String {
             let (stabilization, limits) = (time(*stabilization), limits.join(", "));
             let _ = write!(
                 text,
-                ", {name}: {{stabilization: {stabilization}, limits: [{limits}], select: {select}}}"
+                ", {name}: {{stabilization: {stabilization}, limits: [{limits}], select: {select}"
             );
+            if let Some(buffer_time) = buffer_time {
+                let _ = write!(text, ", buffer_time: {}", time(*buffer_time));
+            }
+            text.push('}');
         }
     }
     if let Some(ScaleInControl { most, window }) = scale_in_control {
@@ -192,6 +196,7 @@ mod tests {
             r#in: Direction {
                 stabilization: Duration::from_hours(1),
                 select: Select::Min,
+                buffer_time: Some(Duration::from_mins(10)),
                 ..Direction::default()
             },
             scale_in_control: Some(ScaleInControl {
