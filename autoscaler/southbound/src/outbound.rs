@@ -12,14 +12,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use lb_userspace::net::Netns;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::scope::{Scope, TENANT_INTERFACES};
+
+/// `nft` takes milliseconds, and a second with thousands of rules.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Why outbound connections can't be set up or ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +37,9 @@ pub enum OutboundError {
     /// `nft` fails.
     #[error("nft: {0}")]
     Nft(String),
+    /// `nft` does not answer.
+    #[error("nft did not answer within {} s, and was ended", LIMIT.as_secs())]
+    Slow,
     /// A setting of the uplink can't be read or made, or the namespace not entered.
     #[error("forwarding from the uplink: {0}")]
     Io(#[from] io::Error),
@@ -266,22 +276,70 @@ impl Nft {
         let run = || {
             let mut nft = Command::new("nft");
             nft.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = nft.spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(input.as_bytes())?;
-            }
-            child.wait_with_output()
+            wait_for(nft.spawn()?, input, LIMIT)
         };
         match self.transit.run(run)? {
-            Ok(output) if output.status.success() => Ok(output),
-            Ok(output) => Err(OutboundError::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+            Ok(None) => Err(OutboundError::Slow),
+            Ok(Some(output)) if output.status.success() => Ok(output),
+            Ok(Some(output)) => {
+                Err(OutboundError::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OutboundError::NoNft),
             Err(error) => Err(error.into()),
         }
     }
 }
 
+/// A program's output; `None` where it takes longer, and was ended. It reads its input whole before it says anything.
+fn wait_for(mut child: Child, input: &str, limit: Duration) -> io::Result<Option<Output>> {
+    let process = Pid::from_raw(child.id().cast_signed());
+    let input = input.to_owned();
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        let _ = done.send(child.wait_with_output().and_then(|output| written.map(|()| output)));
+    });
+    if let Ok(output) = outcome.recv_timeout(limit) {
+        return output.map(Some);
+    }
+    // It is this process's own child and not waited for yet, so the number is still its own.
+    let _ = kill(process, Signal::SIGKILL);
+    Ok(None)
+}
+
 /// The setting that has an interface's packets forwarded.
 fn forwarding(interface: &str) -> String {
     format!("ipv4/conf/{interface}/forwarding")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn started(script: &str) -> Child {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        shell.spawn().expect("a shell")
+    }
+
+    #[test]
+    fn a_program_that_does_not_answer_is_ended() {
+        let limit = Duration::from_millis(200);
+        let said = wait_for(started("cat"), "input", Duration::from_secs(10)).expect("no error");
+        assert_eq!(said.expect("an answer").stdout, b"input");
+        for script in ["kill -STOP $$", "exec sleep 60"] {
+            let (child, began) = (started(script), Instant::now());
+            let process = child.id();
+            assert!(wait_for(child, &"x".repeat(1 << 20), limit).expect("no error").is_none(), "{script}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{script}: {:?}", began.elapsed());
+            let is_gone = || !std::path::Path::new(&format!("/proc/{process}")).exists();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !is_gone() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert!(is_gone(), "{script}: it runs on");
+        }
+    }
 }

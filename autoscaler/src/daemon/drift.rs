@@ -36,9 +36,13 @@ pub(super) async fn watch(registry: Arc<Registry>) {
     polls.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         polls.tick().await;
-        repair_data_plane(&registry).await;
-        show_networks(&registry).await;
-        find_bridge_filter(&registry).await;
+        // Side by side: what hangs holds up no other.
+        tokio::join!(
+            repair_data_plane(&registry),
+            show_networks(&registry),
+            repair_outbound(&registry),
+            find_bridge_filter(&registry),
+        );
     }
 }
 
@@ -105,6 +109,28 @@ async fn show_networks(registry: &Registry) {
         Ok(Err(error)) => tracing::warn!(%error, "networks can't be listed"),
         Err(_) => tracing::warn!("networks could not be listed in time"),
     }
+}
+
+/// Makes the rules of outbound connections whole.
+async fn repair_outbound(registry: &Registry) {
+    let host = &registry.host;
+    let what = match timeout(PATIENCE, host.networks.repair_outbound()).await {
+        Ok(Ok(is_repaired)) => {
+            if is_repaired {
+                let message = "the rules of outbound connections had been changed: they are whole again";
+                host.events.record(NewEvent::new(EventKind::Drift, message));
+            }
+            None
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("nft does not answer".to_owned()),
+    };
+    let finding = |what| Finding {
+        about: "outbound connections".to_owned(),
+        what: format!("their rules can't be compared: {what}"),
+        way_out: "see what `nft list ruleset` says in the transit namespace".to_owned(),
+    };
+    host.problems.set(&host.events, "outbound connections", what.map(finding).into_iter().collect());
 }
 
 /// Finds a packet filter that drops bridged frames, which may have come after the daemon.

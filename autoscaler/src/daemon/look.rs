@@ -21,7 +21,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Takes a look. What can't be had is missing, with a line in the log.
 pub(crate) async fn look(host: Arc<Host>) -> Tick {
     let began = Instant::now();
-    let (counted, sight, ()) = tokio::join!(host.balancer.call(count), host.clouds.glance(), repair(&host));
+    let (counted, sight) = tokio::join!(host.balancer.call(count), host.clouds.glance());
     let (counters, services) = match counted {
         Ok((counters, services)) => (counters, Some(services)),
         Err(error) => {
@@ -36,17 +36,6 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
         host.problems.set(&host.events, "the flow table", findings);
     }
     Tick { began, counters, services, sight }
-}
-
-/// Repairs what belongs to no tenant alone.
-async fn repair(host: &Host) {
-    match host.networks.repair_outbound().await {
-        Ok(false) => {}
-        Ok(true) => {
-            tracing::warn!("somebody has changed the rules of outbound connections: they are whole again");
-        }
-        Err(error) => tracing::error!(%error, "the rules of outbound connections can't be repaired"),
-    }
 }
 
 /// Says which clouds have gone, and which are back.

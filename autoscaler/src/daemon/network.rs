@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,7 @@ use sluice_logic::spec::{NetworkSpec, Outbound, TenantName, TenantSpec};
 use sluice_southbound::networks::{OwnedNetwork, TenantNetwork};
 use sluice_southbound::probe;
 use sluice_southbound::provider::InstanceSpec;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::host::Host;
 use super::services::Egress;
@@ -26,6 +25,8 @@ pub(crate) struct Attached {
     pub(crate) outbound: Outbound,
     /// Since when.
     pub(crate) since: Instant,
+    /// When what instances could reach outside before is to be ended; `None` where it is.
+    pub(crate) dismiss_at: Option<Instant>,
 }
 
 impl Attached {
@@ -40,25 +41,34 @@ impl Attached {
 /// are left to the kernel: it must know what to refuse.
 pub(crate) async fn admit_outbound(host: &Host, spec: &TenantSpec) -> Result<Outbound> {
     if let (Outbound::Nat, Some(first)) = (spec.outbound, spec.networks.first()) {
-        host.networks.admit_outbound(&spec.name, &first.name).await?;
+        timeout(NFT_PATIENCE, host.networks.admit_outbound(&spec.name, &first.name))
+            .await
+            .context(NFT_SLOW)??;
     }
     Ok(spec.outbound)
 }
+
+/// Ends that, where the tenant does not want it any more. After its program leaves nothing to the kernel.
+pub(crate) async fn dismiss_outbound(host: &Host, spec: &TenantSpec) -> Result<()> {
+    if let Some(first) = spec.networks.first() {
+        timeout(NFT_PATIENCE, host.networks.dismiss_outbound(&spec.name, &first.name))
+            .await
+            .context(NFT_SLOW)??;
+    }
+    Ok(())
+}
+
+/// Other tenants' rules may be waited for.
+const NFT_PATIENCE: Duration = Duration::from_secs(2);
+const NFT_SLOW: &str = "nft does not answer";
 
 /// Makes a tenant's first network, which carries the services and by which instances reach the outside, where they may; or
 /// finds it as it should be.
 pub(crate) async fn ensure_first(host: &Host, spec: &TenantSpec, outbound: Outbound) -> Result<Attached> {
     let first = spec.networks.first().context("the tenant has no network")?;
     let (bridge, egress) = ensure(host, &spec.name, first, outbound).await?;
-    if outbound == Outbound::None {
-        host.networks.dismiss_outbound(&spec.name, &first.name).await?;
-    }
-    Ok(Attached {
-        bridges: BTreeMap::from([(first.name.clone(), bridge)]),
-        egress,
-        outbound,
-        since: Instant::now(),
-    })
+    let (now, bridges) = (Instant::now(), BTreeMap::from([(first.name.clone(), bridge)]));
+    Ok(Attached { bridges, egress, outbound, since: now, dismiss_at: Some(now) })
 }
 
 /// Makes those of a tenant's networks that are not attached yet, or finds them as they should be.

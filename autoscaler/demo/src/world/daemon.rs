@@ -32,6 +32,9 @@ pub(super) fn start(sluice: &Path, files: &Files) -> Result<Child> {
     let mut command = Command::new(sluice);
     command.arg("run").arg("--config").arg(files.host());
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(files.programs()).chain(std::env::split_paths(&inherited));
+    command.env("PATH", std::env::join_paths(path).context("PATH")?);
     // Ctrl-C on the terminal is for us; we end the daemon in order.
     command.process_group(0);
     command.spawn().with_context(|| format!("{} can't be started", sluice.display()))

@@ -73,14 +73,21 @@ impl Files {
         self.directory.join("sluice.sock")
     }
 
+    /// Where programs are that the daemon finds before the host's.
+    pub(super) fn programs(&self) -> PathBuf {
+        self.directory.join("bin")
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.directory.join("sluice.log")
     }
 
     /// Makes the directories and the host file.
     pub(super) fn write(&self, settings: &HostSettings, transit: &str) -> Result<()> {
-        let tenants = self.tenants();
-        fs::create_dir_all(&tenants).with_context(|| format!("{} can't be made", tenants.display()))?;
+        for directory in [self.tenants(), self.programs()] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("{} can't be made", directory.display()))?;
+        }
         let host = self.host();
         fs::write(&host, self.host_text(settings, transit))
             .with_context(|| format!("{} can't be written", host.display()))

@@ -113,6 +113,12 @@ impl World {
         self.files.host()
     }
 
+    /// The directory of programs that the daemon finds before the host's. There are none at first.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.files.programs()
+    }
+
     /// Where the daemon's log lines go.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {

@@ -1,9 +1,12 @@
 //! The tenant's side of the load balancer, and its network.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lb_userspace::service::Service;
 use serde_json::json;
 use sluice_logic::group::{Instance, InstanceId, InstanceState};
+use sluice_logic::spec::Outbound;
 use sluice_northbound::api::EventKind;
 use tokio::time::Instant;
 
@@ -12,6 +15,9 @@ use super::{OldNetworks, Tenant};
 use crate::daemon::network;
 use crate::daemon::roster::Member;
 use crate::daemon::services::{closes, services, steps};
+
+/// What could not be ended outside is tried again after so long.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Tenant {
     /// Makes its networks, or finds them as they should be, with the answers' program on their interfaces. Without the
@@ -33,8 +39,25 @@ impl Tenant {
             let made = network::ensure_others(&self.host, &self.spec, attached).await;
             self.outcome(Work::OtherNetworks, made);
         }
+        self.dismiss_outbound().await;
         if is_new && self.attached.is_some() {
             self.plug().await;
+        }
+    }
+
+    /// Ends what instances could reach outside before, where their tenant wants that no more: its program leaves nothing to the
+    /// kernel by now. Clients are served meanwhile.
+    async fn dismiss_outbound(&mut self) {
+        let is_due = |at: Instant| at <= Instant::now();
+        let due = self.attached.as_ref().and_then(|attached| attached.dismiss_at).is_some_and(is_due);
+        if !due || self.spec.outbound != Outbound::None {
+            return;
+        }
+        let dismissed = network::dismiss_outbound(&self.host, &self.spec).await;
+        let again = dismissed.is_err().then(|| Instant::now() + RETRY);
+        self.outcome(Work::Outbound, dismissed);
+        if let Some(attached) = &mut self.attached {
+            attached.dismiss_at = again;
         }
     }
 
