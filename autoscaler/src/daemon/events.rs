@@ -175,6 +175,7 @@ fn announce(event: &Event) {
         | EventKind::TenantRefused
         | EventKind::ProblemFound
         | EventKind::Drift
+        | EventKind::Panicked
         | EventKind::DrainingServes
         | EventKind::FlowTableFull
         | EventKind::LogsMalformed

@@ -30,6 +30,7 @@ mod problems;
 mod rates;
 mod refusal;
 mod registry;
+mod restart;
 mod roster;
 mod services;
 mod state;
@@ -58,6 +59,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::clouds::Clouds;
 use self::events::NewEvent;
@@ -115,9 +117,7 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let keeping = Keeping::begin(&host);
     // Who sees that it runs sees what is wrong too.
     uplink::poll(&host, &config.transit).await;
-    let watching = tokio::spawn(uplink::watch(host.clone(), config.transit.clone()));
-    let repairing = tokio::spawn(neighbours::watch(host.clone()));
-    let comparing = tokio::spawn(drift::watch(registry.clone()));
+    let kept = keep_running(&host, &registry, config);
     // Before anybody can see that it runs: whoever does may end it.
     let signals = Signals::listen()?;
     let listener = api::listen(&config.api.socket)?;
@@ -129,17 +129,34 @@ async fn serve(config: &HostConfig, opened: Opened, begun: Instant) -> Result<()
     let reason = Loop { config, host: host.clone(), supervisor, requests, signals }.run().await;
     tell_service_manager(NotifyState::Stopping);
     host.events.record(NewEvent::new(EventKind::DaemonStopped, format!("{reason}; packets flow without it")));
-    watching.abort();
-    repairing.abort();
-    comparing.abort();
+    drop(kept);
     keeping.end().await;
-    let kept = host.clone();
-    let _ = tokio::task::spawn_blocking(move || kept.store.flush()).await;
+    let stored = host.clone();
+    let _ = tokio::task::spawn_blocking(move || stored.store.flush()).await;
     // A client that asked for the end gets its answer.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     api.abort();
     let _ = std::fs::remove_file(&config.api.socket);
     Ok(())
+}
+
+/// Starts the tasks that run beside the supervisor, until they are dropped.
+fn keep_running(
+    host: &Arc<Host>,
+    registry: &Arc<Registry>,
+    config: &HostConfig,
+) -> [AbortOnDropHandle<()>; 3] {
+    let (shared, transit) = (host.clone(), config.transit.clone());
+    let uplink = move || uplink::watch(shared.clone(), transit.clone());
+    let shared = host.clone();
+    let neighbours = move || neighbours::watch(shared.clone());
+    let shown = registry.clone();
+    let drift = move || drift::watch(shown.clone());
+    [
+        restart::keep(host.clone(), "the watch of the uplink", uplink),
+        restart::keep(host.clone(), "the watch of neighbours", neighbours),
+        restart::keep(host.clone(), "the search for drift", drift),
+    ]
 }
 
 /// Tells systemd, where it has started the daemon (`sd_notify(3)`): units that come after it wait for the first word.
@@ -204,6 +221,9 @@ impl Loop<'_> {
         // One look at a time: a slow host gets fewer, not overlapping ones.
         let mut looks = JoinSet::new();
         loop {
+            let next_restart = self.supervisor.next_restart();
+            let (restarts, next_restart) =
+                (next_restart.is_some(), next_restart.unwrap_or_else(tokio::time::Instant::now));
             let next_look = self.supervisor.next_look();
             let (waits, next_look) = (next_look.is_some(), next_look.unwrap_or_else(Instant::now));
             tokio::select! {
@@ -213,15 +233,20 @@ impl Loop<'_> {
                 () = &mut sweeping => {}
                 Some(tick) = looks.join_next() => match tick {
                     Ok(tick) => self.supervisor.show(tick).await,
-                    Err(error) => tracing::error!(%error, "a look at the host failed by a bug"),
+                    // The next tick polls again.
+                    Err(error) => {
+                        let event = restart::panicked("a poll of the host", error, self.config.sample_interval);
+                        self.host.events.record(event);
+                    }
                 },
                 () = watcher.changed() => { self.supervisor.rescan().await; }
                 () = sleep_until(next_look.into()), if waits => { self.supervisor.rescan().await; }
                 _ = self.signals.hangup.recv() => { self.supervisor.rescan().await; }
                 ended = self.supervisor.ended() => match ended {
                     Ended::Gone(name) => self.supervisor.forget(&name).await,
-                    Ended::Crashed(name) => self.supervisor.revive(&name).await,
+                    Ended::Panicked(name, error) => self.supervisor.note_panic(&name, error),
                 },
+                () = sleep_until(next_restart), if restarts => self.supervisor.restart().await,
                 Some(request) = self.requests.recv() => match request {
                     Request::Rescan(reply) => {
                         let _ = reply.send(self.supervisor.rescan().await);

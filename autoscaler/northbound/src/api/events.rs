@@ -62,6 +62,8 @@ pub enum EventKind {
     ProblemFound,
     /// What was not as it should be is mended.
     ProblemSolved,
+    /// A part of the daemon, or a tenant's task, has panicked, which is a bug: it is restarted.
+    Panicked,
     /// Something that the daemon has made was not as it should be, whoever did that: it is put right. Where it can't be, a
     /// [`ProblemFound`](Self::ProblemFound) or [`StepFailed`](Self::StepFailed) follows.
     Drift,

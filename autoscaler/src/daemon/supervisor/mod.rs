@@ -15,19 +15,17 @@ use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_northbound::api::{RefusedFile, RescanAnswer};
 use sluice_northbound::watch::{Listing, TenantDirectory};
-use tokio::task::{self, JoinHandle, JoinSet};
-use tokio::time::sleep_until;
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 use super::found::Found;
 use super::host::Host;
 use super::look;
 use super::registry::Registry;
+use super::restart::{self, Panics};
 use super::state::Departure;
 use super::tenant::{Message, Tenant, Tick};
 use super::unclaimed::Unclaimed;
-
-/// A task that meets the same bug again and again must not take the host with it.
-const REVIVAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// For the last writes when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -53,6 +51,8 @@ pub(crate) struct Supervisor {
     unclaimed: Unclaimed,
     tasks: JoinSet<TenantName>,
     running: HashMap<task::Id, TenantName>,
+    /// The tenants whose tasks have panicked, and when each is to be restarted; `None`: it was.
+    panicked: BTreeMap<TenantName, (Panics, Option<Instant>)>,
 }
 
 /// What a change of the files leads to.
@@ -70,7 +70,7 @@ pub(crate) enum Ended {
     /// Nothing is left of the tenant.
     Gone(TenantName),
     /// By a bug.
-    Crashed(TenantName),
+    Panicked(TenantName, JoinError),
 }
 
 impl Supervisor {
@@ -88,6 +88,7 @@ impl Supervisor {
             unclaimed: Unclaimed::default(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            panicked: BTreeMap::new(),
         }
     }
 
@@ -170,7 +171,7 @@ impl Supervisor {
                 }
                 Some(Err(error)) => {
                     if let Some(name) = self.running.remove(&error.id()) {
-                        return Ended::Crashed(name);
+                        return Ended::Panicked(name, error);
                     }
                 }
                 None => std::future::pending().await,
@@ -187,11 +188,37 @@ impl Supervisor {
         }
     }
 
-    /// A task has met a bug. What it has done is on the host and in its state file, so another one goes on from
-    /// there, as after a crash of the whole daemon.
-    pub(crate) async fn revive(&mut self, name: &TenantName) {
-        tracing::error!(tenant = %name, "its task has ended by a bug (see above); it is begun again");
-        tokio::time::sleep(REVIVAL_PAUSE).await;
+    /// A tenant's task has panicked: it is to be restarted after a while, and holds up no other until then.
+    pub(crate) fn note_panic(&mut self, name: &TenantName, error: JoinError) {
+        let now = Instant::now();
+        let (panics, restart_at) = self.panicked.entry(name.clone()).or_default();
+        let wait = panics.count(now);
+        *restart_at = Some(now + wait);
+        self.host.events.record(restart::panicked("its task", error, wait).of(name));
+    }
+
+    /// When the next task is to be restarted.
+    pub(crate) fn next_restart(&self) -> Option<Instant> {
+        self.panicked.values().filter_map(|(_, restart_at)| *restart_at).min()
+    }
+
+    /// Restarts the tasks for which it is time. What each has done is on the host and in its state file, so another one goes on
+    /// from there, as after a crash of the whole daemon.
+    pub(crate) async fn restart(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (name, (_, restart_at)) in &mut self.panicked {
+            if restart_at.is_some_and(|at| at <= now) {
+                *restart_at = None;
+                due.push(name.clone());
+            }
+        }
+        for name in due {
+            self.restart_one(&name).await;
+        }
+    }
+
+    async fn restart_one(&mut self, name: &TenantName) {
         let Some((file, spec)) = self.told.get(name).cloned() else { return };
         let mut found = self.found_now().await;
         let saved = self.host.state.load_all().unwrap_or_default().into_iter();
@@ -208,6 +235,7 @@ impl Supervisor {
     /// Nothing is left of a tenant: what it had is free. Where its file has come back meanwhile, it begins anew.
     pub(crate) async fn forget(&mut self, name: &TenantName) {
         self.registry.remove(name);
+        self.panicked.remove(name);
         let mut effects = Vec::new();
         if self.leaving.remove(name) {
             self.told.remove(name);
