@@ -18,7 +18,7 @@ pub(crate) const MOVED_PORT: u16 = 81;
 const FIRST_KNOWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The client of the first new flow: no known one has it.
 const FIRST_NEW: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 1);
-/// Nobody's VIP (RFC 5737).
+/// A VIP that no host has (RFC 5737).
 const NOT_OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
 /// A kind of packet.

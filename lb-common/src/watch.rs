@@ -109,7 +109,7 @@ pub struct Decision {
     /// The owner of the flow's slot.
     pub owner: Candidate,
     /// Who has the flows of its slot that began before it moved.
-    pub keeper: Candidate,
+    pub previous_owner: Candidate,
     /// Who has the flow, by its entry in a flow table.
     pub flow: Candidate,
     /// The frame's length when it came.

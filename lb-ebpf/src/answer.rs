@@ -19,7 +19,7 @@ use crate::flow::Signal;
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
 use crate::noted::{self, Answer, Asked};
-use crate::refusal::{Refusal, course};
+use crate::refusal::{Refusal, slow_path};
 use crate::{error, fragment, own_tables, route};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
@@ -43,17 +43,17 @@ pub(crate) fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_SHOT;
     }
     let mut verdict = ipv4(ctx.skb.skb);
-    if verdict == course::IPV6 as i32 {
+    if verdict == slow_path::IPV6 as i32 {
         verdict = ipv6(ctx.skb.skb);
     }
-    if verdict == course::FRAGMENT as i32 {
+    if verdict == slow_path::FRAGMENT as i32 {
         verdict = fragment(ctx.skb.skb);
-    } else if verdict == course::ERROR as i32 {
+    } else if verdict == slow_path::ERROR as i32 {
         verdict = error(ctx.skb.skb);
-    } else if verdict == course::GATEWAY as i32 {
+    } else if verdict == slow_path::GATEWAY as i32 {
         verdict = gateway(ctx.skb.skb);
     }
-    if verdict == course::DOUBTFUL as i32 {
+    if verdict == slow_path::DOUBTFUL as i32 {
         verdict = route::verdict(ctx.skb.skb);
     }
     verdict
@@ -86,7 +86,7 @@ fn ipv4(skb: *mut __sk_buff) -> i32 {
                 check(&ctx, &packet)?;
                 direct(&ctx, frame, &packet).or_else(|refusal| leave(&ctx, &packet, refusal))
             }
-            packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
+            packet::ETHERTYPE_IPV6 => Err(Refusal::Continue(slow_path::IPV6)),
             packet::ETHERTYPE_ARP => Err(Refusal::Pass),
             packet::ETHERTYPE_VLAN | packet::ETHERTYPE_PROVIDER_VLAN => Err(DropReason::VlanTag.into()),
             _ => Err(DropReason::NotAllowed.into()),
@@ -194,7 +194,7 @@ fn discover(ctx: &TcContext, packet: &Packet) -> Result<i32, Refusal> {
 }
 
 /// Sees to it that a packet comes from the tenant and goes to no address of this host's, but for its gateway, and refuses
-/// what takes another course.
+/// what takes the slow path.
 #[inline(always)]
 fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
     let (tenant, header) = (tenant(ctx, packet)?, &packet.header);
@@ -205,20 +205,20 @@ fn check(ctx: &TcContext, packet: &Packet) -> Result<(), Refusal> {
         return Err(Refusal::Quiet);
     }
     if header.destination == tenant.gateway {
-        return Err(Refusal::GoOn(course::GATEWAY));
+        return Err(Refusal::Continue(slow_path::GATEWAY));
     }
     if maps::owner_of(&header.destination).is_some() {
         let is_broadcast = !header.is_v6() && is_last_of(&header.destination, tenant);
         return Err(if is_broadcast { Refusal::Quiet } else { DropReason::NotAllowed.into() });
     }
     if packet.part != Part::Whole {
-        return Err(Refusal::GoOn(course::FRAGMENT));
+        return Err(Refusal::Continue(slow_path::FRAGMENT));
     }
     if tenant.outbound != 0 && is_own(interface(ctx), packet)? {
         return Err(Refusal::Pass);
     }
     if packet.transport == Transport::Error {
-        return Err(Refusal::GoOn(course::ERROR));
+        return Err(Refusal::Continue(slow_path::ERROR));
     }
     Ok(())
 }
@@ -331,7 +331,7 @@ fn direct<F: FrameMut>(ctx: &TcContext, frame: F, packet: &Packet) -> Result<i32
     readdress(ctx, frame, packet, &answer.vip, answer.vip_port)?;
     let action = send()?;
     if action == TC_ACT_REDIRECT && route::is_doubtful(maps::control()?, packet) {
-        return Err(Refusal::GoOn(course::DOUBTFUL));
+        return Err(Refusal::Continue(slow_path::DOUBTFUL));
     }
     Ok(action)
 }

@@ -12,7 +12,7 @@ use lb_common::hash;
 use lb_common::packet::{Segment, tcp_flag};
 use lb_common::recent::Mark;
 
-use crate::refusal::{Refusal, course};
+use crate::refusal::{Refusal, slow_path};
 use crate::table;
 use crate::{attempts, maps};
 
@@ -71,7 +71,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
     let claims = signal.ends(flow_end::CLIENT_FIN) != 0;
     if slot.is_tracked() || signal.protocol != PROTOCOL_TCP {
         return if claims || signal.opens() {
-            Err(Refusal::GoOn(course::LOOK_UP))
+            Err(Refusal::Continue(slow_path::LOOK_UP))
         } else {
             of_known_flow(control, hash, key, signal)
         };
@@ -82,7 +82,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
         return Ok(owner(slot.new_flows, true)?);
     }
     if claims || (maps::is_awaited(hash, control.clock) && !maps::seen_lately(mark(control, hash))) {
-        return Err(Refusal::GoOn(course::LOOK_UP));
+        return Err(Refusal::Continue(slow_path::LOOK_UP));
     }
     Ok(owner(slot.new_flows, false)?)
 }
@@ -90,7 +90,7 @@ pub(crate) fn choose(control: &Control, key: &FlowKey, signal: Signal) -> Result
 /// The backend of a flow that is known, open, and not about to change by this packet.
 #[inline(always)]
 fn of_known_flow(control: &Control, hash: u64, key: &FlowKey, signal: Signal) -> Result<Choice, Refusal> {
-    let unknown = Refusal::GoOn(course::LOOK_UP);
+    let unknown = Refusal::Continue(slow_path::LOOK_UP);
     let Some(entry) = table::find(control, hash, key) else { return Err(unknown) };
     // SAFETY: the pointer is a live map value's. Another CPU may write the same fields: each is one word, and every
     // value it can be seen with is one that was written.
@@ -342,7 +342,7 @@ fn of_unknown_flow(slot: Slot, protocol: u8) -> Result<Choice, DropReason> {
 /// The backend of connections that aren't known and don't begin now.
 #[inline(always)]
 fn previous_owner(slot: Slot) -> Result<Choice, DropReason> {
-    owner(slot.keeper(), false).or_else(|_| owner(slot.new_flows, false))
+    owner(slot.previous_owner(), false).or_else(|_| owner(slot.new_flows, false))
 }
 
 /// The backend in a place, where it takes packets.

@@ -240,11 +240,12 @@ fn note_challenge(control: &Control, place: attempts::Place, hash: u64, answer: 
     }
 }
 
-/// Whether a flow that isn't known may be with the backend that answers: the owner or the keeper of its slot.
+/// Whether a flow that isn't known may be with the backend that answers: the owner or the previous owner of its slot.
 #[inline(always)]
 fn has_slot(answer: &Answer, hash: u64) -> bool {
-    maps::slot(answer.key.service, hash::slot(hash))
-        .is_ok_and(|slot| answer.backend.index == slot.new_flows || answer.backend.index == slot.keeper())
+    maps::slot(answer.key.service, hash::slot(hash)).is_ok_and(|slot| {
+        answer.backend.index == slot.new_flows || answer.backend.index == slot.previous_owner()
+    })
 }
 
 #[inline(always)]

@@ -15,13 +15,13 @@ pub(crate) enum Refusal {
     Drop(DropReason),
     /// Dropped, as what every host sends on its own link and nobody beyond it is to get: nothing to count.
     Quiet,
-    /// Another function's business; one of [`course`].
-    GoOn(u32),
+    /// Another function's business; one of [`slow_path`].
+    Continue(u32),
 }
 
 /// What is left to do, as numbers that are no verdict: the functions for it are all called by the program itself, one
 /// after the other and never by one another, so that no two of them need their part of the stack at once.
-pub(crate) mod course {
+pub(crate) mod slow_path {
     /// The first of them.
     pub(crate) const FIRST: u32 = 256;
     /// To read an IPv6 packet.
@@ -61,7 +61,7 @@ impl From<DropReason> for Refusal {
 }
 
 impl Refusal {
-    /// The verdict of an XDP program, or a course; counts a drop.
+    /// The verdict of an XDP program, or a step of the slow path; counts a drop.
     #[inline(always)]
     pub(crate) fn in_xdp(self) -> u32 {
         match self {
@@ -75,11 +75,11 @@ impl Refusal {
                 xdp_action::XDP_DROP
             }
             Self::Quiet => xdp_action::XDP_DROP,
-            Self::GoOn(course) => course,
+            Self::Continue(step) => step,
         }
     }
 
-    /// The verdict of a tc program, or a course; counts a drop.
+    /// The verdict of a tc program, or a step of the slow path; counts a drop.
     #[inline(always)]
     pub(crate) fn in_tc(self) -> i32 {
         match self {
@@ -93,7 +93,7 @@ impl Refusal {
                 TC_ACT_SHOT
             }
             Self::Quiet => TC_ACT_SHOT,
-            Self::GoOn(course) => course as i32,
+            Self::Continue(step) => step as i32,
         }
     }
 }

@@ -10,7 +10,7 @@ use lb_common::packet::{
 
 use crate::frame::{Careful, Window};
 use crate::maps;
-use crate::refusal::course;
+use crate::refusal::slow_path;
 use crate::uplink::context;
 
 /// Has a reply sent back: by XDP, or on a veth by `transmit`, behind XDP. What XDP sends into a veth is lost unless the other end
@@ -51,15 +51,15 @@ pub(crate) fn exceeded_mtu(ctx: &XdpContext, interface: u32) -> Option<u32> {
     (result > 0).then_some(mtu)
 }
 
-/// Answers a packet with an ICMP error: where the course is [`course::TOO_LONG`], that it is longer than the link to its
-/// backend takes, whose MTU is in the course's lower half; else that nobody takes what comes to its port.
+/// Answers a packet with an ICMP error: where the step is [`slow_path::TOO_LONG`], that it is longer than the link to its
+/// backend takes, whose MTU is in the step's lower half; else that nobody takes what comes to its port.
 ///
 /// An IPv4 packet that may be fragmented and is too long is answered too: nobody fragments it here, and a sender that heeds
 /// the answer does it itself.
 #[inline(never)]
-pub(crate) fn error(ctx: *mut xdp_md, course: u32) -> u32 {
-    let (reason, about) = if course >= course::TOO_LONG {
-        (DropReason::TooLong, Fault::TooLong { mtu: course as u16 })
+pub(crate) fn error(ctx: *mut xdp_md, step: u32) -> u32 {
+    let (reason, about) = if step >= slow_path::TOO_LONG {
+        (DropReason::TooLong, Fault::TooLong { mtu: step as u16 })
     } else {
         (DropReason::NotBalanced, Fault::PortUnreachable)
     };
@@ -96,11 +96,11 @@ fn fault(ctx: &XdpContext, fault: Fault) -> Option<u32> {
     Some(xdp_action::XDP_TX)
 }
 
-/// Answers a segment with a RST, from where it came: its service has no active backend, or where the course is
-/// [`course::CLOSED`], there is no service.
+/// Answers a segment with a RST, from where it came: its service has no active backend, or where the step is
+/// [`slow_path::CLOSED`], there is no service.
 #[inline(never)]
-pub(crate) fn reset(ctx: *mut xdp_md, course: u32) -> u32 {
-    let is_closed = course == course::CLOSED;
+pub(crate) fn reset(ctx: *mut xdp_md, step: u32) -> u32 {
+    let is_closed = step == slow_path::CLOSED;
     maps::count_drop(if is_closed { DropReason::NotBalanced } else { DropReason::NoBackend });
     reset_segment(&context(ctx)).unwrap_or(xdp_action::XDP_DROP)
 }

@@ -5,14 +5,14 @@ use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use lb_common::packet::{self, ETHERNET, Frame, FrameMut, VLAN_TAG};
 
 use crate::frame::Window;
-use crate::refusal::course;
+use crate::refusal::slow_path;
 use crate::uplink::context;
 
 /// Takes off a tag that names no VLAN, as the kernel would, and goes on with the packet as with one that came without. A
 /// frame of a VLAN is the kernel's, and so is whatever isn't IP.
 #[inline(never)]
 pub(crate) fn take_off(ctx: *mut xdp_md) -> u32 {
-    if taken_off(ctx).is_some() { course::IPV6 } else { xdp_action::XDP_PASS }
+    if taken_off(ctx).is_some() { slow_path::IPV6 } else { xdp_action::XDP_PASS }
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ use lb_common::packet::{self, End, Frame, FrameMut, Packet, Part, Segment, Trans
 use crate::flow::{self, Choice, Said, Signal};
 use crate::frame::{Careful, Window, opaque};
 use crate::maps;
-use crate::refusal::{Refusal, course};
+use crate::refusal::{Refusal, slow_path};
 use crate::{error, fragment, reply, syn, tag};
 
 /// Every link takes packets of this length (RFC 791, 3.2), the Ethernet header included: for longer ones the kernel is
@@ -31,7 +31,7 @@ pub(crate) fn hand_over(ctx: &XdpContext, verdict: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn decide(ctx: &XdpContext) -> u32 {
     let verdict = balance(ctx).unwrap_or_else(Refusal::in_xdp);
-    if verdict < course::FIRST { verdict } else { go_on(ctx.ctx, verdict) }
+    if verdict < slow_path::FIRST { verdict } else { go_on(ctx.ctx, verdict) }
 }
 
 /// Sends an IPv4 packet of a running connection to its backend.
@@ -44,41 +44,41 @@ fn balance(ctx: &XdpContext) -> Result<u32, Refusal> {
             check(&packet)?;
             direct(ctx, frame, &packet)
         }
-        packet::ETHERTYPE_IPV6 => Err(Refusal::GoOn(course::IPV6)),
-        packet::ETHERTYPE_VLAN => Err(Refusal::GoOn(course::TAGGED)),
+        packet::ETHERTYPE_IPV6 => Err(Refusal::Continue(slow_path::IPV6)),
+        packet::ETHERTYPE_VLAN => Err(Refusal::Continue(slow_path::TAGGED)),
         _ => Err(Refusal::Pass),
     }
 }
 
-/// What is left to do with a packet; each step is a verdict or another course.
+/// What is left to do with a packet; each step is a verdict or the next step.
 #[inline(always)]
 fn go_on(ctx: *mut xdp_md, mut verdict: u32) -> u32 {
-    if verdict == course::TAGGED {
+    if verdict == slow_path::TAGGED {
         verdict = tag::take_off(ctx);
     }
-    if verdict == course::IPV6 {
+    if verdict == slow_path::IPV6 {
         verdict = rare(ctx);
     }
-    if verdict == course::FRAGMENT {
+    if verdict == slow_path::FRAGMENT {
         verdict = fragment(ctx);
-    } else if verdict == course::ERROR {
+    } else if verdict == slow_path::ERROR {
         verdict = error(ctx);
-    } else if verdict == course::LOOK_UP {
+    } else if verdict == slow_path::LOOK_UP {
         verdict = look_up(ctx);
     }
-    if verdict >= course::FIRST_FRAGMENT {
+    if verdict >= slow_path::FIRST_FRAGMENT {
         return first_fragment(ctx, verdict);
     }
-    if verdict == course::UNSERVED {
+    if verdict == slow_path::UNSERVED {
         verdict = unserved(ctx);
     }
-    if verdict >= course::TOO_LONG || verdict == course::UNREACHABLE {
+    if verdict >= slow_path::TOO_LONG || verdict == slow_path::UNREACHABLE {
         return reply::error(ctx, verdict);
     }
-    if verdict == course::RESET || verdict == course::CLOSED {
+    if verdict == slow_path::RESET || verdict == slow_path::CLOSED {
         return reply::reset(ctx, verdict);
     }
-    if verdict == course::OPENED {
+    if verdict == slow_path::OPENED {
         return syn::check(ctx);
     }
     verdict
@@ -103,14 +103,14 @@ fn rare(ctx: *mut xdp_md) -> u32 {
     balanced().unwrap_or_else(Refusal::in_xdp)
 }
 
-/// Refuses what takes another course: fragments but the first of a packet, and ICMP errors.
+/// Refuses what takes the slow path: fragments but the first of a packet, and ICMP errors.
 #[inline(always)]
 fn check(packet: &Packet) -> Result<(), Refusal> {
     if let Part::Later { .. } = packet.part {
-        return Err(Refusal::GoOn(course::FRAGMENT));
+        return Err(Refusal::Continue(slow_path::FRAGMENT));
     }
     match packet.transport {
-        Transport::Error => Err(Refusal::GoOn(course::ERROR)),
+        Transport::Error => Err(Refusal::Continue(slow_path::ERROR)),
         _ => Ok(()),
     }
 }
@@ -126,17 +126,17 @@ fn fragment(ctx: *mut xdp_md) -> u32 {
     balanced().unwrap_or_else(Refusal::in_xdp)
 }
 
-/// Sends the first fragment of a packet to the backend chosen for it, whose place is in the course's lower half, and
+/// Sends the first fragment of a packet to the backend chosen for it, whose place is in the step's lower half, and
 /// remembers that for the others.
 #[inline(never)]
-fn first_fragment(ctx: *mut xdp_md, course: u32) -> u32 {
+fn first_fragment(ctx: *mut xdp_md, step: u32) -> u32 {
     let ctx = context(ctx);
     let balanced = || {
         let (mut frame, packet) = to_vip(&ctx)?;
         let port = packet.port(End::Destination).map_or(0, |(_, port)| port);
         let endpoint = EndpointKey::new(packet.header.destination, port, packet.protocol);
         let service = maps::service(&endpoint).ok_or(Refusal::Pass)?;
-        let index = course as u16;
+        let index = step as u16;
         let backend = maps::backend(index).ok_or(DropReason::Inconsistent)?;
         let handle = Handle { index, incarnation: backend.incarnation };
         // The address in the key that is on the stack already, which has no room for another.
@@ -172,8 +172,10 @@ fn unserved(ctx: *mut xdp_md) -> u32 {
             {
                 Refusal::Pass
             }
-            Transport::Tcp { flags, .. } if flags & tcp_flag::RST == 0 => Refusal::GoOn(course::CLOSED),
-            Transport::Udp { .. } => Refusal::GoOn(course::UNREACHABLE),
+            Transport::Tcp { flags, .. } if flags & tcp_flag::RST == 0 => {
+                Refusal::Continue(slow_path::CLOSED)
+            }
+            Transport::Udp { .. } => Refusal::Continue(slow_path::UNREACHABLE),
             Transport::Unread => DropReason::Ipv6Unread.into(),
             _ => DropReason::NotBalanced.into(),
         })
@@ -259,7 +261,7 @@ fn or_reset(refusal: Refusal, signal: Signal) -> Refusal {
         Refusal::Drop(DropReason::NoBackend)
             if signal.protocol == PROTOCOL_TCP && signal.flags & tcp_flag::RST == 0 =>
         {
-            Refusal::GoOn(course::RESET)
+            Refusal::Continue(slow_path::RESET)
         }
         refusal => refusal,
     }
@@ -277,15 +279,15 @@ fn deliver<F: FrameMut>(
     if frame.length() > NEVER_TOO_LONG
         && let Some(mtu) = reply::exceeded_mtu(ctx, choice.backend.interface)
     {
-        return Err(Refusal::GoOn(course::TOO_LONG | mtu & 0xffff));
+        return Err(Refusal::Continue(slow_path::TOO_LONG | mtu & 0xffff));
     }
     maps::count_packet(choice.index, service.service, frame.length() as u64, choice.new_flow);
     if let Part::First { .. } = packet.part {
-        return Err(Refusal::GoOn(course::FIRST_FRAGMENT | u32::from(choice.index)));
+        return Err(Refusal::Continue(slow_path::FIRST_FRAGMENT | u32::from(choice.index)));
     }
     let action = forward(frame, packet, choice.backend, service.target_port)?;
     if signal.opens() && action == xdp_action::XDP_REDIRECT {
-        return Err(Refusal::GoOn(course::OPENED));
+        return Err(Refusal::Continue(slow_path::OPENED));
     }
     Ok(action)
 }
@@ -297,11 +299,11 @@ pub(crate) fn addressed(packet: &Packet) -> Result<(ServiceValue, FlowKey, Signa
         Transport::Tcp { source, destination, flags } => (source, destination, flags),
         Transport::Udp { source, destination } => (source, destination, 0),
         Transport::EchoRequest { identifier } => (identifier, 0, 0),
-        _ => return Err(Refusal::GoOn(course::UNSERVED)),
+        _ => return Err(Refusal::Continue(slow_path::UNSERVED)),
     };
     let protocol = packet.protocol;
     let endpoint = EndpointKey::new(packet.header.destination, vip_port, protocol);
-    let value = maps::service(&endpoint).ok_or(Refusal::GoOn(course::UNSERVED))?;
+    let value = maps::service(&endpoint).ok_or(Refusal::Continue(slow_path::UNSERVED))?;
     let key = FlowKey { client: packet.header.source, service: value.service, client_port, vip_port };
     Ok((value, key, Signal { protocol, flags }))
 }

@@ -176,7 +176,7 @@ fn find(key: &FlowKey, pending: &mut Pending) {
     decision.slot = number;
     decision.tracked = u8::from(slot.is_tracked());
     decision.owner = candidate(slot.new_flows);
-    decision.keeper = candidate(slot.keeper());
+    decision.previous_owner = candidate(slot.previous_owner());
     if let Some((_, backend)) = flow::known(control, hash, key) {
         decision.flow = Candidate { address: backend.address, state: backend.state, reserved: [0; 7] };
     }

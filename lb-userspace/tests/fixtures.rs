@@ -145,7 +145,7 @@ fn no_answer_reaches_a_tenants_network() {
     for Family { vip, backend, stranger, .. } in families() {
         ask(&bed, stranger, vip);
         let answer = frame(BACK, backend, stranger, 64, &What::Udp(5353, 40_000));
-        assert_eq!(bed.answer(&answer).0, Verdict::Redirect, "{stranger} is nobody's now");
+        assert_eq!(bed.answer(&answer).0, Verdict::Redirect, "{stranger} has no owner now");
     }
 }
 

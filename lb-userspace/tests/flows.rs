@@ -414,7 +414,7 @@ fn a_backend_that_is_down_gets_nothing() {
     bed.with(TCP_80, &[(2, Active), (3, Down)]);
     assert_eq!(bed.backend_of(&flow.segment("A")), 2, "which resets what it does not know");
     bed.with(TCP_80, &[(2, Down), (3, Down)]);
-    assert_eq!(bed.uplink(&flow.segment("S")).0, Verdict::Transmit, "nobody home");
+    assert_eq!(bed.uplink(&flow.segment("S")).0, Verdict::Transmit, "no active backend");
 }
 
 #[test]

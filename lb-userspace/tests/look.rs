@@ -242,10 +242,10 @@ mod explain {
         assert_eq!(explained.flow, None);
 
         let explained = ask(&bed, unknown, Protocol::Tcp, false);
-        assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::SlotKeeper), 2));
+        assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::SlotPreviousOwner), 2));
         let slot = explained.slot.expect("a slot");
         let at = |last| Some(IpAddr::V4(backend_address(last)));
-        assert_eq!((slot.tracked, slot.owner, slot.keeper), (true, at(3), at(2)));
+        assert_eq!((slot.tracked, slot.owner, slot.previous_owner), (true, at(3), at(2)));
 
         let explained = ask(&bed, unknown, Protocol::Tcp, true);
         assert_eq!((explained.chosen_by, backend(&explained)), (Some(ChosenBy::SlotOwner), 3));

@@ -128,7 +128,7 @@ fn error(family: &Family, about: &[u8], v4: Icmpv4Type, v6: Icmpv6Type) -> Vec<u
     frame
 }
 
-/// Sources that no client of the VIP has: nobody's, a tenant's, the VIP itself.
+/// Sources that no client of the VIP has: impossible ones, a tenant's, the VIP itself.
 fn impossible_sources(Family { vip, backend, gateway, .. }: &Family) -> Vec<IpAddr> {
     let nobodys: &[&str] = if vip.is_ipv6() {
         &["::", "::1", "::ffff:198.51.100.7", "ff02::1", "ff0e::7", "fe80::7", "febf::7"]

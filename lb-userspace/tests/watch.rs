@@ -88,7 +88,7 @@ fn each_decision_is_shown_with_its_backend_and_its_reason() {
     let unknown = (100..200).map(Flow::numbered);
     let mut others = unknown.map(|flow| shown(&bed, &mut watch, &flow.segment("A")));
     let kept = others.find(|sample| backend(sample) == 2).expect("one of many");
-    assert_eq!(kept.chosen_by, Some(ChosenBy::SlotKeeper));
+    assert_eq!(kept.chosen_by, Some(ChosenBy::SlotPreviousOwner));
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub struct PrivateLibvirtd {
     outer: Pid,
     /// It waits for the outer process. While it lives so does that: the kernel kills the process when the thread that
     /// started it ends.
-    keeper: Option<JoinHandle<()>>,
+    waiter: Option<JoinHandle<()>>,
     /// Nobody else uses the directory meanwhile.
     _lock: Flock<fs::File>,
 }
@@ -90,7 +90,7 @@ impl PrivateLibvirtd {
         fs::write(directory.join("etc/libvirtd.conf"), LIBVIRTD_CONF)?;
         let (sender, started) = mpsc::channel();
         let own = directory.to_owned();
-        let keeper = thread::Builder::new().name("libvirtd".to_owned()).spawn(move || {
+        let waiter = thread::Builder::new().name("libvirtd".to_owned()).spawn(move || {
             // Who starts it waits for what is sent.
             match spawn(&own, kvm) {
                 Ok(mut child) => {
@@ -102,7 +102,7 @@ impl PrivateLibvirtd {
         })?;
         let id = started.recv().map_err(io::Error::other)??;
         let outer = Pid::from_raw(i32::try_from(id).map_err(io::Error::other)?);
-        let daemon = Self { directory: directory.to_owned(), outer, keeper: Some(keeper), _lock: lock };
+        let daemon = Self { directory: directory.to_owned(), outer, waiter: Some(waiter), _lock: lock };
         daemon.wait_until_it_listens()?;
         Ok(daemon)
     }
@@ -161,7 +161,7 @@ impl PrivateLibvirtd {
 
     fn wait_until_it_listens(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let ended = || self.keeper.as_ref().is_none_or(JoinHandle::is_finished);
+        let ended = || self.waiter.as_ref().is_none_or(JoinHandle::is_finished);
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
             if ended() || Instant::now() > deadline {
                 let log = self.log();
@@ -180,8 +180,8 @@ impl Drop for PrivateLibvirtd {
     fn drop(&mut self) {
         // `unshare` takes the first process of its namespaces along, and that takes everything in them.
         let _ = kill(self.outer, Signal::SIGKILL);
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
+        if let Some(waiter) = self.waiter.take() {
+            let _ = waiter.join();
         }
     }
 }

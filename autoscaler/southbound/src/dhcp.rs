@@ -154,7 +154,7 @@ impl DhcpServers {
 
     /// Starts the servers anew that have ended, and removes those without a lease, which a crash may have left. Does
     /// nothing while another call is at work on them.
-    pub async fn tend(&self) -> Result<(), DhcpError> {
+    pub async fn maintain(&self) -> Result<(), DhcpError> {
         let Ok(_turn) = TURN.try_lock() else { return Ok(()) };
         self.remove_idle().await?;
         let servers = self.servers()?;
@@ -162,14 +162,14 @@ impl DhcpServers {
             servers.into_iter().map(|server| (self.scope.dhcp_netns(&server.digits), server)).collect();
         let harden = !self.hardened.swap(true, Ordering::Relaxed);
         // One that can't be started keeps no other from it.
-        let tend = move |(netns, server): &(String, Server)| {
+        let maintain = move |(netns, server): &(String, Server)| {
             // One that is half made has none yet.
             if harden && let Ok(netns) = Netns::open(netns) {
                 answer_no_arp(&netns)?;
             }
             server.revive(netns)
         };
-        blocking(move || servers.iter().map(tend).fold(Ok(()), Result::and)).await
+        blocking(move || servers.iter().map(maintain).fold(Ok(()), Result::and)).await
     }
 
     async fn remove_idle(&self) -> Result<(), DhcpError> {

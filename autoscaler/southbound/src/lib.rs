@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod descriptors;
 pub mod dhcp;
 pub mod docker;
+mod instance_locks;
 #[cfg(feature = "libvirt")]
 pub mod libvirt;
 pub mod management;
@@ -23,5 +24,4 @@ pub mod scope;
 mod secret;
 pub mod syslog;
 pub mod tags;
-mod turns;
 pub mod uplink;

@@ -155,8 +155,8 @@ impl Ports {
         Ok(links.iter().filter_map(|link| self.owner(link)).collect())
     }
 
-    /// Removes ports that are nobody's: a crash came between the making and the alias.
-    pub(crate) async fn remove_nobodys(&self) -> Result<(), PortError> {
+    /// Removes ports without an owner: a crash came between the making and the alias.
+    pub(crate) async fn remove_ownerless(&self) -> Result<(), PortError> {
         for link in self.host.list().await? {
             let ours = link.group == self.scope.group() && is_instance_port(&link.name);
             if ours && self.scope.read_alias(link.alias.as_deref().unwrap_or_default()).is_none() {

@@ -310,7 +310,7 @@ pub trait Provider: Send + Sync {
     async fn list(&self) -> Result<Vec<Observed>, ProviderError>;
 
     /// Repairs what instances need beside themselves, as servers on their networks. To be called every now and then.
-    async fn tend(&self) -> Result<(), ProviderError> {
+    async fn maintain(&self) -> Result<(), ProviderError> {
         Ok(())
     }
 

@@ -102,7 +102,7 @@ impl Drop for Bed {
     }
 }
 
-/// While one call is at work, another one tends nothing.
+/// While one call is at work, another one maintains nothing.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn tenant() -> TenantName {
@@ -158,13 +158,13 @@ async fn an_instance_gets_its_lease_and_nobody_else_one() {
 async fn a_server_that_has_ended_is_started_again_and_an_idle_one_removed() {
     let _alone = ALONE.lock().await;
     let bed = Bed::new().await;
-    bed.servers.tend().await.expect("nothing to do");
+    bed.servers.maintain().await.expect("nothing to do");
     bed.servers.lease(&bed.network(None), &lease(1)).await.expect("a lease");
     let first = bed.process();
-    bed.servers.tend().await.expect("it runs");
+    bed.servers.maintain().await.expect("it runs");
     assert_eq!(bed.process(), first, "it goes on");
     kill(first);
-    bed.servers.tend().await.expect("another");
+    bed.servers.maintain().await.expect("another");
     assert_ne!(bed.process(), first);
     assert!(bed.ask().contains("ip=10.96.0.1"), "the lease is as it was");
 
@@ -176,7 +176,7 @@ async fn a_server_that_has_ended_is_started_again_and_an_idle_one_removed() {
             fs::remove_file(lease.expect("an entry").path()).expect("removed");
         }
     }
-    bed.servers.tend().await.expect("removed");
+    bed.servers.maintain().await.expect("removed");
     assert!(!bed.servers.instances().expect("instances").contains(&id));
     let names = Netns::names().expect("names");
     assert!(!names.iter().any(|name| name.starts_with(&format!("{}.", bed.scope.name()))), "{names:?}");
@@ -194,7 +194,7 @@ async fn whoever_speaks_a_server_has_no_neighbours() {
     let mac = inside.get("lan").await.expect("its interface").mac.expect("Ethernet");
     // As a daemon of an earlier build has left it.
     server.set_sysctl("ipv4/conf/lan/arp_ignore", "0").expect("set");
-    bed.servers.tend().await.expect("tended");
+    bed.servers.maintain().await.expect("maintained");
     let lies = Liar::on(&bed.client, "eth0").await;
     for last in 2..=200 {
         for second in [96, 200] {

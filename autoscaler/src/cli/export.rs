@@ -40,7 +40,7 @@ fn is_no_daemon(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClientError::NoDaemon(_)))
 }
 
-/// Without a daemon the store is nobody's; the file's own lock keeps one that begins meanwhile from it.
+/// Without a daemon nobody has the store open; the file's own lock keeps one that begins meanwhile from it.
 fn read(daemon: &WhichDaemon, query: &Query, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let (config, _) = daemon.host_config()?;
     let path = store_settings(&config).path;

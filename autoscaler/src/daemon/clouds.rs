@@ -29,8 +29,8 @@ use tokio::time::Instant;
 use self::driver::{Driver, LIST_TIMEOUT, Listed};
 use super::backoff::Backoff;
 
-/// A look that comes again soon waits no longer for a provider: one that hangs holds up no other cloud's instances.
-const GLANCE: Duration = Duration::from_millis(200);
+/// A poll that comes again soon waits no longer for a provider: one that hangs holds up no other cloud's instances.
+const BRIEFLY: Duration = Duration::from_millis(200);
 
 /// The clouds, the most preferred one first.
 pub(crate) struct Clouds {
@@ -64,15 +64,15 @@ impl Drop for Place {
 
 /// Something of ours that was seen, and where.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Observation {
     pub(crate) cloud: CloudName,
     pub(crate) observed: Observed,
 }
 
-/// What was seen at one look.
+/// What was listed in one poll.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sight {
-    pub(crate) seen: Vec<Seen>,
+pub(crate) struct Snapshot {
+    pub(crate) observations: Vec<Observation>,
     /// What is there and may be anybody's.
     pub(crate) undecided: BTreeSet<InstanceId>,
     /// The clouds that have answered, and when they were asked: of the others nothing is known.
@@ -196,19 +196,19 @@ impl Clouds {
 
     /// Looks at what is there now, lets the providers repair what instances need beside themselves, and waits for every
     /// provider that answers at all. One that has failed is not asked again before its back-off is over.
-    pub(crate) async fn look(&self) -> Sight {
+    pub(crate) async fn poll(&self) -> Snapshot {
         // A moment longer than it may take, so that a provider that does not answer is known for it.
-        self.look_for(LIST_TIMEOUT + GLANCE, Some(Instant::now())).await
+        self.poll_within(LIST_TIMEOUT + BRIEFLY, Some(Instant::now())).await
     }
 
-    /// The same for who looks again soon: what a provider has not said in a moment is in a later glance.
-    pub(crate) async fn glance(&self) -> Sight {
-        self.look_for(GLANCE, None).await
+    /// The same for who polls again soon: what a provider has not said in a moment is in a later poll.
+    pub(crate) async fn poll_briefly(&self) -> Snapshot {
+        self.poll_within(BRIEFLY, None).await
     }
 
-    async fn look_for(&self, patience: Duration, not_before: Option<Instant>) -> Sight {
+    async fn poll_within(&self, patience: Duration, not_before: Option<Instant>) -> Snapshot {
         let lists = join_all(self.drivers.iter().map(|driver| driver.list(patience, not_before))).await;
-        let mut sight = Sight::default();
+        let mut snapshot = Snapshot::default();
         for (number, listed) in lists.iter().enumerate() {
             let names =
                 || self.clouds.iter().filter(|cloud| cloud.driver == number).map(|cloud| &cloud.spec.name);
@@ -216,24 +216,24 @@ impl Clouds {
                 Listed::Unknown => {}
                 Listed::Failed { reason, is_news } => {
                     let news = names().filter(|_| *is_news);
-                    sight.news.extend(news.map(|name| (name.clone(), Some(reason.clone()))));
+                    snapshot.news.extend(news.map(|name| (name.clone(), Some(reason.clone()))));
                 }
                 Listed::Found { began, observed, is_news } => {
                     let news = names().filter(|_| *is_news);
-                    sight.news.extend(news.map(|name| (name.clone(), None)));
-                    sight.answered.extend(names().map(|name| (name.clone(), *began)));
+                    snapshot.news.extend(news.map(|name| (name.clone(), None)));
+                    snapshot.answered.extend(names().map(|name| (name.clone(), *began)));
                     let names: Vec<&CloudName> = names().collect();
                     for found in observed {
                         if self.may_be_anothers(found, number, &lists) {
-                            sight.undecided.insert(found.id.clone());
+                            snapshot.undecided.insert(found.id.clone());
                         } else {
-                            sight.seen.extend(attributed(&names, found.clone()));
+                            snapshot.observations.extend(attributed(&names, found.clone()));
                         }
                     }
                 }
             }
         }
-        sight
+        snapshot
     }
 
     /// Whether what a dockerd calls remains without a label may have its label at another one: their bridge ports look
@@ -308,14 +308,14 @@ impl Cloud {
 
 /// Whose of a provider's clouds something is: what its label says; the first one's where that is none of them, as
 /// after a change of names.
-fn attributed(clouds: &[&CloudName], mut observed: Observed) -> Option<Seen> {
+fn attributed(clouds: &[&CloudName], mut observed: Observed) -> Option<Observation> {
     let first = *clouds.first()?;
     let labelled = observed.spec.as_ref().map(|spec| &spec.cloud);
     let cloud = clouds.iter().copied().find(|cloud| labelled == Some(*cloud)).unwrap_or(first).clone();
     if let Some(spec) = &mut observed.spec {
         spec.cloud = cloud.clone();
     }
-    Some(Seen { cloud, observed })
+    Some(Observation { cloud, observed })
 }
 
 fn provider(scope: &Scope, cloud: &CloudSpec) -> Result<Arc<dyn Provider>> {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// Events kept in memory, which is what the API answers from.
 const IN_MEMORY: usize = 10_000;
-/// A day's file is begun anew when it is larger; one older part of the day is kept.
+/// A day has another file when the first is larger; one older part of the day is kept.
 const LARGEST_FILE: u64 = 16 << 20;
 /// Files older than so many days go.
 const DAYS_KEPT: i64 = 30;

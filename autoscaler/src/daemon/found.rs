@@ -8,7 +8,7 @@ use sluice_logic::group::GroupState;
 use sluice_logic::spec::{TenantName, TenantSpec};
 use sluice_southbound::provider::{InstanceSpec, Observed, Presence};
 
-use super::clouds::Sight;
+use super::clouds::Snapshot;
 use super::state::SavedTenant;
 use super::tenant::Beginning;
 
@@ -18,7 +18,7 @@ pub(crate) struct Found {
     /// From the state files, by tenant.
     pub(crate) saved: BTreeMap<TenantName, SavedTenant>,
     /// From the clouds.
-    pub(crate) sight: Sight,
+    pub(crate) snapshot: Snapshot,
     /// From the load balancer.
     pub(crate) services: Vec<Service>,
 }
@@ -27,10 +27,10 @@ impl Found {
     /// What is there of one tenant.
     pub(crate) fn beginning(&self, file: PathBuf, spec: TenantSpec) -> Beginning {
         let saved = self.saved.get(&spec.name);
-        let seen = self.sight.seen.iter().map(|seen| &seen.observed);
+        let seen = self.snapshot.observations.iter().map(|seen| &seen.observed);
         let mine = |found: &&Observed| found.spec.as_ref().is_some_and(|s| s.tenant == spec.name);
         let mut observed: Vec<Observed> = seen.filter(mine).cloned().collect();
-        observed.extend(saved.into_iter().flat_map(|saved| self.out_of_sight(saved)));
+        observed.extend(saved.into_iter().flat_map(|saved| self.unanswered(saved)));
         Beginning {
             group: saved.map_or_else(GroupState::default, |saved| saved.group.clone()),
             leaving: saved.and_then(|saved| saved.leaving),
@@ -41,16 +41,16 @@ impl Found {
         }
     }
 
-    /// The instances there are, also those that clouds out of sight had.
+    /// The instances there are, also those that clouds that did not answer had.
     pub(crate) fn specs(&self) -> impl Iterator<Item = &InstanceSpec> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains_key(&spec.cloud);
+        let hidden = |spec: &&InstanceSpec| !self.snapshot.answered.contains_key(&spec.cloud);
         let saved = self.saved.values().flat_map(|saved| &saved.instances).filter(hidden);
-        self.sight.seen.iter().filter_map(|seen| seen.observed.spec.as_ref()).chain(saved)
+        self.snapshot.observations.iter().filter_map(|seen| seen.observed.spec.as_ref()).chain(saved)
     }
 
     /// What a tenant had on clouds that do not answer. As long as nobody knows better it runs.
-    fn out_of_sight(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
-        let hidden = |spec: &&InstanceSpec| !self.sight.answered.contains_key(&spec.cloud);
+    fn unanswered(&self, saved: &SavedTenant) -> impl Iterator<Item = Observed> {
+        let hidden = |spec: &&InstanceSpec| !self.snapshot.answered.contains_key(&spec.cloud);
         saved.instances.iter().filter(hidden).map(|spec| Observed {
             id: spec.id.clone(),
             presence: Presence::Running,

@@ -41,7 +41,7 @@ pub(crate) struct Host {
     pub(crate) logs: Arc<Logs>,
     /// What is kept of the past.
     pub(crate) store: Store,
-    /// From one look at the host to the next.
+    /// From one poll of the host to the next.
     pub(crate) sample_interval: Duration,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! directory ─► supervisor ─► one task a tenant ─► provider, networks
-//!     look ───────┘               └─► balancer's thread ─► XDP maps
+//!     poll ───────┘               └─► balancer's thread ─► XDP maps
 //! ```
 
 mod api;
@@ -21,10 +21,11 @@ mod found;
 mod host;
 pub(crate) mod lock;
 mod logs;
-mod look;
 mod neighbours;
 mod network;
 pub(crate) mod open;
+mod orphans;
+mod poll;
 mod preflight;
 mod problems;
 mod rates;
@@ -38,7 +39,6 @@ mod supervisor;
 mod tenant;
 #[cfg(test)]
 mod testing;
-mod unclaimed;
 mod uplink;
 mod weights;
 
@@ -217,9 +217,9 @@ impl Loop<'_> {
         let mut watcher = Watcher::start(&self.config.tenants, FALLBACK);
         let mut ticks = tokio::time::interval(self.config.sample_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut sweeping = pin!(look::sweep_between(&self.host.balancer, self.config.sample_interval));
-        // One look at a time: a slow host gets fewer, not overlapping ones.
-        let mut looks = JoinSet::new();
+        let mut sweeping = pin!(poll::sweep_between(&self.host.balancer, self.config.sample_interval));
+        // One poll at a time: a slow host gets fewer, not overlapping ones.
+        let mut polls = JoinSet::new();
         loop {
             let next_restart = self.supervisor.next_restart();
             let (restarts, next_restart) =
@@ -227,12 +227,12 @@ impl Loop<'_> {
             let next_look = self.supervisor.next_look();
             let (waits, next_look) = (next_look.is_some(), next_look.unwrap_or_else(Instant::now));
             tokio::select! {
-                _ = ticks.tick() => if looks.is_empty() {
-                    looks.spawn(look::look(self.host.clone()));
+                _ = ticks.tick() => if polls.is_empty() {
+                    polls.spawn(poll::poll(self.host.clone()));
                 },
                 () = &mut sweeping => {}
-                Some(tick) = looks.join_next() => match tick {
-                    Ok(tick) => self.supervisor.show(tick).await,
+                Some(poll) = polls.join_next() => match poll {
+                    Ok(poll) => self.supervisor.show(poll).await,
                     // The next tick polls again.
                     Err(error) => {
                         let event = restart::panicked("a poll of the host", error, self.config.sample_interval);

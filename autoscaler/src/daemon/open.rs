@@ -25,7 +25,7 @@ use super::events::EventLog;
 use super::found::Found;
 use super::host::Host;
 use super::logs::Logs;
-use super::look;
+use super::poll;
 use super::problems::Problems;
 use super::state::StateDir;
 
@@ -53,7 +53,7 @@ pub(crate) struct Opened {
     pub(crate) mode: XdpMode,
 }
 
-/// Opens everything, and looks at what there is. Changes nothing but the load balancer's programs, which are
+/// Opens everything, and lists what there is. Changes nothing but the load balancer's programs, which are
 /// replaced in place.
 pub(crate) async fn open(
     config: &HostConfig,
@@ -84,11 +84,11 @@ pub(crate) async fn open(
     let mode = balancer.mode();
     tracing::info!("the load balancer's maps take {}", balancer.memory()?);
     let services = balancer.services();
-    let sight = clouds.look().await;
+    let snapshot = clouds.poll().await;
     // What a cloud had that does not answer is taken for what is in the state files, until it does.
-    look::report(&events, &sight.news);
+    poll::report(&events, &snapshot.news);
     let saved: BTreeMap<_, _> = saved.into_iter().map(|saved| (saved.spec.name.clone(), saved)).collect();
-    let found = Found { saved, sight, services };
+    let found = Found { saved, snapshot, services };
     // Before any tenant makes new ones, and before anything is removed that no instance has.
     found.specs().for_each(|spec| networks.hold(spec.tenant_nics()));
     if let Some(management) = &management {

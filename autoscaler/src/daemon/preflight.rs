@@ -21,7 +21,7 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 const RIGHTS: [(u32, &str); 4] =
     [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
-/// From one look for the uplink to the next.
+/// From one poll for the uplink to the next.
 const UPLINK_POLL: Duration = Duration::from_millis(500);
 /// It is said again after so many.
 const SAID_EVERY: u32 = 60;

@@ -7,7 +7,7 @@ use lb_userspace::lb::FlowCounters;
 use sluice_logic::spec::{Metric, TemplateSpec};
 use sluice_southbound::provider::InstanceMetrics;
 
-/// What was read of one instance at one tick. Each part may be missing: then there is no data, which is not zero.
+/// What was read of one instance at one poll. Each part may be missing: then there is no data, which is not zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// From its provider.

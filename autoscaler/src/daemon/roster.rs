@@ -39,8 +39,8 @@ pub(crate) struct Member {
     /// How it ended has been asked for.
     pub(crate) ending_asked: bool,
     /// It has been counted as one that works.
-    pub(crate) proven: bool,
-    /// Since when it has been seen paused, at each look.
+    pub(crate) known_good: bool,
+    /// Since when it has been seen paused, at each poll.
     pub(crate) paused: Option<Instant>,
     /// Its place in its cloud; `None` where that is not in the host file any more.
     _place: Option<Place>,
@@ -97,7 +97,7 @@ impl Member {
             unasked: None,
             watched: false,
             ending_asked: false,
-            proven: false,
+            known_good: false,
             paused: None,
             _place: None,
             told: None,

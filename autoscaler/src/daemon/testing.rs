@@ -26,7 +26,7 @@ pub(super) fn name(text: &str) -> TenantName {
 pub(super) struct Showing {
     pub(super) shown: Mutex<Option<Vec<Observed>>>,
     /// How often it was told to repair what there is.
-    pub(super) tended: AtomicU32,
+    pub(super) maintained: AtomicU32,
 }
 
 #[async_trait]
@@ -59,8 +59,8 @@ impl Provider for Showing {
         }
     }
 
-    async fn tend(&self) -> Result<(), ProviderError> {
-        self.tended.fetch_add(1, Ordering::Relaxed);
+    async fn maintain(&self) -> Result<(), ProviderError> {
+        self.maintained.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -32,11 +32,11 @@ impl Slot {
         Self { new_flows: owner, old_flows: owner }
     }
 
-    /// A slot that has moved: old flows that aren't known are still `keeper`'s.
+    /// A slot that has moved: old flows that aren't known are still `previous_owner`'s.
     #[inline(always)]
     #[must_use]
-    pub const fn tracked(owner: u16, keeper: u16) -> Self {
-        Self { new_flows: owner, old_flows: keeper | Self::TRACKED }
+    pub const fn tracked(owner: u16, previous_owner: u16) -> Self {
+        Self { new_flows: owner, old_flows: previous_owner | Self::TRACKED }
     }
 
     /// Whether flows have to be looked up.
@@ -49,7 +49,7 @@ impl Slot {
     /// The backend of flows that the flow table doesn't know and that don't begin now.
     #[inline(always)]
     #[must_use]
-    pub const fn keeper(self) -> u16 {
+    pub const fn previous_owner(self) -> u16 {
         self.old_flows & !Self::TRACKED
     }
 }

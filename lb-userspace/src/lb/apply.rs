@@ -215,7 +215,7 @@ impl LoadBalancer {
             let before = self.maps.table(known.table_in_force())?;
             // Asked for each slot: a set would take longer than all the rest.
             let mut keeps = vec![false; usize::from(NO_BACKEND) + 1];
-            recipe.keepers.iter().for_each(|&keeper| keeps[usize::from(keeper)] = true);
+            recipe.may_keep.iter().for_each(|&index| keeps[usize::from(index)] = true);
             let keeps = |index: u16| keeps[usize::from(index)];
             let table = slots::moved(&before, &owners, keeps, &mut known.moves, clock);
             (table != before).then_some(table)

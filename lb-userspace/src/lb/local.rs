@@ -53,7 +53,7 @@ impl Maps {
         Ok(own)
     }
 
-    /// Makes an address somebody's, or nobody's.
+    /// Sets the owner of an address, or removes it.
     pub(super) fn set_owner(&mut self, address: &Address, owner: Option<u32>) -> Result<(), Error> {
         let key = Key::new(u128::BITS, address.bytes);
         let before = present(self.local_addresses.get(&key, 0)).map_err(Error::map("local_addresses"))?;

@@ -15,7 +15,7 @@ pub(super) struct Recipe {
     /// Who takes new flows, in the order of their places.
     pub(super) candidates: Vec<Candidate>,
     /// The places of those who keep the flows they have.
-    pub(super) keepers: BTreeSet<u16>,
+    pub(super) may_keep: BTreeSet<u16>,
 }
 
 impl Recipe {
@@ -27,8 +27,8 @@ impl Recipe {
             candidates = in_state(members, BackendState::Draining);
         }
         let keeps = |(_, backend): &(&u16, &Backend)| backend.state != BackendState::Down;
-        let keepers = members.iter().filter(keeps).map(|(&index, _)| index).collect();
-        Self { candidates, keepers }
+        let may_keep = members.iter().filter(keeps).map(|(&index, _)| index).collect();
+        Self { candidates, may_keep }
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     fn draining_backends_of_a_service_that_is_closing_take_none() {
         assert_eq!(takers(&[(2, Draining, 1)], true), [0; 0]);
         assert_eq!(takers(&[(1, Active, 1), (2, Draining, 1)], true), [1]);
-        assert_eq!(Recipe::of(&members(&[(2, Draining, 1)]), true).keepers, [2].into());
+        assert_eq!(Recipe::of(&members(&[(2, Draining, 1)]), true).may_keep, [2].into());
     }
 
     #[test]
@@ -105,11 +105,11 @@ mod tests {
         let first = slots::first(&maglev::owners(&all.candidates));
         let stopping = next(&first, &[(1, Active, 1), (2, Stopping, 0)], &mut moves, 10);
         for (before, after) in first.iter().zip(stopping.iter()) {
-            assert_eq!((after.new_flows, after.keeper()), (1, before.new_flows));
+            assert_eq!((after.new_flows, after.previous_owner()), (1, before.new_flows));
         }
         let alone = next(&stopping, &[(2, Stopping, 0)], &mut moves, 20);
         assert!(alone.iter().all(|slot| slot.new_flows == NO_BACKEND));
-        let kept = |slot: &lb_common::abi::Slot| slot.keeper() == 2;
+        let kept = |slot: &lb_common::abi::Slot| slot.previous_owner() == 2;
         assert!(first.iter().zip(alone.iter()).all(|(before, slot)| before.new_flows != 2 || kept(slot)));
     }
 
@@ -129,7 +129,7 @@ mod tests {
     ) -> Box<Table> {
         let recipe = Recipe::of(&members(backends), false);
         let owners = maglev::owners(&recipe.candidates);
-        slots::moved(before, &owners, |index| recipe.keepers.contains(&index), moves, clock)
+        slots::moved(before, &owners, |index| recipe.may_keep.contains(&index), moves, clock)
     }
 
     #[test]
@@ -146,8 +146,8 @@ mod tests {
             assert_eq!(slot.new_flows, 4, "at once");
             let before = first[number].new_flows;
             if before != 1 {
-                assert_eq!(alone[number].keeper(), before);
-                assert_eq!(slot.keeper(), before);
+                assert_eq!(alone[number].previous_owner(), before);
+                assert_eq!(slot.previous_owner(), before);
             }
         }
     }

@@ -26,10 +26,10 @@ pub(super) fn first(owners: &Owners) -> Box<Table> {
     build(|slot| Slot::steady(owners[slot]))
 }
 
-/// The table in which each slot is its new owner's, and old flows stay with whom they are: the keeper they had, else the
+/// The table in which each slot is its new owner's, and old flows stay with whom they are: the previous owner they had, else the
 /// owner they had, as long as `keeps` says that it keeps its flows.
 ///
-/// A slot that has moved since its flows began is tracked. One whose keeper is gone has no old flow any more; it stays
+/// A slot that has moved since its flows began is tracked. One whose previous owner is gone has no old flow any more; it stays
 /// tracked as long as flows of other backends may be known.
 pub(super) fn moved(
     before: &Table,
@@ -40,12 +40,12 @@ pub(super) fn moved(
 ) -> Box<Table> {
     build(|number| {
         let (old, owner) = (before[number], owners[number]);
-        let keeper = if keeps(old.keeper()) { old.keeper() } else { owner };
-        let is_steady = !old.is_tracked() && (old.new_flows == owner || keeper == owner);
+        let previous_owner = if keeps(old.previous_owner()) { old.previous_owner() } else { owner };
+        let is_steady = !old.is_tracked() && (old.new_flows == owner || previous_owner == owner);
         if is_steady {
             return Slot::steady(owner);
         }
-        let slot = Slot::tracked(owner, keeper);
+        let slot = Slot::tracked(owner, previous_owner);
         if slot != old {
             moves.0[number] = clock;
         }
@@ -65,7 +65,7 @@ pub(super) struct Timeouts {
 /// The table after time has passed, if a slot has come closer to rest.
 ///
 /// Once a slot has been as it is for longer than a flow may be idle, each live old flow has sent a packet and so is
-/// known: then the keeper has no more to keep. When after that a sweep has found no flow of another backend than the
+/// known: then the previous owner has no more to keep. When after that a sweep has found no flow of another backend than the
 /// owner (`exceptions`), and no attempt is left that another has from before, the slot is steady again.
 pub(super) fn settled(
     before: &Table,
@@ -80,10 +80,13 @@ pub(super) fn settled(
         let age = clock.wrapping_sub(moves.0[number]);
         let slot = if !old.is_tracked() {
             old
-        } else if old.keeper() != old.new_flows && age > timeouts.idle {
+        } else if old.previous_owner() != old.new_flows && age > timeouts.idle {
             moves.0[number] = clock;
             Slot::tracked(old.new_flows, old.new_flows)
-        } else if old.keeper() == old.new_flows && age > timeouts.attempt && !exceptions.contains(number) {
+        } else if old.previous_owner() == old.new_flows
+            && age > timeouts.attempt
+            && !exceptions.contains(number)
+        {
             Slot::steady(old.new_flows)
         } else {
             old
@@ -144,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_that_is_gone_keeps_nothing() {
+    fn a_previous_owner_that_is_gone_keeps_nothing() {
         let mut moves = Moves::all_at(0);
         assert_eq!(to(&first(&all(1)), 2, &[2], &mut moves, 10)[5], Slot::steady(2));
         let table = to(&first(&all(1)), 2, &[1, 2], &mut moves, 10);
         let table = to(&table, 2, &[2], &mut moves, 20);
         assert_eq!(table[5], Slot::tracked(2, 2), "flows of a third may be known");
         let table = to(&first(&all(NO_BACKEND)), 2, &[2], &mut moves, 10);
-        assert_eq!(table[5], Slot::steady(2), "nobody's flows are nobody's");
+        assert_eq!(table[5], Slot::steady(2), "there are no flows to keep");
     }
 
     #[test]
@@ -183,8 +186,8 @@ mod tests {
         let mut moves = Moves::all_at(0);
         let table = to(&first(&all(1)), NO_BACKEND, &[1], &mut moves, 10);
         assert_eq!(table[5], Slot::tracked(NO_BACKEND, 1));
-        assert_eq!(table[5].keeper(), 1);
+        assert_eq!(table[5].previous_owner(), 1);
         let none = Slot::tracked(NO_BACKEND, NO_BACKEND);
-        assert_eq!(none.keeper(), NO_BACKEND);
+        assert_eq!(none.previous_owner(), NO_BACKEND);
     }
 }

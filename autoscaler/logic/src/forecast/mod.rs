@@ -8,17 +8,17 @@
 //! a minute's load ──► LoadForecast: the peak of the next 3, 10, 40, … minutes, and how wrong that was of late
 //!                         │
 //!                         ▼
-//!                     Rehearsals: what each way to act on it would have cost this last week
+//!                     Backtests: what each strategy on it would have cost this last week
 //!                         │
 //!                         ▼
-//!                     ProactiveForecast: the outlook that the cheapest way has of this minute
+//!                     ProactiveForecast: the outlook that the cheapest strategy has of this minute
 //! ```
 //!
 //! - [`LoadForecast`] is a linear model for each horizon, fitted by recursive least squares, of the level, the slope,
 //!   the same time of the days before and of the week before; and the quantiles of its own recent errors, scaled by
 //!   the square root of the load.
 //! - [`ProactiveForecast`] weighs a missing instance against spare ones and against a change, as in the newsvendor
-//!   problem, but over a choice of ways to act instead of over a formula: a change costs, so the best number of this
+//!   problem, but over a choice of strategies instead of over a formula: a change costs, so the best number of this
 //!   minute depends on the minutes after it.
 //!
 //! - [`SeasonalForecast`] has the seasons of days and weeks, hour by hour, for policies that raise the floor ahead of them.
@@ -27,26 +27,26 @@
 //! policy; the errors it leaves raise the quantiles, and with them the number of spare instances, for a while.
 
 mod accuracy;
+mod backtest;
 mod errors;
+mod forecasts;
+mod levels;
 mod load;
-mod lookout;
 mod peak;
 mod predictive;
 mod proactive;
 mod regression;
-mod rehearsal;
 mod seasons;
-mod sight;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use accuracy::Accuracy;
+pub use forecasts::{Forecasts, demand, last_full_minute};
+pub use levels::Setting;
 pub use load::LoadForecast;
-pub use lookout::{Lookouts, demand, last_full_minute};
 pub use predictive::{NoSeason, Season, SeasonalForecast};
 pub use proactive::{Costs, Expectation, ProactiveForecast, Silence, Terms};
-pub use sight::Setting;
 
 /// Minutes since 1970-01-01T00:00Z: the grid on which loads are forecast. Minute `m` is `m × 60 s ≤ t < (m + 1) × 60 s`.
 pub type Minute = i64;

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Minute;
 use super::accuracy::Accuracy;
+use super::backtest::Backtests;
+use super::levels::{Level, OUTLOOKS, Setting};
 use super::load::LoadForecast;
-use super::rehearsal::Rehearsals;
-use super::sight::{Level, OUTLOOKS, Setting};
 use crate::policy::ceil_count;
 use crate::spec::GroupSpec;
 
@@ -68,7 +68,7 @@ pub struct Expectation {
     pub at: Timestamp,
     /// How good the last forecasts of `until_served` were, as [`Accuracy::relative_error`].
     pub relative_error: Option<f64>,
-    /// The way to act that has been the cheapest.
+    /// The strategy that has been the cheapest.
     pub setting: Setting,
 }
 
@@ -88,7 +88,7 @@ pub enum Silence {
 pub struct ProactiveForecast {
     terms: Terms,
     forecast: LoadForecast,
-    rehearsals: Rehearsals,
+    backtests: Backtests,
 }
 
 impl ProactiveForecast {
@@ -99,7 +99,7 @@ impl ProactiveForecast {
         let until_served = terms.start + 1;
         let horizons: Vec<Minute> =
             std::iter::once(until_served).chain(OUTLOOKS.map(|outlook| outlook.max(until_served))).collect();
-        Self { forecast: LoadForecast::new(&horizons), rehearsals: Rehearsals::new(terms.min), terms }
+        Self { forecast: LoadForecast::new(&horizons), backtests: Backtests::new(terms.min), terms }
     }
 
     /// What it acts on.
@@ -120,7 +120,7 @@ impl ProactiveForecast {
         let load = demand / self.terms.per_instance;
         let taken = self.forecast.observe(minute, load);
         if taken {
-            self.rehearsals.observe(&self.terms, minute, load, &self.forecast);
+            self.backtests.observe(&self.terms, minute, load, &self.forecast);
         }
         taken
     }
@@ -132,7 +132,7 @@ impl ProactiveForecast {
         if !(0..=STALE).contains(&age) {
             return Err(Silence::Stale);
         }
-        let provision = self.rehearsals.provision().ok_or(Silence::TooYoung)?;
+        let provision = self.backtests.provision().ok_or(Silence::TooYoung)?;
         let in_unit = |level: Level| level.load * self.terms.per_instance;
         Ok(Expectation {
             until_served: in_unit(provision.until_served),
@@ -140,7 +140,7 @@ impl ProactiveForecast {
             kept: in_unit(provision.kept),
             at: now.checked_add(SignedDuration::from_mins(self.terms.start)).unwrap_or(Timestamp::MAX),
             relative_error: self.forecast.accuracy(0).map(Accuracy::relative_error),
-            setting: self.rehearsals.setting(),
+            setting: self.backtests.setting(),
         })
     }
 }

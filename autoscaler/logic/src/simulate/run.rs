@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::fleet::Fleet;
 use super::{Contender, Setup, Trace};
 use crate::decision::{Group, decide, plan};
-use crate::forecast::Lookouts;
+use crate::forecast::Forecasts;
 use crate::group::GroupState;
 use crate::policy::ceil_count;
 use crate::samples::{Samples, longest_window};
@@ -91,7 +91,7 @@ struct World<'a> {
     fleet: Fleet,
     state: GroupState,
     samples: Samples,
-    lookouts: Lookouts,
+    forecasts: Forecasts,
     rng: Rng,
 }
 
@@ -119,7 +119,7 @@ impl<'a> World<'a> {
             fleet: Fleet::new(first, trace.start()),
             state: GroupState { desired: Some(first), ..GroupState::default() },
             samples: Samples::new(horizon).sampled_every(setup.step),
-            lookouts: Lookouts::new(group, policies, setup.start_time),
+            forecasts: Forecasts::new(group, policies, setup.start_time),
             rng: Rng::with_seed(setup.seed),
         }
     }
@@ -173,8 +173,8 @@ impl<'a> World<'a> {
 
     fn decide(&mut self, step: usize, now: Timestamp) -> Option<Change> {
         let Contender { group: spec, policies, .. } = self.contender;
-        self.lookouts.observe(&self.samples, self.fleet.instances(), now);
-        let outlooks = self.lookouts.outlooks(now);
+        self.forecasts.observe(&self.samples, self.fleet.instances(), now);
+        let outlooks = self.forecasts.outlooks(now);
         let instances = self.fleet.instances();
         let desired = self.state.desired_or_found(spec, instances);
         let (last_action, history) = (self.state.last_action, &self.state.history);

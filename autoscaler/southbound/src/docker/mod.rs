@@ -26,10 +26,10 @@ use sluice_logic::group::InstanceId;
 use sluice_logic::spec::{DockerAddress, DockerTemplate, ProviderKind};
 use tokio::time::Instant;
 
+use crate::instance_locks::InstanceLocks;
 use crate::ports::Ports;
 use crate::provider::{Ending, InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
-use crate::turns::Turns;
 
 mod connection;
 mod container;
@@ -75,7 +75,7 @@ struct Inner {
     /// Instances whose images have been made sure of, up to their creation.
     prepared: Mutex<HashSet<InstanceId>>,
     private: Private,
-    turns: Turns,
+    locks: InstanceLocks,
 }
 
 /// A container that was found, and its instance.
@@ -103,7 +103,7 @@ impl DockerProvider {
             statistics: Statistics::default(),
             pulls: Pulls::default(),
             prepared: Mutex::default(),
-            turns: Turns::default(),
+            locks: InstanceLocks::default(),
         })))
     }
 }
@@ -132,16 +132,16 @@ impl Provider for DockerProvider {
         }
         let (inner, spec) = (Arc::clone(&self.0), spec.clone());
         let id = spec.id.clone();
-        self.0.turns.to_the_end(&id, async move { inner.create(&spec, &template).await }).await
+        self.0.locks.to_the_end(&id, async move { inner.create(&spec, &template).await }).await
     }
 
     async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
         let (inner, own) = (Arc::clone(&self.0), id.clone());
-        self.0.turns.to_the_end(id, async move { inner.start(&own).await }).await
+        self.0.locks.to_the_end(id, async move { inner.start(&own).await }).await
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
-        let _turn = self.0.turns.take(id).await;
+        let _lock = self.0.locks.take(id).await;
         let found = self.0.find(id).await?.ok_or_else(|| ProviderError::Unknown(id.clone()))?;
         if !found.presence.is_up() {
             return Ok(());
@@ -160,7 +160,7 @@ impl Provider for DockerProvider {
 
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
         let (inner, own) = (Arc::clone(&self.0), id.clone());
-        self.0.turns.to_the_end(id, async move { inner.delete(&own).await }).await
+        self.0.locks.to_the_end(id, async move { inner.delete(&own).await }).await
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {

@@ -157,9 +157,9 @@ impl Connection {
         thread.map_err(|error| Fault::Other(format!("no thread for a call: {error}")))?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                Err(Fault::Other("the call has ended by a bug; its reason is in the log".to_owned()))
-            }
+            Ok(Err(_)) => Err(Fault::Other(
+                "the call has panicked, which is a bug; its reason is in the log".to_owned(),
+            )),
             Err(_) => {
                 self.0.stale.store(true, Ordering::Relaxed);
                 Err(silent())

@@ -23,9 +23,9 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use crate::dhcp::{DhcpError, DhcpNetwork, DhcpServers, Lease};
+use crate::instance_locks::InstanceLocks;
 use crate::provider::{InstanceMetrics, InstanceSpec, Observed, Presence, Provider, ProviderError};
 use crate::scope::Scope;
-use crate::turns::Turns;
 
 mod accel;
 mod connection;
@@ -79,7 +79,7 @@ struct Inner {
     accel: OnceCell<Accel>,
     /// One at a time finds out: what it makes has a name.
     trial: Mutex<()>,
-    turns: Turns,
+    locks: InstanceLocks,
 }
 
 impl LibvirtProvider {
@@ -94,21 +94,21 @@ impl LibvirtProvider {
             connection: Connection::to(&settings.uri),
             accel: OnceCell::new(),
             trial: Mutex::default(),
-            turns: Turns::default(),
+            locks: InstanceLocks::default(),
         })))
     }
 
-    /// Does `work` on an instance when its turn has come, on a thread of its own and to the end even if nobody waits
+    /// Does `work` on an instance once its lock is free, on a thread of its own and to the end even if nobody waits
     /// any more: what is half made would otherwise be met by a later call on the same instance.
     async fn on<T, F>(&self, id: &InstanceId, step: &'static str, work: F) -> Result<T, ProviderError>
     where
         T: Send + 'static,
         F: FnOnce(&Inner, &Connect) -> Result<T, Fault> + Send + 'static,
     {
-        let turn = self.0.turns.take(id).await;
+        let lock = self.0.locks.take(id).await;
         let inner = Arc::clone(&self.0);
         let work = move |connect: &Connect| {
-            let _turn = turn;
+            let _lock = lock;
             work(&inner, connect)
         };
         self.0.connection.call(WORK, work).await.map_err(failed(id, step))
@@ -207,8 +207,8 @@ impl Provider for LibvirtProvider {
         self.0.connection.call(ANSWER, move |connect| inner.list(connect)).await.map_err(unavailable)
     }
 
-    async fn tend(&self) -> Result<(), ProviderError> {
-        self.0.servers.tend().await.map_err(unavailable)
+    async fn maintain(&self) -> Result<(), ProviderError> {
+        self.0.servers.maintain().await.map_err(unavailable)
     }
 
     async fn remove_all(&self) -> Result<Vec<InstanceId>, ProviderError> {

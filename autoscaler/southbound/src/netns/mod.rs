@@ -24,12 +24,12 @@ use sluice_logic::spec::{ProviderKind, TemplateSpec};
 use tokio::time::Instant;
 
 use crate::cgroup::{Cgroup, Hierarchies};
+use crate::instance_locks::InstanceLocks;
 use crate::ports::Ports;
 use crate::provider::{
     Ending, InstanceMetrics, InstanceSpec, Observed, Output, Presence, Provider, ProviderError,
 };
 use crate::scope::{SUPERVISORS, Scope, instance_id};
-use crate::turns::Turns;
 
 mod label;
 mod output;
@@ -64,7 +64,7 @@ struct Inner {
     responder: Vec<OsString>,
     /// The program that is an instance's supervisor, with its first arguments.
     supervisor: Vec<OsString>,
-    turns: Turns,
+    locks: InstanceLocks,
 }
 
 impl NetnsProvider {
@@ -88,7 +88,7 @@ impl NetnsProvider {
             labels: Labels::of(&scope),
             hierarchies: Hierarchies::of_host().map_err(unavailable("cgroups can't be used"))?,
             ports: Ports::open(scope.clone(), KIND, &host).map_err(unavailable("netlink can't be used"))?,
-            turns: Turns::default(),
+            locks: InstanceLocks::default(),
             scope,
             responder,
             supervisor: vec![program.into(), "supervise".into()],
@@ -111,19 +111,19 @@ impl Provider for NetnsProvider {
     async fn create(&self, spec: &InstanceSpec) -> Result<(), ProviderError> {
         check(&spec.id)?;
         let (inner, spec, id) = (Arc::clone(&self.0), spec.clone(), spec.id.clone());
-        self.0.turns.to_the_end(&id, async move { inner.create(&spec).await }).await
+        self.0.locks.to_the_end(&id, async move { inner.create(&spec).await }).await
     }
 
     async fn start(&self, id: &InstanceId) -> Result<(), ProviderError> {
         check(id)?;
         let (inner, own) = (Arc::clone(&self.0), id.clone());
-        self.0.turns.to_the_end(id, async move { inner.start(own).await }).await
+        self.0.locks.to_the_end(id, async move { inner.start(own).await }).await
     }
 
     async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), ProviderError> {
         check(id)?;
         let deadline = Instant::now() + grace;
-        let _turn = self.0.turns.take(id).await;
+        let _lock = self.0.locks.take(id).await;
         let group = self.0.group(id);
         if !group.exists() && matches!(self.0.label(id)?, Label::None) {
             return Err(ProviderError::Unknown(id.clone()));
@@ -134,7 +134,7 @@ impl Provider for NetnsProvider {
     async fn delete(&self, id: &InstanceId) -> Result<(), ProviderError> {
         check(id)?;
         let (inner, own) = (Arc::clone(&self.0), id.clone());
-        self.0.turns.to_the_end(id, async move { inner.delete(&own).await }).await
+        self.0.locks.to_the_end(id, async move { inner.delete(&own).await }).await
     }
 
     async fn list(&self) -> Result<Vec<Observed>, ProviderError> {
@@ -184,7 +184,7 @@ impl Provider for NetnsProvider {
 
     async fn output_kept(&self, output: &Output) -> Result<(), ProviderError> {
         let id = &output.spec.id;
-        let _turn = self.0.turns.take(id).await;
+        let _lock = self.0.locks.take(id).await;
         // One that was deleted meanwhile has no files, and gets none.
         if !self.0.labels.was_started(id) {
             return Ok(());
@@ -340,7 +340,7 @@ impl Inner {
 
     /// What belongs to no instance: links whose label and alias are both lost, and the scope's own directories.
     async fn remove_rest(&self) -> Result<(), ProviderError> {
-        self.ports.remove_nobodys().await.map_err(unavailable("a link can't be deleted"))?;
+        self.ports.remove_ownerless().await.map_err(unavailable("a link can't be deleted"))?;
         let parent = self.hierarchies.group(self.scope.cgroup());
         parent.remove().map_err(unavailable("the scope's cgroup can't be removed"))?;
         self.labels.remove_directories().map_err(unavailable("the scope's directory can't be removed"))

@@ -35,7 +35,7 @@ impl Default for IntakeLimits {
 pub struct IntakeCounts {
     /// Messages that found no room, in their socket or here, all of them from UDP.
     pub lost: u64,
-    /// Datagrams and connections from addresses that are nobody's.
+    /// Datagrams and connections from addresses that no instance has.
     pub unknown: u64,
     /// Connections that were closed since there were too many.
     pub refused: u64,
@@ -117,7 +117,7 @@ impl Intake {
         Some(Place { intake: self.clone(), from })
     }
 
-    /// Counts what has come from an address that is nobody's.
+    /// Counts what has come from an address that no instance has.
     pub(super) fn unknown(&self) {
         self.0.unknown.fetch_add(1, Ordering::Relaxed);
     }

@@ -72,7 +72,7 @@ pub struct Listener<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Listener<S> {
-    /// Listens in a namespace. `knows` says whose an address is: what comes from nobody's is counted and not read.
+    /// Listens in a namespace. `knows` says whose an address is: what comes from another is counted and not read.
     ///
     /// # Errors
     /// When the address can't be had.
@@ -92,30 +92,30 @@ impl<S: Clone + Send + Sync + 'static> Listener<S> {
         let (tcp, udp) = netns.run(bind)??;
         let address = tcp.local_addr()?;
         let (tcp, udp) = (TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?);
-        let (keeper, messages) = mpsc::unbounded_channel();
-        let door = Door { intake: intake.clone(), knows: Arc::new(knows), keeper };
+        let (received, messages) = mpsc::unbounded_channel();
+        let acceptor = Acceptor { intake: intake.clone(), knows: Arc::new(knows), received };
         let mut tasks = JoinSet::new();
-        tasks.spawn(datagrams(udp, door.clone()));
-        tasks.spawn(connections(tcp, door));
+        tasks.spawn(datagrams(udp, acceptor.clone()));
+        tasks.spawn(connections(tcp, acceptor));
         Ok(Self { address, messages, _tasks: tasks })
     }
 }
 
 /// Who is let in, how much of it, and where to.
-struct Door<S> {
+struct Acceptor<S> {
     intake: Intake,
     knows: Arc<dyn Fn(IpAddr) -> Option<S> + Send + Sync>,
-    keeper: mpsc::UnboundedSender<Received<S>>,
+    received: mpsc::UnboundedSender<Received<S>>,
 }
 
-impl<S> Clone for Door<S> {
+impl<S> Clone for Acceptor<S> {
     fn clone(&self) -> Self {
-        Self { intake: self.intake.clone(), knows: self.knows.clone(), keeper: self.keeper.clone() }
+        Self { intake: self.intake.clone(), knows: self.knows.clone(), received: self.received.clone() }
     }
 }
 
-impl<S> Door<S> {
-    /// Whose an address is; what comes from nobody's is counted.
+impl<S> Acceptor<S> {
+    /// Whose an address is; what comes from another is counted.
     fn sender(&self, from: IpAddr) -> Option<S> {
         let sender = (self.knows)(from);
         if sender.is_none() {
@@ -126,7 +126,7 @@ impl<S> Door<S> {
     }
 }
 
-async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
+async fn datagrams<S>(socket: UdpSocket, acceptor: Acceptor<S>) {
     let mut buffer = vec![0; LONGEST];
     let (mut dropped, mut counting) = (0, tokio::time::interval(COUNT_EVERY));
     counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +135,7 @@ async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
             received = socket.recv_from(&mut buffer) => received,
             _ = counting.tick() => {
                 if let Ok(now) = drops(&socket) {
-                    door.intake.lost(now.wrapping_sub(mem::replace(&mut dropped, now)));
+                    acceptor.intake.lost(now.wrapping_sub(mem::replace(&mut dropped, now)));
                 }
                 continue;
             }
@@ -145,11 +145,11 @@ async fn datagrams<S>(socket: UdpSocket, door: Door<S>) {
             continue;
         };
         let (at, from) = (Timestamp::now(), from.ip());
-        let Some(sender) = door.sender(from) else { continue };
+        let Some(sender) = acceptor.sender(from) else { continue };
         // A datagram is one message (RFC 5426, 3.1), but for a newline that some senders end it with.
         let message = read(trimmed(buffer.get(..length).unwrap_or_default()));
-        if let Some(room) = door.intake.room_now(&message)
-            && door.keeper.send(Received { at, from, sender, message, room }).is_err()
+        if let Some(room) = acceptor.intake.room_now(&message)
+            && acceptor.received.send(Received { at, from, sender, message, room }).is_err()
         {
             return;
         }
@@ -176,7 +176,7 @@ fn drops(socket: &UdpSocket) -> io::Result<u32> {
     if done == 0 { Ok(numbers[DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
-async fn connections<S: Clone + Send + Sync + 'static>(listener: TcpListener, door: Door<S>) {
+async fn connections<S: Clone + Send + Sync + 'static>(listener: TcpListener, acceptor: Acceptor<S>) {
     let mut open = JoinSet::new();
     loop {
         while open.try_join_next().is_some() {}
@@ -188,15 +188,15 @@ async fn connections<S: Clone + Send + Sync + 'static>(listener: TcpListener, do
                 continue;
             }
         };
-        let Some(sender) = door.sender(from) else { continue };
-        let Some(place) = door.intake.place(from) else {
+        let Some(sender) = acceptor.sender(from) else { continue };
+        let Some(place) = acceptor.intake.place(from) else {
             tracing::debug!(%from, "there are too many syslog connections: this one is closed");
             continue;
         };
-        let door = door.clone();
+        let acceptor = acceptor.clone();
         open.spawn(async move {
             let _place = place;
-            if let Err(error) = connection(stream, from, &sender, &door).await {
+            if let Err(error) = connection(stream, from, &sender, &acceptor).await {
                 tracing::debug!(%from, %error, "a syslog connection has ended");
             }
         });
@@ -207,15 +207,15 @@ async fn connection<S: Clone>(
     mut stream: TcpStream,
     from: IpAddr,
     sender: &S,
-    door: &Door<S>,
+    acceptor: &Acceptor<S>,
 ) -> io::Result<()> {
     ask_when_silent(&stream)?;
     let (mut framing, mut buffer) = (Framing::default(), vec![0; READ]);
     let take = async |message: Vec<u8>| {
         let (at, message) = (Timestamp::now(), read(&message));
         // Waits while there is none: then the sender waits too.
-        let room = door.intake.room(&message).await?;
-        door.keeper.send(Received { at, from, sender: sender.clone(), message, room }).ok()
+        let room = acceptor.intake.room(&message).await?;
+        acceptor.received.send(Received { at, from, sender: sender.clone(), message, room }).ok()
     };
     loop {
         let length = tokio::time::timeout(IDLE, stream.read(&mut buffer)).await??;

@@ -98,9 +98,9 @@ impl Driver {
         let began = Instant::now();
         let answer = tokio::spawn(async move {
             let list = timeout(LIST_TIMEOUT, provider.list());
-            let (listed, tended) = tokio::join!(list, timeout(LIST_TIMEOUT, provider.tend()));
-            if let Ok(tended) = tended {
-                report(&spec, &unrepaired, tended.err().map(|error| error.to_string()));
+            let (listed, maintained) = tokio::join!(list, timeout(LIST_TIMEOUT, provider.maintain()));
+            if let Ok(maintained) = maintained {
+                report(&spec, &unrepaired, maintained.err().map(|error| error.to_string()));
             }
             match listed {
                 Ok(listed) => listed.map_err(|error| error.to_string()),

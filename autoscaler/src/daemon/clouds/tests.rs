@@ -85,7 +85,7 @@ async fn remains_at_one_dockerd_may_be_an_instance_of_another() {
     let remains = Observed { spec: None, presence: Presence::Broken, ..instance.clone() };
     let presences = async || {
         let mut seen: Vec<Presence> =
-            clouds.look().await.seen.iter().map(|seen| seen.observed.presence).collect();
+            clouds.poll().await.observations.iter().map(|seen| seen.observed.presence).collect();
         seen.sort_by_key(|presence| format!("{presence:?}"));
         seen
     };
@@ -102,24 +102,24 @@ async fn a_cloud_that_hangs_holds_up_no_other() {
     let names = [CloudName::new("first"), CloudName::new("second")];
     show(&second, Some(vec![observed(2, Presence::Running)]));
     let asked = Instant::now();
-    let mut sight = clouds.glance().await;
-    assert_eq!(sight.answered.keys().collect::<Vec<_>>(), [&names[1]]);
-    assert!(sight.news.is_empty(), "it may only be slow");
+    let mut snapshot = clouds.poll_briefly().await;
+    assert_eq!(snapshot.answered.keys().collect::<Vec<_>>(), [&names[1]]);
+    assert!(snapshot.news.is_empty(), "it may only be slow");
 
-    while sight.news.is_empty() {
-        assert!(sight.answered.contains_key(&names[1]));
-        sight = clouds.glance().await;
+    while snapshot.news.is_empty() {
+        assert!(snapshot.answered.contains_key(&names[1]));
+        snapshot = clouds.poll_briefly().await;
     }
     assert!(asked.elapsed() >= LIST_TIMEOUT);
-    let (cloud, reason) = &sight.news[0];
+    let (cloud, reason) = &snapshot.news[0];
     assert!(*cloud == names[0] && reason.as_ref().unwrap().contains("has not answered within 5 s"));
 
     show(&first, Some(Vec::new()));
-    while sight.answered.len() < 2 {
-        sight = clouds.glance().await;
+    while snapshot.answered.len() < 2 {
+        snapshot = clouds.poll_briefly().await;
     }
-    assert_eq!(sight.news, [(names[0].clone(), None)]);
-    assert!(sight.answered[&names[0]] > asked + LIST_TIMEOUT, "what it says now, it was asked now");
+    assert_eq!(snapshot.news, [(names[0].clone(), None)]);
+    assert!(snapshot.answered[&names[0]] > asked + LIST_TIMEOUT, "what it says now, it was asked now");
 }
 
 #[tokio::test]
@@ -128,8 +128,8 @@ async fn each_look_lets_the_providers_repair_what_there_is() {
     show(&provider, Some(Vec::new()));
     let own = provider.clone();
     let clouds = Clouds::with(&[CloudSpec::default()], |_| Ok(own.clone())).unwrap();
-    for looks in 1..3 {
-        clouds.look().await;
-        assert_eq!(provider.tended.load(Ordering::Relaxed), looks);
+    for polls in 1..3 {
+        clouds.poll().await;
+        assert_eq!(provider.maintained.load(Ordering::Relaxed), polls);
     }
 }

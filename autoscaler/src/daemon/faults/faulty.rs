@@ -91,7 +91,7 @@ impl Provider for Faulty {
         let mut spec = spec.clone();
         match self.fault(&spec.id) {
             Some(Fault::CreateFails) => return Err(failed(&spec.id, "making the container", "no image")),
-            // Its program listens where nobody looks.
+            // Its program listens where nobody probes.
             Some(Fault::NeverHealthy | Fault::DeleteFails) => spec.template.port += 1,
             // What is sent to its address finds nobody.
             Some(Fault::NoAddress) => spec.nic.address = Ipv4Addr::from(u32::from(spec.nic.address) + 100),

@@ -70,7 +70,7 @@ impl Supervisor {
                 self.change(&path, tenant.spec, effects);
             }
             Change::Removed { path, before, is_confirmed } => {
-                self.unchangeable.remove(&path);
+                self.immutable.remove(&path);
                 self.leave(&before.name, Departure { since: Timestamp::now(), is_confirmed }, effects);
             }
             Change::Held { path, before } => {
@@ -132,11 +132,11 @@ impl Supervisor {
             let faults = vec![fault.clone()];
             let refused =
                 RefusedFile { file: file.to_owned(), tenant: Some(name.clone()), waits: false, faults };
-            self.unchangeable.insert(file.to_owned(), refused);
+            self.immutable.insert(file.to_owned(), refused);
             self.refuse(Some(&name), &fault, std::slice::from_ref(&fault));
             return;
         }
-        self.unchangeable.remove(file);
+        self.immutable.remove(file);
         *told = spec.clone();
         self.show_logs();
         effects.push(Effect::Tell(name, Message::Changed(Box::new(spec))));
@@ -205,7 +205,7 @@ impl Supervisor {
             waits,
             faults: diagnostics.iter().map(ToString::to_string).collect(),
         });
-        self.registry.set_refused(faulty.chain(self.unchangeable.values().cloned()));
+        self.registry.set_refused(faulty.chain(self.immutable.values().cloned()));
         let held = self.directory.held();
         let held: Vec<HeldRemoval> = held
             .map(|(tenant, file)| HeldRemoval { tenant: tenant.clone(), file: file.to_owned() })

@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::found::Found;
 use super::host::Host;
-use super::look;
+use super::orphans::Orphans;
+use super::poll;
 use super::registry::Registry;
 use super::restart::{self, Panics};
 use super::state::Departure;
-use super::tenant::{Message, Tenant, Tick};
-use super::unclaimed::Unclaimed;
+use super::tenant::{Message, Poll, Tenant};
 
 /// For the last writes when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -45,10 +45,10 @@ pub(crate) struct Supervisor {
     /// Tenants whose tasks drain and remove everything of them.
     leaving: BTreeSet<TenantName>,
     /// Files that are good by themselves, but can't change their running tenant so.
-    unchangeable: BTreeMap<PathBuf, RefusedFile>,
-    /// What is being removed because it is nobody's.
-    orphans: BTreeMap<InstanceId, JoinHandle<()>>,
-    unclaimed: Unclaimed,
+    immutable: BTreeMap<PathBuf, RefusedFile>,
+    /// Orphans that are being removed.
+    removals: BTreeMap<InstanceId, JoinHandle<()>>,
+    orphans: Orphans,
     tasks: JoinSet<TenantName>,
     running: HashMap<task::Id, TenantName>,
     /// The tenants whose tasks have panicked, and when each is to be restarted; `None`: it was.
@@ -83,9 +83,9 @@ impl Supervisor {
             reading: None,
             has_read: false,
             leaving: BTreeSet::new(),
-            unchangeable: BTreeMap::new(),
-            orphans: BTreeMap::new(),
-            unclaimed: Unclaimed::default(),
+            immutable: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            orphans: Orphans::default(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             panicked: BTreeMap::new(),
@@ -145,18 +145,18 @@ impl Supervisor {
         RescanAnswer { tenants: self.told.keys().cloned().collect(), refused: self.registry.refused() }
     }
 
-    /// Shows the tenants what is there, and removes what is nobody's.
-    pub(crate) async fn show(&mut self, tick: Tick) {
-        let tick = Arc::new(tick);
-        if let Some((_, counters)) = &tick.counters {
+    /// Shows the tenants what is there, and removes orphans.
+    pub(crate) async fn show(&mut self, poll: Poll) {
+        let poll = Arc::new(poll);
+        if let Some((_, counters)) = &poll.counters {
             self.registry.set_drops(counters);
         }
         for (_, handle) in self.registry.handles() {
-            handle.show(tick.clone());
+            handle.show(poll.clone());
         }
-        self.remove_orphans(&tick.sight);
+        self.remove_orphans(&poll.snapshot);
         let strays = |services: &Vec<Service>| !self.claims().releases(services).is_empty();
-        if tick.services.as_ref().is_some_and(strays) {
+        if poll.services.as_ref().is_some_and(strays) {
             self.claim().await;
         }
     }
@@ -274,9 +274,9 @@ impl Supervisor {
 
     /// For a tenant that is new or comes back: what it may have left.
     async fn found_now(&self) -> Found {
-        let sight = self.host.clouds.look().await;
-        look::report(&self.host.events, &sight.news);
+        let snapshot = self.host.clouds.poll().await;
+        poll::report(&self.host.events, &snapshot.news);
         let services = self.host.balancer.call(|balancer| balancer.services()).await.unwrap_or_default();
-        Found { saved: BTreeMap::new(), sight, services }
+        Found { saved: BTreeMap::new(), snapshot, services }
     }
 }

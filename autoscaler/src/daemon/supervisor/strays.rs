@@ -7,19 +7,20 @@ use sluice_southbound::provider::{Observed, Presence};
 use tokio::time::Instant;
 
 use super::Supervisor;
-use crate::daemon::clouds::{Seen, Sight};
+use crate::daemon::clouds::{Observation, Snapshot};
 use crate::daemon::events::NewEvent;
 use crate::daemon::network;
 use crate::daemon::services::Claims;
 
 impl Supervisor {
     /// Instances of tenants that are not, and remains without a label that no tenant is making just now.
-    pub(super) fn remove_orphans(&mut self, sight: &Sight) {
+    pub(super) fn remove_orphans(&mut self, snapshot: &Snapshot) {
         if !self.knows_all() {
             return;
         }
-        let orphans: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_orphan(&seen.observed)).collect();
-        for seen in self.unclaimed.overdue(&orphans, sight, Instant::now()) {
+        let orphans: Vec<&Observation> =
+            snapshot.observations.iter().filter(|seen| self.is_orphan(&seen.observed)).collect();
+        for seen in self.orphans.overdue(&orphans, snapshot, Instant::now()) {
             self.remove_orphan(seen);
         }
     }
@@ -29,9 +30,9 @@ impl Supervisor {
         !known && self.registry.find(&found.id).is_none()
     }
 
-    fn remove_orphan(&mut self, Seen { cloud, observed: orphan }: &Seen) {
-        self.orphans.retain(|_, removal| !removal.is_finished());
-        if self.orphans.contains_key(&orphan.id) {
+    fn remove_orphan(&mut self, Observation { cloud, observed: orphan }: &Observation) {
+        self.removals.retain(|_, removal| !removal.is_finished());
+        if self.removals.contains_key(&orphan.id) {
             return;
         }
         let (host, id, cloud) = (self.host.clone(), orphan.id.clone(), cloud.clone());
@@ -59,7 +60,7 @@ impl Supervisor {
                 }
             }
         });
-        self.orphans.insert(orphan.id.clone(), removal);
+        self.removals.insert(orphan.id.clone(), removal);
     }
 
     /// What the files in force give to whom: a tenant that leaves keeps what it has.

@@ -74,7 +74,7 @@ impl Tenant {
             self.failed_launch = None;
             self.host.clouds.forget(&self.spec.name);
         }
-        // Its networks and public addresses may have changed: the next round looks.
+        // Its networks and public addresses may have changed: the next round compares them.
         self.attached = None;
         self.old_networks = super::OldNetworks::Perhaps;
         let vips = network::vips(&self.spec);

@@ -17,11 +17,11 @@ use sluice_southbound::provider::{Halt, InstanceSpec, NicSpec, Observed, Presenc
 use tokio::time::Instant;
 
 use super::problems::Work;
-use super::{Tenant, Tick, settled_in};
-use crate::daemon::clouds::{Seen, Sight};
+use super::{Poll, Tenant, settled_in};
+use crate::daemon::clouds::{Observation, Snapshot};
 use crate::daemon::roster::{Member, adopt, free_id};
 
-/// An instance that was gone so long ago is in no look at the host any more.
+/// An instance that was gone so long ago is in no poll of the host any more.
 const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// Why an instance is replaced that has ended; how it did is asked for.
@@ -180,9 +180,9 @@ impl Tenant {
 
     /// Failures of the past are forgotten once an instance has come to work after them. One that worked before them
     /// says nothing of them.
-    pub(super) fn forgive(&mut self, now: Timestamp) {
+    pub(super) fn note_known_good(&mut self, now: Timestamp) {
         for member in self.members.values_mut() {
-            if proves_itself(member, now) {
+            if is_newly_known_good(member, now) {
                 self.launches.succeeded();
                 self.failed_launch = None;
                 self.host.clouds.works(&member.spec.cloud, &self.spec.name);
@@ -216,23 +216,24 @@ impl Tenant {
         self.host.events.record(self.event(EventKind::Terminated, "gone").about(id));
     }
 
-    /// Compares the instances with what the clouds have. What a look can't know yet, because a cloud was asked before
+    /// Compares the instances with what the clouds have. What a poll can't know yet, because a cloud was asked before
     /// the instance's last change or has not answered, it says nothing about.
-    pub(super) fn compare(&mut self, tick: &Tick) {
-        let sight = &tick.sight;
-        let unknown: Vec<&Seen> = sight.seen.iter().filter(|seen| self.is_unknown(seen, sight)).collect();
+    pub(super) fn compare(&mut self, poll: &Poll) {
+        let snapshot = &poll.snapshot;
+        let unknown: Vec<&Observation> =
+            snapshot.observations.iter().filter(|seen| self.is_unknown(seen, snapshot)).collect();
         let ended: Vec<(InstanceId, &str)> = self
             .members
             .values_mut()
             .filter_map(|member| {
-                let asked = *sight.answered.get(&member.spec.cloud)?;
-                let seen = sight.seen.iter().find(|seen| seen.observed.id == member.spec.id);
+                let asked = *snapshot.answered.get(&member.spec.cloud)?;
+                let seen = snapshot.observations.iter().find(|seen| seen.observed.id == member.spec.id);
                 let found = seen.map(|seen| &seen.observed);
                 note_pause(member, found, asked);
                 Some((member.spec.id.clone(), why_ended(member, found, asked)?))
             })
             .collect();
-        for seen in self.unclaimed.overdue(&unknown, sight, Instant::now()) {
+        for seen in self.orphans.overdue(&unknown, snapshot, Instant::now()) {
             self.take_in_orphan(&seen.observed);
         }
         for (id, reason) in ended {
@@ -241,10 +242,10 @@ impl Tenant {
     }
 
     /// Whether an instance has this tenant's label and is none of its instances, nor was one when its cloud was asked.
-    fn is_unknown(&self, Seen { cloud, observed }: &Seen, sight: &Sight) -> bool {
+    fn is_unknown(&self, Observation { cloud, observed }: &Observation, snapshot: &Snapshot) -> bool {
         let mine = observed.spec.as_ref().is_some_and(|spec| spec.tenant == self.spec.name);
         let gone = self.gone.get(&observed.id);
-        let asked = sight.answered.get(cloud);
+        let asked = snapshot.answered.get(cloud);
         let is_gone = gone.is_some_and(|gone| asked.is_none_or(|asked| gone >= asked));
         mine && !is_gone && !self.members.contains_key(&observed.id)
     }
@@ -275,9 +276,9 @@ fn has_yet_to_work(member: &Member, now: Timestamp) -> bool {
 }
 
 /// Whether it shows, for the first time, that one made like it works.
-fn proves_itself(member: &mut Member, now: Timestamp) -> bool {
+fn is_newly_known_good(member: &mut Member, now: Timestamp) -> bool {
     let works = member.instance.is_serving() && !has_yet_to_work(member, now);
-    works && !mem::replace(&mut member.proven, true)
+    works && !mem::replace(&mut member.known_good, true)
 }
 
 /// Keeps since when an instance is paused.
@@ -323,7 +324,10 @@ mod tests {
     fn an_instance_proves_once_that_one_like_it_works() {
         let mut member = member(InstanceState::InService, Instant::now());
         member.instance.since = at(0);
-        assert_eq!([9, 10, 11].map(|second| proves_itself(&mut member, at(second))), [false, true, false]);
+        assert_eq!(
+            [9, 10, 11].map(|second| is_newly_known_good(&mut member, at(second))),
+            [false, true, false]
+        );
     }
 
     fn member(state: InstanceState, told: Instant) -> Member {

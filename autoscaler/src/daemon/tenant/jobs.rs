@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sluice_logic::forecast::Lookouts;
+use sluice_logic::forecast::Forecasts;
 use sluice_logic::group::{Event, InstanceId, InstanceState};
 use sluice_logic::spec::{MetricName, ProviderKind};
 use sluice_northbound::api::EventKind;
@@ -21,7 +21,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::sources::Readings;
-use super::{Tenant, Tick, shutdown};
+use super::{Poll, Tenant, shutdown};
 use crate::daemon::host::Host;
 use crate::daemon::network;
 use crate::daemon::roster::Due;
@@ -52,9 +52,9 @@ pub(super) enum Done {
     /// The samples of before the daemon began, or why there are none.
     Restored(Result<Vec<Sample>>),
     /// The forecasts of this generation, which were told of what was kept or has passed; or why not.
-    LookedAhead(u64, Result<Lookouts>),
-    /// What the providers say, for one look at the host.
-    Measured(Arc<Tick>, Vec<(InstanceId, Option<InstanceMetrics>)>),
+    Forecast(u64, Result<Forecasts>),
+    /// What the providers say, for one poll of the host.
+    Measured(Arc<Poll>, Vec<(InstanceId, Option<InstanceMetrics>)>),
 }
 
 impl Tenant {
@@ -97,8 +97,8 @@ impl Tenant {
             Ok(Done::Ended(id, ending)) => self.ended(&id, ending.as_ref()),
             Ok(Done::Sourced(name, readings)) => self.sourced(&name, readings),
             Ok(Done::Restored(samples)) => self.restored(samples),
-            Ok(Done::LookedAhead(generation, lookouts)) => self.looked_ahead(generation, lookouts),
-            Ok(Done::Measured(tick, metrics)) => self.measured(&tick, metrics),
+            Ok(Done::Forecast(generation, forecasts)) => self.take_forecasts(generation, forecasts),
+            Ok(Done::Measured(poll, metrics)) => self.measured(&poll, metrics),
             Ok(Done::Claimed(vip, result)) => self.claimed(vip, result),
             Ok(Done::Saved(saved, result)) => self.saved(*saved, result),
             // A VIP that is not wanted any more is not claimed.

@@ -1,4 +1,4 @@
-//! From a look at the host to samples and a decision.
+//! From a poll of the host to samples and a decision.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use sluice_store::{Sample, Subject};
 use tokio::time::Instant;
 
 use super::jobs::{self, Done};
-use super::{Tenant, Tick};
+use super::{Poll, Tenant};
 use crate::daemon::host::Host;
 use crate::daemon::rates::Reading;
 use crate::daemon::roster::Member;
@@ -28,37 +28,37 @@ use crate::daemon::roster::Member;
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
 impl Tenant {
-    /// Takes in a look at the host, and asks the provider for what it can measure. While an answer is out,
+    /// Takes in a poll of the host, and asks the provider for what it can measure. While an answer is out,
     /// no further one is asked for: what is missing then is missing data.
-    pub(super) fn look(&mut self, tick: &Arc<Tick>) {
-        if let Some(services) = &tick.services {
+    pub(super) fn take_in(&mut self, poll: &Arc<Poll>) {
+        if let Some(services) = &poll.services {
             self.services =
                 services.iter().filter(|service| self.keys.contains(&service.key)).cloned().collect();
         }
-        let counted = tick.counters.iter().flat_map(|(_, counters)| &counters.services);
+        let counted = poll.counters.iter().flat_map(|(_, counters)| &counters.services);
         self.counters =
             counted.filter(|(key, _)| self.keys.contains(key)).map(|(&key, &count)| (key, count)).collect();
-        self.tell_refused(tick);
-        self.compare(tick);
+        self.tell_refused(poll);
+        self.compare(poll);
         self.ask_sources();
         if self.measuring {
             return;
         }
         self.measuring = true;
-        let (host, tick, specs) = (self.host.clone(), tick.clone(), self.measurable());
+        let (host, poll, specs) = (self.host.clone(), poll.clone(), self.measurable());
         self.jobs.spawn(async move {
             let metrics = specs.into_iter().map(async |spec| {
                 let metrics = metrics(&host, &spec).await;
                 (spec.id, metrics)
             });
             let metrics = join_all(metrics).await;
-            Done::Measured(tick, metrics)
+            Done::Measured(poll, metrics)
         });
     }
 
     /// Tells of flows of its services that weren't recorded.
-    fn tell_refused(&mut self, tick: &Tick) {
-        let Some((_, counters)) = &tick.counters else { return };
+    fn tell_refused(&mut self, poll: &Poll) {
+        let Some((_, counters)) = &poll.counters else { return };
         let own = counters.flow_uses.iter().filter(|(key, _)| self.keys.contains(key));
         for refused in self.refusals.poll(own, Instant::now()) {
             let event = self.event(EventKind::FlowTableFull, refused.message());
@@ -73,15 +73,15 @@ impl Tenant {
     }
 
     /// Turns what was read into samples, and decides at once.
-    pub(super) fn measured(&mut self, tick: &Tick, metrics: Vec<(InstanceId, Option<InstanceMetrics>)>) {
+    pub(super) fn measured(&mut self, poll: &Poll, metrics: Vec<(InstanceId, Option<InstanceMetrics>)>) {
         self.measuring = false;
         let now = Timestamp::now();
         self.group.rewind(now);
         self.samples.rewind(now);
-        self.forgive(now);
+        self.note_known_good(now);
         let mut taken = Vec::new();
         for (id, metrics) in metrics {
-            self.sample(&id, metrics, tick, now, &mut taken);
+            self.sample(&id, metrics, poll, now, &mut taken);
         }
         self.keep_samples(taken, now);
         self.keep_pushed(now);
@@ -92,7 +92,7 @@ impl Tenant {
         &mut self,
         id: &InstanceId,
         metrics: Option<InstanceMetrics>,
-        tick: &Tick,
+        poll: &Poll,
         now: Timestamp,
         taken: &mut Vec<Sample>,
     ) {
@@ -100,8 +100,8 @@ impl Tenant {
         member.instance.rewind(now);
         let address = IpAddr::V4(member.instance.address);
         let flows =
-            tick.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
-        if counts_all_flows(member, tick.began) {
+            poll.counters.as_ref().and_then(|(at, counters)| Some((*at, *counters.backends.get(&address)?)));
+        if counts_all_flows(member, poll.began) {
             member.instance.live_flows = flows.map(|(_, flows)| flows.live_flows);
         }
         let reading = Reading { metrics, flows };

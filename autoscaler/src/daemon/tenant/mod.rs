@@ -1,13 +1,13 @@
 //! One tenant's reconciler: a task that compares what should be with what is, after everything that happens.
 //!
-//! Whatever wakes it (a tick, an edit, a command, a job that has ended) changes only what is known or wanted;
+//! Whatever wakes it (a poll, an edit, a command, a job that has ended) changes only what is known or wanted;
 //! [`Tenant::reconcile`] then derives what has to be done from that alone. So nothing depends on a step being
 //! remembered, and what a crash cut short is done by the next daemon.
 
-mod ahead;
 mod commands;
 mod drift;
 mod explain;
+mod forecast_state;
 mod holds;
 mod instances;
 mod jobs;
@@ -47,7 +47,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::ahead::Ahead;
+use self::forecast_state::ForecastState;
 use self::holds::Holds;
 use self::jobs::Done;
 use self::leaving::Leaving;
@@ -56,24 +56,24 @@ use self::saving::Saving;
 use self::sources::SourceState;
 use self::vips::Vips;
 use super::backoff::Backoff;
-use super::clouds::Sight;
+use super::clouds::Snapshot;
 use super::drift::View;
 use super::events::NewEvent;
 use super::flow_table::Refusals;
 use super::host::Host;
 use super::network::Attached;
+use super::orphans::Orphans;
 use super::refusal::Refusal;
 use super::roster::{Member, adopt};
 use super::services::keys;
 use super::state::Departure;
-use super::unclaimed::Unclaimed;
 
-/// Messages that may wait for a tenant. A tick that finds no room is left out: the next one says the same.
+/// Messages that may wait for a tenant. A poll that finds no room is left out: the next one says the same.
 const MAILBOX: usize = 64;
 
 /// What was found on the host at one moment.
 #[derive(Debug)]
-pub(crate) struct Tick {
+pub(crate) struct Poll {
     /// Before anything was looked at: what changed later may not be in here.
     pub(crate) began: Instant,
     /// The load balancer's counters, and when they were read.
@@ -81,14 +81,14 @@ pub(crate) struct Tick {
     /// The load balancer's services.
     pub(crate) services: Option<Vec<Service>>,
     /// What the clouds have.
-    pub(crate) sight: Sight,
+    pub(crate) snapshot: Snapshot,
 }
 
 /// What a tenant's task is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A look at the host.
-    Tick(Arc<Tick>),
+    /// A poll of the host.
+    Poll(Arc<Poll>),
     /// What there is of networks.
     Compare(Arc<View>),
     /// Its file has changed.
@@ -139,8 +139,8 @@ impl Handle {
     }
 
     /// Shows it what is there; not when it has not yet read what it was told before.
-    pub(crate) fn show(&self, tick: Arc<Tick>) {
-        let _ = self.mailbox.try_send(Message::Tick(tick));
+    pub(crate) fn show(&self, poll: Arc<Poll>) {
+        let _ = self.mailbox.try_send(Message::Poll(poll));
     }
 
     /// Has it compare its networks with what is there; not when it has not yet read what it was told before.
@@ -193,13 +193,13 @@ pub(crate) struct Tenant {
     spec: TenantSpec,
     group: GroupState,
     members: BTreeMap<InstanceId, Member>,
-    /// When instances were gone: an older look at the host may still show them.
+    /// When instances were gone: an older poll of the host may still show them.
     gone: BTreeMap<InstanceId, Instant>,
     /// Instances of the tenant that it knows nothing of.
-    unclaimed: Unclaimed,
+    orphans: Orphans,
     samples: Samples,
     /// Its policies' forecasts.
-    ahead: Ahead,
+    forecasts: ForecastState,
     /// The metrics of its own that it has pushed.
     pushed: BTreeSet<Metric>,
     /// The sources of metrics that are read.
@@ -218,7 +218,7 @@ pub(crate) struct Tenant {
     services: Vec<Service>,
     /// Whether the load balancer gives new flows to draining instances, or may, as none is in service.
     draining_serve: bool,
-    /// What the load balancer has counted for them, at the last look.
+    /// What the load balancer has counted for them, at the last poll.
     counters: BTreeMap<ServiceKey, FlowCounters>,
     /// Their flows that weren't recorded.
     refusals: Refusals,
@@ -266,7 +266,7 @@ impl Tenant {
         let draining_serve = services.iter().any(|s| keys.contains(&s.key) && s.draining_serve());
         let status = watch::Sender::new(view::unstarted(&spec));
         let samples = Samples::new(longest_window(&spec.policies)).sampled_every(host.sample_interval);
-        let ahead = Ahead::new(&spec, &group.starts);
+        let forecasts = ForecastState::new(&spec, &group.starts);
         let leaving = leaving.map(Leaving::new);
         let mut tenant = Self {
             host,
@@ -275,9 +275,9 @@ impl Tenant {
             group,
             members,
             gone: BTreeMap::new(),
-            unclaimed: Unclaimed::default(),
+            orphans: Orphans::default(),
             samples,
-            ahead,
+            forecasts,
             pushed: BTreeSet::new(),
             sources: BTreeMap::new(),
             source_quota: Quota::default(),
@@ -347,7 +347,7 @@ impl Tenant {
 
     async fn take(&mut self, message: Message) {
         match message {
-            Message::Tick(tick) => self.look(&tick),
+            Message::Poll(poll) => self.take_in(&poll),
             Message::Compare(view) => self.find_drift(&view),
             Message::Changed(spec) => self.change(*spec),
             Message::Scale(count, reply) => {
@@ -409,7 +409,7 @@ impl Tenant {
         }
         let limits = self.ease(now);
         let instances = self.instances();
-        self.look_ahead(&instances, now);
+        self.forecast(&instances, now);
         let decision = self.decide_within(&limits, &instances, now);
         if decision.from != decision.to {
             let kind = if decision.to > decision.from { EventKind::ScaleOut } else { EventKind::ScaleIn };
@@ -435,7 +435,7 @@ impl Tenant {
             desired: self.desired(),
             last_action: self.group.last_action,
             history: &self.group.history,
-            outlooks: self.ahead.outlooks(),
+            outlooks: self.forecasts.outlooks(),
         }
     }
 }

@@ -42,7 +42,7 @@ impl Tenant {
         self.sources.retain(|name, _| self.spec.metrics.iter().any(|spec| spec.name == *name));
         for spec in &self.spec.metrics {
             let metric = Metric::Custom(spec.name.clone());
-            // A source is read at the first look after its time has come.
+            // A source is read at the first poll after its time has come.
             let late =
                 if spec.source == MetricSource::Push { Duration::ZERO } else { self.host.sample_interval };
             let interval = spec.interval.saturating_add(late);
@@ -170,7 +170,7 @@ fn too_old(at: Timestamp, now: Timestamp, stale_after: Duration) -> Option<Strin
     ))
 }
 
-/// The increase a second; `None` where the counter has begun anew, or no time has passed.
+/// The increase a second; `None` where the counter was reset, or no time has passed.
 fn per_second((from, before): (Timestamp, f64), (to, now): (Timestamp, f64)) -> Option<f64> {
     let passed = to.duration_since(from).as_secs_f64();
     (passed > 0.0 && now >= before).then(|| (now - before) / passed)

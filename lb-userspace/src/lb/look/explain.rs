@@ -68,7 +68,7 @@ pub enum ChosenBy {
     /// The slot: new flows are its owner's, and in a steady slot all flows.
     SlotOwner,
     /// The slot has moved, and flows that began before and aren't known are still those of the owner it had.
-    SlotKeeper,
+    SlotPreviousOwner,
     /// The first fragment of the packet, which this one follows.
     FirstFragment,
     /// The flow that an ICMP error is about.
@@ -85,7 +85,7 @@ pub struct SlotView {
     /// Who gets the flows that begin.
     pub owner: Option<IpAddr>,
     /// Who has the flows that began before and aren't known.
-    pub keeper: Option<IpAddr>,
+    pub previous_owner: Option<IpAddr>,
 }
 
 /// Which backend a packet would go to, and why.
@@ -217,8 +217,10 @@ impl Look {
         if is_looked_up && !is_new && chosen.is_some() && chosen == of_flow {
             return Ok(ChosenBy::Flow);
         }
-        let is_keeper = slot.is_tracked() && chosen == Some(slot.keeper()) && slot.keeper() != slot.new_flows;
-        Ok(if is_keeper { ChosenBy::SlotKeeper } else { ChosenBy::SlotOwner })
+        let is_previous = slot.is_tracked()
+            && chosen == Some(slot.previous_owner())
+            && slot.previous_owner() != slot.new_flows;
+        Ok(if is_previous { ChosenBy::SlotPreviousOwner } else { ChosenBy::SlotOwner })
     }
 
     fn slot_view(&self, known: &Known) -> Result<SlotView, Error> {
@@ -229,8 +231,8 @@ impl Look {
             }
             Ok(Some(address::to_ip(&self.maps.backend(index)?.address)))
         };
-        let (owner, keeper) = (owner(slot.new_flows)?, owner(slot.keeper())?);
-        Ok(SlotView { number, tracked: slot.is_tracked(), owner, keeper })
+        let (owner, previous_owner) = (owner(slot.new_flows)?, owner(slot.previous_owner())?);
+        Ok(SlotView { number, tracked: slot.is_tracked(), owner, previous_owner })
     }
 
     fn slot(&self, service: Handle, number: u32) -> Result<Slot, Error> {
@@ -292,7 +294,7 @@ impl fmt::Display for Explanation {
         match self.chosen_by {
             Some(ChosenBy::Flow) => write!(f, "\n  its flow is known, and stays where it is"),
             Some(ChosenBy::SlotOwner) => write!(f, "\n  its slot decides"),
-            Some(ChosenBy::SlotKeeper) => {
+            Some(ChosenBy::SlotPreviousOwner) => {
                 write!(
                     f,
                     "\n  its slot has moved; what isn't known and doesn't begin now stays with the owner of before"
@@ -307,13 +309,13 @@ impl fmt::Display for Explanation {
             write!(f, "\n  flow: with {backend}, last noted {} s ago", flow.idle)?;
         }
         let nobody = |owner: Option<IpAddr>| owner.map_or("nobody".to_owned(), |owner| owner.to_string());
-        if let Some(SlotView { number, tracked, owner, keeper }) = &self.slot {
-            let (owner, keeper) = (nobody(*owner), nobody(*keeper));
+        if let Some(SlotView { number, tracked, owner, previous_owner }) = &self.slot {
+            let (owner, previous_owner) = (nobody(*owner), nobody(*previous_owner));
             match tracked {
                 false => write!(f, "\n  slot {number}: steady, all its flows are with {owner}"),
                 true => write!(
                     f,
-                    "\n  slot {number}: moved lately; new flows go to {owner}, old ones stay with {keeper}"
+                    "\n  slot {number}: moved lately; new flows go to {owner}, old ones stay with {previous_owner}"
                 ),
             }?;
         }

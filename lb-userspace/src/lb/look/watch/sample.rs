@@ -64,7 +64,7 @@ impl Sample {
                 number: decision.slot,
                 tracked: decision.tracked != 0,
                 owner: candidate(&decision.owner),
-                keeper: candidate(&decision.keeper),
+                previous_owner: candidate(&decision.previous_owner),
             }),
             flow: candidate(&decision.flow),
             chosen_by: chosen_by(decision),
@@ -89,7 +89,7 @@ fn outcome(decision: &Decision) -> Outcome {
 
 /// The state of the backend that was chosen, where it is one of those known.
 fn state(decision: &Decision) -> Option<BackendState> {
-    let known = [decision.flow, decision.owner, decision.keeper];
+    let known = [decision.flow, decision.owner, decision.previous_owner];
     let chosen = known.iter().find(|candidate| is_at(candidate, &decision.backend))?;
     match chosen.state {
         backend_state::ACTIVE => Some(BackendState::Active),
@@ -100,7 +100,7 @@ fn state(decision: &Decision) -> Option<BackendState> {
 
 /// Which of those that might have the flow has got it. In a steady slot TCP is its owner's, whatever a table says.
 fn chosen_by(decision: &Decision) -> Option<ChosenBy> {
-    let Decision { backend, owner, keeper, flow, .. } = decision;
+    let Decision { backend, owner, previous_owner, flow, .. } = decision;
     if Verdict::of(decision.verdict) != Verdict::Redirect {
         return None;
     }
@@ -113,8 +113,11 @@ fn chosen_by(decision: &Decision) -> Option<ChosenBy> {
     let is_flow = is_at(flow, backend) && decision.new_flow == 0;
     match () {
         () if is_flow && is_looked_up => Some(ChosenBy::Flow),
-        () if decision.tracked != 0 && is_at(keeper, backend) && keeper.address != owner.address => {
-            Some(ChosenBy::SlotKeeper)
+        () if decision.tracked != 0
+            && is_at(previous_owner, backend)
+            && previous_owner.address != owner.address =>
+        {
+            Some(ChosenBy::SlotPreviousOwner)
         }
         () if is_at(owner, backend) => Some(ChosenBy::SlotOwner),
         () if is_flow => Some(ChosenBy::Flow),
@@ -184,7 +187,9 @@ impl Sample {
         match self.chosen_by {
             Some(ChosenBy::Flow) => write!(f, "; its flow is known"),
             Some(ChosenBy::SlotOwner) => write!(f, "; slot {slot} is that backend's"),
-            Some(ChosenBy::SlotKeeper) => write!(f, "; slot {slot} was that backend's when the flow began"),
+            Some(ChosenBy::SlotPreviousOwner) => {
+                write!(f, "; slot {slot} was that backend's when the flow began")
+            }
             Some(ChosenBy::FirstFragment) => write!(f, "; after the packet's first fragment"),
             Some(ChosenBy::QuotedFlow) => write!(f, "; an error about a flow there"),
             None => Ok(()),
@@ -217,7 +222,7 @@ mod tests {
             vip: Address::v4([45, 45, 45, 45]),
             backend,
             owner: known(NEW, backend_state::ACTIVE),
-            keeper: known(OLD, backend_state::DRAINING),
+            previous_owner: known(OLD, backend_state::DRAINING),
             verdict: 4,
             reason: NO_REASON,
             slot: 7,
@@ -235,10 +240,10 @@ mod tests {
 
     #[test]
     fn what_decided_follows_from_the_backend() {
-        let keeper = Sample::of(&moved(OLD));
-        assert_eq!(keeper.chosen_by, Some(ChosenBy::SlotKeeper));
+        let previous_owner = Sample::of(&moved(OLD));
+        assert_eq!(previous_owner.chosen_by, Some(ChosenBy::SlotPreviousOwner));
         assert_eq!(
-            keeper.to_string(),
+            previous_owner.to_string(),
             "198.51.100.7:40000 > 45.45.45.45:80/tcp [A] 54 bytes: to 19.0.0.2:80 (draining); slot 7 was that \
              backend's when the flow began"
         );
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn in_a_steady_slot_the_owner_has_every_tcp_flow() {
         let entry = known(NEW, backend_state::ACTIVE);
-        let steady = Decision { tracked: 0, keeper: entry, flow: entry, ..moved(NEW) };
+        let steady = Decision { tracked: 0, previous_owner: entry, flow: entry, ..moved(NEW) };
         assert_eq!(Sample::of(&steady).chosen_by, Some(ChosenBy::SlotOwner));
         let datagram = Decision { protocol: PROTOCOL_UDP, ..steady };
         assert_eq!(Sample::of(&datagram).chosen_by, Some(ChosenBy::Flow));

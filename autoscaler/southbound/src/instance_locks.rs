@@ -10,29 +10,29 @@ use crate::provider::ProviderError;
 
 /// Who may work on which instance.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct InstanceLocks(Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
-    /// Waits until no other call works on the instance; it is this one's turn until the guard is dropped.
+impl InstanceLocks {
+    /// Waits until no other call works on the instance; this one has it until the guard is dropped.
     pub(crate) async fn take(&self, id: &InstanceId) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(id.clone()).or_default())
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(id.clone()).or_default())
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 
-    /// Does `work` on an instance when its turn has come, to the end even if the caller no longer waits: what is
+    /// Does `work` on an instance once its lock is free, to the end even if the caller no longer waits: what is
     /// half made would otherwise be met by a later call on the same instance.
     pub(crate) async fn to_the_end<T: Send + 'static>(
         &self,
         id: &InstanceId,
         work: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
     ) -> Result<T, ProviderError> {
-        let turn = self.take(id).await;
+        let lock = self.take(id).await;
         let task = tokio::spawn(async move {
-            let _turn = turn;
+            let _lock = lock;
             work.await
         });
         task.await.unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! A look at the host: what the load balancer has counted, and what the clouds have.
+//! A poll of the host: what the load balancer has counted, and what the clouds have.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -13,15 +13,15 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::balancer::Balancer;
 use super::events::{EventLog, NewEvent};
 use super::host::Host;
-use super::tenant::Tick;
+use super::tenant::Poll;
 
 /// `LoadBalancer::sweep` is to be called so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes a look. What can't be had is missing, with a line in the log.
-pub(crate) async fn look(host: Arc<Host>) -> Tick {
+/// Polls once. What can't be had is missing, with a line in the log.
+pub(crate) async fn poll(host: Arc<Host>) -> Poll {
     let began = Instant::now();
-    let (counted, sight) = tokio::join!(host.balancer.call(count), host.clouds.glance());
+    let (counted, snapshot) = tokio::join!(host.balancer.call(count), host.clouds.poll_briefly());
     let (counters, services) = match counted {
         Ok((counters, services)) => (counters, Some(services)),
         Err(error) => {
@@ -29,13 +29,13 @@ pub(crate) async fn look(host: Arc<Host>) -> Tick {
             (None, None)
         }
     };
-    report(&host.events, &sight.news);
+    report(&host.events, &snapshot.news);
     if let Some((_, counters)) = &counters {
         let mut watch = host.flow_table.lock().unwrap_or_else(PoisonError::into_inner);
         let findings = watch.poll(counters, Instant::now());
         host.problems.set(&host.events, "the flow table", findings);
     }
-    Tick { began, counters, services, sight }
+    Poll { began, counters, services, snapshot }
 }
 
 /// Says which clouds have gone, and which are back.
@@ -51,7 +51,7 @@ pub(crate) fn report(events: &EventLog, news: &[(CloudName, Option<String>)]) {
     }
 }
 
-/// Sweeps the flow tables while looks are too rare for the flows' clock; a look sweeps too. Never returns.
+/// Sweeps the flow tables while polls are too rare for the flows' clock; a poll sweeps too. Never returns.
 pub(crate) async fn sweep_between(balancer: &Balancer, sample_interval: Duration) {
     if sample_interval <= SWEEP_INTERVAL {
         return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! What each of some dozens of ways to act on a forecast provides for.
+//! What each of some dozens of strategies on a forecast provides for.
 
 use super::Minute;
 use super::load::LoadForecast;
@@ -14,7 +14,7 @@ const OUTLOOK_CONFIDENCES: [f64; 3] = [0.4, 0.65, 0.9];
 /// Minutes that are tried before an instance is let go.
 const HOLDS: [Minute; 3] = [1, 15, 60];
 
-/// A way to act on a forecast.
+/// A strategy for acting on a forecast.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting {
     /// How sure it is that the instances are enough until one started now would serve: a share of recent errors.
@@ -29,14 +29,14 @@ pub struct Setting {
 
 /// A [`Setting`], as places in the lists of what is tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Way {
+pub(super) struct Strategy {
     confidence: usize,
     outlook: usize,
     outlook_confidence: usize,
     hold: usize,
 }
 
-impl Way {
+impl Strategy {
     /// What is done until something else has been cheaper.
     pub(super) const AT_FIRST: Self = Self { confidence: 2, outlook: 1, outlook_confidence: 1, hold: 0 };
 
@@ -80,7 +80,7 @@ impl Level {
     }
 }
 
-/// What a way to act provides for in one minute.
+/// What a strategy provides for in one minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Provision {
     /// Until an instance started now would serve: fewer would be too few.
@@ -91,7 +91,7 @@ pub(super) struct Provision {
     pub(super) kept: Level,
 }
 
-/// The whole numbers of a [`Provision`], which are all that a rehearsal needs.
+/// The whole numbers of a [`Provision`], which are all that a backtest needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     until_served: u32,
@@ -134,17 +134,17 @@ impl Held {
     }
 }
 
-/// What every way sees. The largest of two peaks is held as the larger of what is held of each, so that the ways
+/// What every strategy sees. The largest of two peaks is held as the larger of what is held of each, so that the strategies
 /// share what they have in common.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sight {
+pub(super) struct Levels {
     until_served: [Held; CONFIDENCES.len()],
     ahead: [[Held; OUTLOOK_CONFIDENCES.len()]; OUTLOOKS.len()],
     /// Whether there was a forecast. Without one it is the reactive rule: what is provided for is the load of now.
     pub(super) forecasts: bool,
 }
 
-impl Sight {
+impl Levels {
     /// Looks at one minute, at its end. No peak is below the load that was: what is needed now is not left missing
     /// on a guess. The forecast's horizon 0 is the time until an instance started now would serve, the others are
     /// [`OUTLOOKS`].
@@ -161,17 +161,17 @@ impl Sight {
         self.forecasts = forecast.peak(0, CONFIDENCES[0]).is_some();
     }
 
-    pub(super) fn provision(&self, way: Way) -> Provision {
-        let soon = &self.until_served[way.confidence];
-        let later = &self.ahead[way.outlook][way.outlook_confidence];
+    pub(super) fn provision(&self, strategy: Strategy) -> Provision {
+        let soon = &self.until_served[strategy.confidence];
+        let later = &self.ahead[strategy.outlook][strategy.outlook_confidence];
         Provision {
             until_served: soon.now,
             ahead: soon.now.or(later.now),
-            kept: soon.kept[way.hold].or(later.kept[way.hold]),
+            kept: soon.kept[strategy.hold].or(later.kept[strategy.hold]),
         }
     }
 
-    /// The whole numbers of all ways, in the order of [`Way::all`]. More load never needs fewer instances, so the
+    /// The whole numbers of all strategies, in the order of [`Strategy::all`]. More load never needs fewer instances, so the
     /// larger of two numbers is that of the larger load.
     pub(super) fn counts(&self) -> impl Iterator<Item = Counts> {
         self.until_served.iter().flat_map(move |soon| {

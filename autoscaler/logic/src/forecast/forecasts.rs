@@ -19,14 +19,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// It takes minutes, whether they come from [`Samples`] as they pass or from kept history, and says what each policy is
 /// to be told.
 #[derive(Debug, Clone)]
-pub struct Lookouts {
+pub struct Forecasts {
     /// Beside the policies.
-    lookouts: Vec<Option<Lookout>>,
+    forecasts: Vec<Option<PolicyForecast>>,
 }
 
 /// The forecast of one policy.
 #[derive(Debug, Clone)]
-struct Lookout {
+struct PolicyForecast {
     metric: Metric,
     forecast: Forecast,
 }
@@ -39,42 +39,42 @@ enum Forecast {
     None,
 }
 
-impl Lookouts {
+impl Forecasts {
     /// Those that have seen nothing yet, of a group whose instances take `start_time` from their launch until they serve.
     #[must_use]
     pub fn new(spec: &GroupSpec, policies: &[PolicySpec], start_time: Duration) -> Self {
-        let lookout = |policy: &PolicySpec| match policy {
+        let of_policy = |policy: &PolicySpec| match policy {
             PolicySpec::Proactive(policy)
             | PolicySpec::Custom(Custom { dynamic: Dynamic::Proactive(policy), .. }) => {
-                Some(Lookout::proactive(policy, spec, start_time))
+                Some(PolicyForecast::proactive(policy, spec, start_time))
             }
-            PolicySpec::Predictive(policy) => Some(Lookout::predictive(policy, start_time)),
+            PolicySpec::Predictive(policy) => Some(PolicyForecast::predictive(policy, start_time)),
             _ => None,
         };
-        Self { lookouts: policies.iter().map(lookout).collect() }
+        Self { forecasts: policies.iter().map(of_policy).collect() }
     }
 
     /// Whether these are about the same things as `others`, whatever they have seen.
     #[must_use]
     pub fn serve(&self, others: &Self) -> bool {
-        let same = |ours: &Option<Lookout>, other: &Option<Lookout>| match (ours, other) {
+        let same = |ours: &Option<PolicyForecast>, other: &Option<PolicyForecast>| match (ours, other) {
             (Some(ours), Some(other)) => ours.metric == other.metric && ours.forecast.serves(&other.forecast),
             (None, None) => true,
             _ => false,
         };
-        self.lookouts.len() == others.lookouts.len()
-            && self.lookouts.iter().zip(&others.lookouts).all(|(ours, other)| same(ours, other))
+        self.forecasts.len() == others.forecasts.len()
+            && self.forecasts.iter().zip(&others.forecasts).all(|(ours, other)| same(ours, other))
     }
 
     /// The metrics that they need minutes of.
     pub fn metrics(&self) -> impl Iterator<Item = &Metric> {
-        self.lookouts.iter().flatten().map(|lookout| &lookout.metric)
+        self.forecasts.iter().flatten().map(|of_policy| &of_policy.metric)
     }
 
     /// Takes the demand on the group in a minute of the past, as it was kept. Minutes come in their order.
     pub fn recall(&mut self, metric: &Metric, minute: Minute, demand: f64) {
-        for lookout in self.lookouts.iter_mut().flatten().filter(|lookout| lookout.metric == *metric) {
-            lookout.forecast.observe(minute, demand);
+        for of_policy in self.forecasts.iter_mut().flatten().filter(|of_policy| of_policy.metric == *metric) {
+            of_policy.forecast.observe(minute, demand);
         }
     }
 
@@ -82,10 +82,10 @@ impl Lookouts {
     /// round. A minute in which the load is not known is a gap.
     pub fn observe(&mut self, samples: &Samples, instances: &[Instance], now: Timestamp) {
         let minute = last_full_minute(now);
-        for lookout in self.lookouts.iter_mut().flatten() {
-            let taken = lookout.forecast.newest().is_some_and(|newest| newest >= minute);
-            if !taken && let Some(demand) = demand(samples, instances, &lookout.metric, now) {
-                lookout.forecast.observe(minute, demand);
+        for of_policy in self.forecasts.iter_mut().flatten() {
+            let taken = of_policy.forecast.newest().is_some_and(|newest| newest >= minute);
+            if !taken && let Some(demand) = demand(samples, instances, &of_policy.metric, now) {
+                of_policy.forecast.observe(minute, demand);
             }
         }
     }
@@ -93,11 +93,14 @@ impl Lookouts {
     /// What each policy is to be told: beside the policies, as [`Group::outlooks`](crate::decision::Group::outlooks).
     #[must_use]
     pub fn outlooks(&self, now: Timestamp) -> Vec<Option<Outlook>> {
-        self.lookouts.iter().map(|lookout| lookout.as_ref().map(|lookout| lookout.outlook(now))).collect()
+        self.forecasts
+            .iter()
+            .map(|of_policy| of_policy.as_ref().map(|of_policy| of_policy.outlook(now)))
+            .collect()
     }
 }
 
-impl Lookout {
+impl PolicyForecast {
     fn proactive(policy: &Proactive, spec: &GroupSpec, start_time: Duration) -> Self {
         if !policy.signal.averages_instances() {
             return Self { metric: policy.signal.metric.clone(), forecast: Forecast::None };

@@ -1,15 +1,15 @@
-//! What each way to act on a forecast would have cost.
+//! What each strategy on a forecast would have cost.
 //!
 //! The best number of instances for this minute depends on the minutes after it, since a change costs and an instance
-//! takes its time to start. Instead of solving for it, some dozens of ways to act are played through beside the real
+//! takes its time to start. Instead of solving for it, some dozens of strategies are played through beside the real
 //! group, on the same load and the same forecasts, and each is charged for its instances, for its missing ones
 //! and for its changes. The cheapest of the last week is what a load like this one needs.
 
 use std::collections::VecDeque;
 
+use super::levels::{Levels, Provision, Setting, Strategy};
 use super::load::LoadForecast;
 use super::proactive::Terms;
-use super::sight::{Provision, Setting, Sight, Way};
 use super::{Minute, WEEK};
 
 /// The choice is looked at again after so many minutes.
@@ -18,34 +18,34 @@ const RECONSIDER: Minute = 60;
 const FADE: f64 = 1.0 - 1.0 / (7.0 * 24.0 * 60.0);
 const MINUTES_OF_AN_HOUR: f64 = 60.0;
 
-/// The ways to act, what each would have cost, and which is the cheapest.
+/// The strategies, what each would have cost, and which is the cheapest.
 #[derive(Debug, Clone)]
-pub(super) struct Rehearsals {
+pub(super) struct Backtests {
     plays: Vec<Play>,
-    sight: Sight,
+    levels: Levels,
     chosen: usize,
     minutes: Minute,
     mean_demand: f64,
 }
 
-impl Rehearsals {
+impl Backtests {
     /// All begin with `min` instances.
     pub(super) fn new(min: u32) -> Self {
-        let plays: Vec<Play> = Way::all().map(|way| Play::new(way, min)).collect();
-        let chosen = plays.iter().position(|play| play.way == Way::AT_FIRST).unwrap_or(0);
-        Self { plays, sight: Sight::default(), chosen, minutes: 0, mean_demand: 0.0 }
+        let plays: Vec<Play> = Strategy::all().map(|strategy| Play::new(strategy, min)).collect();
+        let chosen = plays.iter().position(|play| play.strategy == Strategy::AT_FIRST).unwrap_or(0);
+        Self { plays, levels: Levels::default(), chosen, minutes: 0, mean_demand: 0.0 }
     }
 
     /// Plays one minute, at its end. `load` is in instances.
     pub(super) fn observe(&mut self, terms: &Terms, now: Minute, load: f64, forecast: &LoadForecast) {
         self.minutes += 1;
-        self.sight.look(terms, now, load, forecast);
+        self.levels.look(terms, now, load, forecast);
         let demand = terms.instances(load);
         #[expect(clippy::cast_precision_loss, reason = "at most a week of minutes")]
         let weight = 1.0 / self.minutes.min(WEEK) as f64;
         self.mean_demand += (f64::from(demand) - self.mean_demand) * weight;
         let bill = Bill::new(terms, demand, self.mean_demand);
-        for (play, counts) in self.plays.iter_mut().zip(self.sight.counts()) {
+        for (play, counts) in self.plays.iter_mut().zip(self.levels.counts()) {
             play.begin(now);
             play.cost = play.cost * FADE + bill.minute(play.in_service);
             let wanted = counts.wanted(play.desired);
@@ -68,12 +68,12 @@ impl Rehearsals {
     }
 
     pub(super) fn setting(&self) -> Setting {
-        self.plays[self.chosen].way.setting()
+        self.plays[self.chosen].strategy.setting()
     }
 
-    /// What the chosen way provides for since the last minute; `None` before there are forecasts.
+    /// What the chosen strategy provides for since the last minute; `None` before there are forecasts.
     pub(super) fn provision(&self) -> Option<Provision> {
-        self.sight.forecasts.then(|| self.sight.provision(self.plays[self.chosen].way))
+        self.levels.forecasts.then(|| self.levels.provision(self.plays[self.chosen].strategy))
     }
 }
 
@@ -104,10 +104,10 @@ impl Bill {
     }
 }
 
-/// One way to act, played through.
+/// One strategy, played through.
 #[derive(Debug, Clone)]
 struct Play {
-    way: Way,
+    strategy: Strategy,
     in_service: u32,
     /// From which minute on how many more serve.
     starting: VecDeque<(Minute, u32)>,
@@ -117,8 +117,8 @@ struct Play {
 }
 
 impl Play {
-    fn new(way: Way, min: u32) -> Self {
-        Self { way, in_service: min, starting: VecDeque::new(), desired: min, cost: 0.0 }
+    fn new(strategy: Strategy, min: u32) -> Self {
+        Self { strategy, in_service: min, starting: VecDeque::new(), desired: min, cost: 0.0 }
     }
 
     fn begin(&mut self, now: Minute) {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn those_that_start_go_first() {
-        let mut play = Play::new(Way::AT_FIRST, 4);
+        let mut play = Play::new(Strategy::AT_FIRST, 4);
         assert!(play.change_to(6, 10));
         assert!(play.change_to(9, 11));
         assert!(play.change_to(5, 12));

@@ -9,7 +9,7 @@ use std::mem;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sluice_logic::forecast::{Lookouts, Minute, demand, last_full_minute};
+use sluice_logic::forecast::{Forecasts, Minute, demand, last_full_minute};
 use sluice_logic::group::Instance;
 use sluice_logic::outlook::Outlook;
 use sluice_logic::samples::Samples;
@@ -29,9 +29,9 @@ type Passed = (Metric, Minute, f64);
 
 /// A tenant's forecasts, and what they say of now.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct ForecastState {
     /// `None` while a job has them.
-    lookouts: Option<Lookouts>,
+    forecasts: Option<Forecasts>,
     /// Which ones they are: what a job brings of earlier ones is of no use any more.
     generation: u64,
     /// From the launch of an instance until it serves, as they take it.
@@ -45,19 +45,19 @@ pub(super) struct Ahead {
     outlooks: Vec<Option<Outlook>>,
 }
 
-impl Ahead {
+impl ForecastState {
     /// Forecasts that have seen nothing.
     pub(super) fn new(spec: &TenantSpec, starts: &StartTimes) -> Self {
         let start = start_time(spec, starts);
-        let lookouts = lookouts(spec, start);
+        let forecasts = forecasts(spec, start);
         Self {
             generation: 0,
             start,
-            metrics: lookouts.metrics().cloned().collect(),
+            metrics: forecasts.metrics().cloned().collect(),
             seen: BTreeMap::new(),
             waiting: Vec::new(),
-            outlooks: lookouts.outlooks(Timestamp::now()),
-            lookouts: Some(lookouts),
+            outlooks: forecasts.outlooks(Timestamp::now()),
+            forecasts: Some(forecasts),
         }
     }
 
@@ -80,16 +80,16 @@ impl Ahead {
     }
 
     /// The forecasts and what they are to be told, where they are here and there is something.
-    fn lend(&mut self) -> Option<(Lookouts, Vec<Passed>)> {
-        let lookouts = self.lookouts.take_if(|_| !self.waiting.is_empty())?;
-        Some((lookouts, mem::take(&mut self.waiting)))
+    fn lend(&mut self) -> Option<(Forecasts, Vec<Passed>)> {
+        let forecasts = self.forecasts.take_if(|_| !self.waiting.is_empty())?;
+        Some((forecasts, mem::take(&mut self.waiting)))
     }
 
     /// Takes back what a job has brought; `false` where other forecasts have taken the place of those.
-    fn take_back(&mut self, generation: u64, lookouts: Lookouts) -> bool {
+    fn take_back(&mut self, generation: u64, forecasts: Forecasts) -> bool {
         let current = generation == self.generation;
         if current {
-            self.lookouts = Some(lookouts);
+            self.forecasts = Some(forecasts);
         }
         current
     }
@@ -97,55 +97,58 @@ impl Ahead {
 
 impl Tenant {
     /// Takes the last minute in, where it is over, and asks for what is expected now.
-    pub(super) fn look_ahead(&mut self, instances: &[Instance], now: Timestamp) {
-        if start_time(&self.spec, &self.group.starts) != self.ahead.start {
+    pub(super) fn forecast(&mut self, instances: &[Instance], now: Timestamp) {
+        if start_time(&self.spec, &self.group.starts) != self.forecasts.start {
             self.recall();
         }
-        self.ahead.pass(&self.samples, instances, now);
-        if let Some((lookouts, passed)) = self.ahead.lend() {
-            self.tell(lookouts, |_| Ok(Vec::new()), passed);
+        self.forecasts.pass(&self.samples, instances, now);
+        if let Some((forecasts, passed)) = self.forecasts.lend() {
+            self.tell(forecasts, |_| Ok(Vec::new()), passed);
         }
-        if let Some(lookouts) = &self.ahead.lookouts {
-            self.ahead.outlooks = lookouts.outlooks(now);
+        if let Some(forecasts) = &self.forecasts.forecasts {
+            self.forecasts.outlooks = forecasts.outlooks(now);
         }
     }
 
     /// Begins to make the forecasts from what was kept. Until they are there, they are silent.
     pub(super) fn recall(&mut self) {
-        let generation = self.ahead.generation + 1;
-        self.ahead = Ahead { generation, ..Ahead::new(&self.spec, &self.group.starts) };
-        let Some(lookouts) = self.ahead.lookouts.take_if(|_| !self.ahead.metrics.is_empty()) else { return };
-        let (host, tenant, metrics) = (self.host.clone(), self.spec.name.clone(), self.ahead.metrics.clone());
-        self.tell(lookouts, move |now| kept(&host.store, &tenant, &metrics, now), Vec::new());
+        let generation = self.forecasts.generation + 1;
+        self.forecasts = ForecastState { generation, ..ForecastState::new(&self.spec, &self.group.starts) };
+        let Some(forecasts) = self.forecasts.forecasts.take_if(|_| !self.forecasts.metrics.is_empty()) else {
+            return;
+        };
+        let (host, tenant, metrics) =
+            (self.host.clone(), self.spec.name.clone(), self.forecasts.metrics.clone());
+        self.tell(forecasts, move |now| kept(&host.store, &tenant, &metrics, now), Vec::new());
     }
 
     /// Tells them, in a job, what was kept, and what has passed.
     fn tell(
         &mut self,
-        mut lookouts: Lookouts,
+        mut forecasts: Forecasts,
         kept: impl FnOnce(Timestamp) -> Result<Vec<Passed>, StoreError> + Send + 'static,
         passed: Vec<Passed>,
     ) {
-        let generation = self.ahead.generation;
+        let generation = self.forecasts.generation;
         self.jobs.spawn(async move {
-            let told = tokio::task::spawn_blocking(move || -> Result<Lookouts, StoreError> {
+            let told = tokio::task::spawn_blocking(move || -> Result<Forecasts, StoreError> {
                 for (metric, minute, demand) in kept(Timestamp::now())?.into_iter().chain(passed) {
-                    lookouts.recall(&metric, minute, demand);
+                    forecasts.recall(&metric, minute, demand);
                 }
-                Ok(lookouts)
+                Ok(forecasts)
             });
-            Done::LookedAhead(generation, told.await.map_err(anyhow::Error::from).and_then(|told| Ok(told?)))
+            Done::Forecast(generation, told.await.map_err(anyhow::Error::from).and_then(|told| Ok(told?)))
         });
     }
 
     /// Takes the forecasts back from a job.
-    pub(super) fn looked_ahead(&mut self, generation: u64, told: anyhow::Result<Lookouts>) {
-        let lookouts = told.unwrap_or_else(|error| {
+    pub(super) fn take_forecasts(&mut self, generation: u64, told: anyhow::Result<Forecasts>) {
+        let forecasts = told.unwrap_or_else(|error| {
             let tenant = &self.spec.name;
             tracing::warn!(%tenant, "what was kept can't be had, its forecasts begin anew: {error:#}");
-            lookouts(&self.spec, start_time(&self.spec, &self.group.starts))
+            forecasts(&self.spec, start_time(&self.spec, &self.group.starts))
         });
-        self.ahead.take_back(generation, lookouts);
+        self.forecasts.take_back(generation, forecasts);
     }
 }
 
@@ -168,8 +171,8 @@ fn kept(
     Ok(passed)
 }
 
-fn lookouts(spec: &TenantSpec, start_time: Duration) -> Lookouts {
-    Lookouts::new(&spec.group, &spec.policies, start_time)
+fn forecasts(spec: &TenantSpec, start_time: Duration) -> Forecasts {
+    Forecasts::new(&spec.group, &spec.policies, start_time)
 }
 
 /// From the launch of an instance until it serves, as measured, in whole minutes: forecasts count in those, and need not
@@ -229,34 +232,35 @@ mod tests {
     #[test]
     fn minutes_that_pass_while_a_job_has_the_forecasts_wait_for_them() {
         let (samples, instances) = measured();
-        let mut ahead = Ahead::new(&predicted(), &StartTimes::default());
-        ahead.pass(&samples, &instances, at(240));
-        let (lent, passed) = ahead.lend().expect("a minute has passed");
+        let mut state = ForecastState::new(&predicted(), &StartTimes::default());
+        state.pass(&samples, &instances, at(240));
+        let (lent, passed) = state.lend().expect("a minute has passed");
         assert_eq!(passed.len(), 1);
         assert!((passed[0].2 - 1.0).abs() < 1e-9, "two halves: {passed:?}");
-        ahead.pass(&samples, &instances, at(245));
-        ahead.pass(&samples, &instances, at(300));
-        ahead.pass(&samples, &instances, at(301));
-        assert!(ahead.lend().is_none(), "they are away");
-        assert!(ahead.take_back(0, lent));
-        let (_, passed) = ahead.lend().expect("one has passed meanwhile");
+        state.pass(&samples, &instances, at(245));
+        state.pass(&samples, &instances, at(300));
+        state.pass(&samples, &instances, at(301));
+        assert!(state.lend().is_none(), "they are away");
+        assert!(state.take_back(0, lent));
+        let (_, passed) = state.lend().expect("one has passed meanwhile");
         let minutes: Vec<Minute> = passed.iter().map(|(_, minute, _)| *minute).collect();
         assert_eq!(minutes, [last_full_minute(at(300))], "each minute once");
     }
 
     #[test]
     fn what_a_job_brings_of_earlier_forecasts_is_of_no_use() {
-        let mut ahead = Ahead { generation: 2, ..Ahead::new(&predicted(), &StartTimes::default()) };
-        let old = ahead.lookouts.take().unwrap();
-        assert!(!ahead.take_back(1, old.clone()));
-        assert!(ahead.lookouts.is_none());
-        assert!(ahead.take_back(2, old));
-        assert!(ahead.lookouts.is_some());
+        let mut state =
+            ForecastState { generation: 2, ..ForecastState::new(&predicted(), &StartTimes::default()) };
+        let old = state.forecasts.take().unwrap();
+        assert!(!state.take_back(1, old.clone()));
+        assert!(state.forecasts.is_none());
+        assert!(state.take_back(2, old));
+        assert!(state.forecasts.is_some());
     }
 
     #[test]
     fn a_predictive_policy_is_told_why_there_is_no_forecast() {
-        let ahead = Ahead::new(&predicted(), &StartTimes::default());
-        assert!(matches!(ahead.outlooks(), [Some(Outlook::Silent { .. })]), "{ahead:?}");
+        let state = ForecastState::new(&predicted(), &StartTimes::default());
+        assert!(matches!(state.outlooks(), [Some(Outlook::Silent { .. })]), "{state:?}");
     }
 }
