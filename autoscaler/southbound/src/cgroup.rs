@@ -4,11 +4,15 @@
 //! beside it that has no controllers. What decides is where the `cpu` controller is. Sources:
 //! `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`, `scheduler/sched-bwc.rst` of Linux.
 
+mod files;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use self::files::{Mount, failed, is_gone, number, optional, read, write};
 
 /// The length of a bandwidth period, µs. Linux' default of 100 ms lets an instance that has used its share stand
 /// still for up to that long, which clients see as latency.
@@ -400,54 +404,6 @@ impl CpuLimit {
         let period = if quota_of(PERIOD) < LEAST_QUOTA { LONG_PERIOD } else { PERIOD };
         Self { quota: quota_of(period).max(LEAST_QUOTA), period }
     }
-}
-
-/// A cgroup mount of `/proc/self/mountinfo` (proc(5)).
-struct Mount {
-    version: u8,
-    path: PathBuf,
-    options: Vec<String>,
-}
-
-impl Mount {
-    fn parse(line: &str) -> Option<Self> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let path = mount.split(' ').nth(4)?;
-        let mut fields = filesystem.split(' ');
-        let version = match fields.next()? {
-            "cgroup" => 1,
-            "cgroup2" => 2,
-            _ => return None,
-        };
-        let options = fields.nth(1)?.split(',').map(str::to_owned).collect();
-        Some(Self { version, path: PathBuf::from(path), options })
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
-}
-
-fn number(path: PathBuf) -> Result<u64, CgroupError> {
-    let text = read(&path)?;
-    text.trim().parse().map_err(|_| CgroupError::Form { path, text })
-}
-
-fn read(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|error| failed("reading", path, error))
-}
-
-fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    fs::write(path, value).map_err(|error| failed("writing", path, error))
-}
-
-/// Writes a file that not every kernel has.
-fn optional(path: &Path, value: &str) -> Result<(), CgroupError> {
-    if path.exists() { write(path, value) } else { Ok(()) }
-}
-
-fn failed(operation: &'static str, path: &Path, source: io::Error) -> CgroupError {
-    CgroupError::Io { operation, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
