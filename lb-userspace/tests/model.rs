@@ -34,6 +34,8 @@ mod run;
 mod said;
 #[path = "model/shared.rs"]
 mod shared;
+#[path = "model/slot.rs"]
+mod slot;
 #[path = "model/talk.rs"]
 mod talk;
 #[path = "model/world.rs"]

@@ -69,7 +69,7 @@ fn drops(chain: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::drops;
+    use super::{drops, warning};
 
     #[test]
     fn a_policy_of_drop_is_found_unless_a_rule_lets_ours_pass() {
@@ -78,5 +78,14 @@ mod tests {
         assert!(drops("-P FORWARD DROP\n-A FORWARD -o docker0 -j DOCKER\n"));
         assert!(drops("-P FORWARD DROP\n-A FORWARD -i sl+ -o sl+ -j DROP\n"));
         assert!(!drops("-P FORWARD DROP\n-A FORWARD -i sl+ -o sl+ -j ACCEPT\n"));
+    }
+
+    #[test]
+    fn a_packet_filter_on_bridges_is_told() {
+        let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        let on = setting.is_ok_and(|text| text.trim() != "0");
+        let warning = warning();
+        assert_eq!(warning.is_some(), on);
+        assert!(warning.is_none_or(|text| text.contains("iptables -I FORWARD")));
     }
 }

@@ -4,6 +4,7 @@
 //! beside it that has no controllers. What decides is where the `cpu` controller is. Sources:
 //! `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`, `scheduler/sched-bwc.rst` of Linux.
 
+mod cpu;
 mod files;
 
 use std::fs::{self, File, OpenOptions};
@@ -12,17 +13,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::cpu::CpuLimit;
 use self::files::{Mount, failed, is_gone, number, optional, read, write};
-
-/// The length of a bandwidth period, µs. Linux' default of 100 ms lets an instance that has used its share stand
-/// still for up to that long, which clients see as latency.
-const PERIOD: u32 = 20_000;
-
-/// Linux' own period, µs, for shares so small that a part of [`PERIOD`] would be below [`LEAST_QUOTA`].
-const LONG_PERIOD: u32 = 100_000;
-
-/// The least quota the kernel takes, µs.
-const LEAST_QUOTA: u32 = 1_000;
 
 /// The weight of a process outside of all groups, and of a group, where nothing else is said: `cpu.shares` of version 1.
 const SHARES_OF_A_PROCESS: u32 = 1024;
@@ -382,27 +374,6 @@ impl Cgroup<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A share of the CPU as the kernel takes it: `quota` µs of each `period` µs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct CpuLimit {
-    quota: u32,
-    period: u32,
-}
-
-impl CpuLimit {
-    /// At least 0.01 of a core, as the kernel has it.
-    fn of_cores(cores: f64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float cast saturates, and the least quota is set below"
-        )]
-        let quota_of = |period: u32| (cores * f64::from(period)).round() as u32;
-        let period = if quota_of(PERIOD) < LEAST_QUOTA { LONG_PERIOD } else { PERIOD };
-        Self { quota: quota_of(period).max(LEAST_QUOTA), period }
     }
 }
 

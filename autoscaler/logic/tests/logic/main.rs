@@ -1,5 +1,6 @@
 //! The decisions of Sluice, by tables of cases and by properties over random histories.
 
+mod buffer_time;
 mod decisions;
 mod fixture;
 mod histories;

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{ContainerState, ContainerSummary};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
@@ -371,16 +371,11 @@ impl Inner {
     /// The number of a container's first process, while it runs.
     async fn pid(&self, id: &InstanceId, container: &str) -> Result<Option<i32>, ProviderError> {
         match self.docker().await?.inspect_container(container, None).await {
-            Ok(found) => Ok(pid(found.state)),
+            Ok(found) => Ok(process::number(found.state)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.dockerd.step(id, "looking at it")(error)),
         }
     }
-}
-
-/// The number of a container's first process, while it runs.
-fn pid(state: Option<ContainerState>) -> Option<i32> {
-    state?.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
 /// The last lines that a container has written.

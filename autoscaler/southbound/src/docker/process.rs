@@ -3,10 +3,16 @@
 use std::fs;
 use std::io;
 
+use bollard::models::ContainerState;
 use lb_userspace::net::Netns;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// The number of a container's first process, while it runs.
+pub(super) fn number(state: Option<ContainerState>) -> Option<i32> {
+    state?.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
+}
 
 /// Opens the network namespace of a container's process.
 ///

@@ -15,7 +15,6 @@ use lb_userspace::lb::Ipv4Subnet;
 use lb_userspace::net::{Address, LinkError, Links, MacAddr, Mark, Netns, VethEnd};
 use nix::sys::socket::{setsockopt, sockopt};
 use sluice_logic::spec::{NetworkSpec, TenantName};
-use sluice_southbound::bridge_filter;
 use sluice_southbound::networks::{Claim, NetworkError, Networks, TenantNetwork};
 use sluice_southbound::provider::NicSpec;
 use sluice_southbound::scope::Scope;
@@ -395,13 +394,4 @@ async fn the_host_hears_no_broadcast_of_a_tenant() {
     assert_eq!(heard(), [true, true], "it is the filter which keeps them out");
     world.network("demo", 1).await;
     assert_eq!(heard(), [false, false]);
-}
-
-#[test]
-fn a_packet_filter_on_bridges_is_told() {
-    let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
-    let on = setting.is_ok_and(|text| text.trim() != "0");
-    let warning = bridge_filter::warning();
-    assert_eq!(warning.is_some(), on);
-    assert!(warning.is_none_or(|text| text.contains("iptables -I FORWARD")));
 }
