@@ -4,13 +4,11 @@ mod addresses;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 use jiff::fmt::friendly::SpanParser;
 use sluice_logic::spec::{BadMetric, Metric};

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use etherparse::icmpv4::DestUnreachableHeader;
-use etherparse::icmpv6::DestUnreachableCode;
 use etherparse::{Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
 
 use crate::bed::{CLIENT_MAC, UPLINK_MAC};

@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::icmpv6::DestUnreachableCode;
-use etherparse::{Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
+use etherparse::{Icmpv4Type, Icmpv6Type};
 use lb_common::abi::DropReason;
 
-use crate::bed::{CLIENT_MAC, UPLINK_MAC};
-use crate::family::{BACK, Family, IN, Macs, What, frame, quoted};
+use crate::family::{BACK, Family, IN, What, frame, quoted};
 use crate::frames::{
     cut, error, extended, impossible_sources, long, of_protocol, refused, reset, tagged, with,
 };

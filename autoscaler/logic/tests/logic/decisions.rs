@@ -1,7 +1,6 @@
 //! What is decided, case by case.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::{Complaint, scalar, text, whole};
+use super::{Complaint, begins_with_zero, scalar};
 use crate::diagnostic::quote;
 use crate::yaml::Node;
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use sluice_logic::group::{InstanceId, InstanceState};
+use sluice_logic::group::InstanceState;
 use sluice_northbound::api::EventKind;
 use sluice_southbound::networks::PortState;
 
@@ -61,22 +61,25 @@ impl Tenant {
         })
     }
 
-    /// An instance whose port is gone can't be reached any more, and only its maker can give it another.
+    /// An instance whose port is gone can't be reached any more, and only its maker can give it another. One whose ports were
+    /// never seen here may be on another host: nothing is known of those.
     fn replace_portless(&mut self, view: &View) {
-        let is_portless = |member: &&Member| {
+        let mut gone = Vec::new();
+        self.ports.retain(|id, _| self.members.contains_key(id));
+        for member in self.members.values().filter(|member| is_old(member, view)) {
+            let id = &member.spec.id;
             let mut ports = self.host.networks.ports(&member.spec).into_iter();
-            is_old(member, view) && ports.any(|port| view.networks.port(&port) == PortState::Absent)
-        };
-        let found: Vec<InstanceId> =
-            self.members.values().filter(is_portless).map(|member| member.spec.id.clone()).collect();
-        self.portless.retain(|id, _| found.contains(id));
-        for id in found {
-            let since = *self.portless.entry(id.clone()).or_insert(view.began);
-            let is_ending = self.members.get(&id).is_some_and(|member| member.ending_asked);
-            if !is_ending && view.began.duration_since(since) >= PORTLESS_FOR {
-                self.portless.remove(&id);
-                self.fail(&id, "its interface on a network was removed");
+            if ports.all(|port| view.networks.port(&port) != PortState::Absent) {
+                self.ports.insert(id.clone(), None);
+            } else if let Some(absent) = self.ports.get_mut(id) {
+                let since = *absent.get_or_insert(view.began);
+                if !member.ending_asked && view.began.duration_since(since) >= PORTLESS_FOR {
+                    gone.push(id.clone());
+                }
             }
+        }
+        for id in gone {
+            self.fail(&id, "its interface on a network was removed");
         }
     }
 }

@@ -103,8 +103,8 @@ pub(crate) struct Tenant {
     holds: Holds,
     attached: Option<Attached>,
     old_networks: OldNetworks,
-    /// Instances whose port was absent, and since when.
-    portless: BTreeMap<InstanceId, Instant>,
+    /// Instances whose ports were seen, and since when one of them is absent.
+    ports: BTreeMap<InstanceId, Option<Instant>>,
     /// Its public addresses.
     vips: Vips,
     /// The tenant's services as the load balancer has them, as far as is known.
@@ -178,7 +178,7 @@ impl Tenant {
             holds: Holds::default(),
             attached: None,
             old_networks: OldNetworks::Perhaps,
-            portless: BTreeMap::new(),
+            ports: BTreeMap::new(),
             vips: Vips::default(),
             // What an earlier daemon has left is settled in the first round, also where nothing differs.
             services: Vec::new(),
