@@ -48,8 +48,9 @@ pub(super) fn wish(
         Load::Partial { at_least, instances, unmeasured, .. } => {
             let serving = instances.saturating_add(unmeasured);
             let change = change(serving, at_least);
-            if change > 0 {
-                let (wish, what) = towards(standing, serving, change);
+            let (wish, what) = towards(standing, serving, change);
+            // A part of the load says of no number that it is enough, also where not all that are desired can be had.
+            if change > 0 && !matches!(wish, Wish::In(_)) {
                 return (wish, format!("{reading}: {what}"));
             }
             (Wish::Unknown, format!("{reading}: not enough to add, and too little is known to remove"))

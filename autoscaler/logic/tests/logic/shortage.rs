@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_logic::decision::Decision;
+use sluice_logic::decision::{Action, Decision};
 use sluice_logic::group::InstanceState;
 use sluice_logic::spec::{
     Adjustment, Comparison, Metric, MissingData, PolicySpec, Signal, Simple, TargetTracking, Tolerance,
@@ -47,6 +47,19 @@ fn none_goes_while_all_that_are_missing_are_on_their_way() {
     growing.instances.push(instance(3, InstanceState::Pending));
     growing.desired = 4;
     assert_eq!(growing.decide().to, 4);
+}
+
+#[test]
+fn what_can_not_be_had_stays_desired_while_a_part_of_the_load_is_not_known() {
+    let desired = |measured: usize| {
+        let mut case = Case::of(3, 0.0);
+        case.desired = 6;
+        case.samples = sampled(&case.instances[..measured], 100.0, 0.0);
+        case.decide()
+    };
+    let (known, partly) = (desired(3), desired(2));
+    assert_eq!(known.to, 5, "{}", known.reason);
+    assert_eq!((partly.to, partly.action), (6, Action::Nothing), "{}", partly.reason);
 }
 
 /// Two in service at that load and one that drains for a long time, after an action of a simple policy long ago.
