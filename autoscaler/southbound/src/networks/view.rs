@@ -1,5 +1,6 @@
 //! What there is of networks, ports and VIPs at one moment, compared with what should be.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -14,8 +15,8 @@ use crate::scope::Scope;
 #[derive(Debug, Clone)]
 pub struct NetworkView {
     scope: Scope,
-    host: Vec<Link>,
-    transit: Vec<Link>,
+    host: ByName,
+    transit: ByName,
     addresses: Vec<(u32, Address)>,
 }
 
@@ -57,8 +58,8 @@ impl Networks {
     pub async fn view(&self) -> Result<NetworkView, NetworkError> {
         Ok(NetworkView {
             scope: self.scope.clone(),
-            host: self.host.list().await?,
-            transit: self.transit.list().await?,
+            host: by_name(self.host.list().await?),
+            transit: by_name(self.transit.list().await?),
             addresses: self.transit.all_addresses().await?,
         })
     }
@@ -76,7 +77,6 @@ impl Networks {
                 self.host.seal_port(name, *mac).await?;
             }
             self.host.set_up(name).await?;
-            self.host.wait_until_forwarding(name).await?;
         }
         Ok(())
     }
@@ -95,9 +95,9 @@ impl NetworkView {
     pub fn network_fault(&self, tenant: &TenantName, network: &NetworkSpec) -> Option<String> {
         let names = self.scope.network_links(tenant, &network.name);
         let lacks = |name: &str, what: &str| Some(format!("`{name}` {what}"));
-        let Some(bridge) = find(&self.host, &names.bridge) else { return lacks(&names.bridge, GONE) };
-        let Some(port) = find(&self.host, &names.port) else { return lacks(&names.port, GONE) };
-        let Some(transit) = find(&self.transit, &names.transit) else { return lacks(&names.transit, GONE) };
+        let Some(bridge) = self.host.get(&names.bridge) else { return lacks(&names.bridge, GONE) };
+        let Some(port) = self.host.get(&names.port) else { return lacks(&names.port, GONE) };
+        let Some(transit) = self.transit.get(&names.transit) else { return lacks(&names.transit, GONE) };
         if let Some(link) = [bridge, port, transit].into_iter().find(|link| !link.up) {
             return lacks(&link.name, "was down");
         }
@@ -116,14 +116,14 @@ impl NetworkView {
     /// The index of a tenant's interface in the transit namespace; `None` where there is none.
     #[must_use]
     pub fn interface(&self, tenant: &TenantName, network: &str) -> Option<u32> {
-        find(&self.transit, &self.scope.network_links(tenant, network).transit).map(|link| link.index)
+        self.transit.get(&self.scope.network_links(tenant, network).transit).map(|link| link.index)
     }
 
     /// What there is of a port.
     #[must_use]
     pub fn port(&self, port: &Port) -> PortState {
-        let bridge = find(&self.host, &port.bridge).map(|bridge| bridge.index);
-        match find(&self.host, &port.name) {
+        let bridge = self.host.get(&port.bridge).map(|bridge| bridge.index);
+        match self.host.get(&port.name) {
             None => PortState::Absent,
             Some(link) if link.up && link.master.is_some() && link.master == bridge => PortState::Plugged,
             Some(_) => PortState::Unplugged,
@@ -133,6 +133,9 @@ impl NetworkView {
 
 const GONE: &str = "was gone";
 
-fn find<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
-    links.iter().find(|link| link.name == name)
+/// Links by their names: there are some for each instance of the host, and each is looked up.
+type ByName = HashMap<String, Link>;
+
+fn by_name(links: Vec<Link>) -> ByName {
+    links.into_iter().map(|link| (link.name.clone(), link)).collect()
 }
