@@ -18,8 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use lb_userspace::net::Netns;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -292,7 +291,9 @@ impl Nft {
 
 /// A program's output; `None` where it takes longer, and was ended. It reads its input whole before it says anything.
 fn wait_for(mut child: Child, input: &str, limit: Duration) -> io::Result<Option<Output>> {
-    let process = Pid::from_raw(child.id().cast_signed());
+    // It names this child, also when that has ended and another has its number.
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+        .inspect_err(|_| drop(child.kill().and_then(|()| child.wait())))?;
     let input = input.to_owned();
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || {
@@ -302,8 +303,7 @@ fn wait_for(mut child: Child, input: &str, limit: Duration) -> io::Result<Option
     if let Ok(output) = outcome.recv_timeout(limit) {
         return output.map(Some);
     }
-    // It is this process's own child and not waited for yet, so the number is still its own.
-    let _ = kill(process, Signal::SIGKILL);
+    let _ = pidfd_send_signal(&process, Signal::KILL);
     Ok(None)
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::events::NewEvent;
 use super::problems::Finding;
-use super::registry::Registry;
+use super::registry::{Registry, shown};
 
 /// From one poll to the next.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -74,10 +74,7 @@ fn describe(repaired: &Repaired, mode: XdpMode) -> String {
             "pins of the load balancer's maps were gone: they are there again, with all flows".to_owned()
         }
         Repaired::Uplink => {
-            let mode = match mode {
-                XdpMode::Native => "native",
-                XdpMode::Generic => "generic",
-            };
+            let mode = shown(mode);
             format!(
                 "the uplink had no program, or is another interface of the same name: it is attached again ({mode} XDP)"
             )

@@ -6,7 +6,7 @@ use super::*;
 async fn how_it_ended_and_what_it_said_outlives_the_daemon() {
     let host = Host::new();
     let spec = started(&host, 21, "echo one; echo 'PANIC: out of cheese' >&2; exit 9", None).await;
-    // Another daemon asks: it is nobody's child.
+    // Another daemon asks, which is not its parent.
     let next = host.restarted();
     let ended = ending(&host, &next, &spec.id).await;
     assert_eq!((ended.code, ended.signal, ended.out_of_memory), (Some(9), None, false));
